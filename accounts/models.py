@@ -1,0 +1,207 @@
+"""People, the organizations they pay for, and the keys of their programs."""
+
+import hashlib
+import secrets
+import uuid
+import zoneinfo
+from datetime import datetime
+from typing import ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models.functions import Lower
+
+
+def validate_time_zone(name: str) -> None:
+    """Refuse a name that the time zone database does not know."""
+    if name not in zoneinfo.available_timezones():
+        raise ValidationError("%(name)s is not a time zone of the IANA database.", params={"name": name})
+
+
+class UserManager(BaseUserManager["User"]):
+    use_in_migrations = True
+
+    def create_user(self, email: str, password: str | None = None, **fields: object) -> "User":
+        """Create a user; addresses are kept in lower case, so that one mailbox is one person."""
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: object) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email__iexact=username)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person, known by an e-mail address."""
+
+    email = models.EmailField("e-mail address", max_length=254)
+    name = models.CharField(max_length=120, blank=True)
+    is_staff = models.BooleanField("staff", default=False, help_text="May open the staff desk (with MFA).")
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    objects: ClassVar[UserManager] = UserManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("email"), name="user_email_is_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+    def get_full_name(self) -> str:
+        return self.name or self.email
+
+    def get_short_name(self) -> str:
+        return self.name.split(" ")[0] if self.name else self.email
+
+
+class Organization(models.Model):
+    """The paying customer: the unit of isolation, of locking and of sharding.
+
+    `reference` is the vendor's own name for it and what API items carry as `organization`.
+    `currency` is fixed at the first charge. A change of time zone waits in `next_time_zone` until the period ends.
+    """
+
+    class Status(models.TextChoices):
+        ACTIVE = "active", "Active"
+        SUSPENDED = "suspended", "Suspended"
+        CLOSED = "closed", "Closed"
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    reference = models.SlugField(max_length=64, unique=True)
+    name = models.CharField(max_length=120)
+    currency = models.CharField(max_length=3)
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    next_time_zone = models.CharField(max_length=64, blank=True, default="")
+    status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
+    billing_email = models.EmailField(blank=True, default="")
+    users: "models.ManyToManyField[User, Membership]" = models.ManyToManyField(
+        User, through="Membership", related_name="organizations"
+    )
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(currency__regex="^[A-Z]{3}$"),
+                name="organization_currency_is_three_capitals",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=["active", "suspended", "closed"]),
+                name="organization_status_is_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        """The time zone in which this organization's days and months begin."""
+        return zoneinfo.ZoneInfo(self.time_zone)
+
+
+class Membership(models.Model):
+    """The role of one person in one organization."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner", "Owner"
+        ADMIN = "admin", "Administrator"
+        BILLING = "billing", "Billing manager"
+        DEVELOPER = "developer", "Developer"
+        VIEWER = "viewer", "Viewer"
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "user"], name="membership_is_one_per_person"),
+            models.CheckConstraint(
+                condition=models.Q(role__in=["owner", "admin", "billing", "developer", "viewer"]),
+                name="membership_role_is_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.organization_id} as {self.role}"
+
+
+class TermsAcceptance(models.Model):
+    """That a person accepted a version of the terms for an organization, and when."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="terms_acceptances")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    version = models.CharField(max_length=32)
+    accepted_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.version} for {self.organization_id}"
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def usable(self, *, now: datetime) -> "ApiKeyQuerySet":
+        """Only keys that are neither revoked nor expired at `now`."""
+        not_expired = models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now)
+        return self.filter(not_expired, revoked_at__isnull=True)
+
+
+class ApiKey(models.Model):
+    """A program's key. Only its SHA-256 is kept; the prefix lets people tell keys apart.
+
+    A key without an organization is the vendor's and may write for all of them; an organization's key reads its own.
+    """
+
+    class Scope(models.TextChoices):
+        CALLS_WRITE = "calls:write", "Record calls"
+        USAGE_READ = "usage:read", "Read usage"
+        BILLING_READ = "billing:read", "Read invoices and credits"
+
+    organization = models.ForeignKey(
+        Organization, null=True, blank=True, on_delete=models.PROTECT, related_name="api_keys"
+    )
+    name = models.CharField(max_length=80)
+    prefix = models.CharField(max_length=16)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    scopes = ArrayField(models.CharField(max_length=32, choices=Scope))
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @staticmethod
+    def new_secret(*, vendor: bool) -> str:
+        """Return a fresh secret of 256 random bits; it is shown once and never stored."""
+        return f"bp_{'vendor' if vendor else 'org'}_{secrets.token_urlsafe(32)}"
+
+    @staticmethod
+    def digest_of(secret: str) -> bytes:
+        """Return what is stored for `secret`. Random keys need no slow hash."""
+        return hashlib.sha256(secret.encode()).digest()
