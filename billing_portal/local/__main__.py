@@ -1,0 +1,46 @@
+"""`python -m billing_portal.local start|stop|status|env|remove`: the embedded servers by hand."""
+
+import argparse
+import sys
+
+from billing_portal.local import servers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m billing_portal.local",
+        description="The embedded PostgreSQL and Valkey of this checkout (in .local/, or LOCAL_DIR).",
+    )
+    parser.add_argument(
+        "verb",
+        choices=["start", "stop", "status", "env", "remove"],
+        help="env prints the addresses for a shell; stop and remove also take the tests' servers; "
+        "remove throws the data away",
+    )
+    verb = parser.parse_args().verb
+    directory = servers.default_directory()
+    both = [directory, directory / "test"]
+    if verb == "start":
+        servers.ensure(directory)
+        say(f"PostgreSQL and Valkey run in {directory}.")
+    elif verb == "env":
+        found = servers.ensure(directory)
+        say(f"DATABASE_URL='{found.database_url}'\nBROKER_URL='{found.broker_url}'")
+    elif verb == "status":
+        running = [str(place) for place in both if servers.status(place)]
+        say("\n".join(f"PostgreSQL and Valkey run in {place}." for place in running) or "Not running.")
+        sys.exit(0 if running else 1)
+    else:
+        stopped = [f"{name} in {place}" for place in both for name in servers.stop(place)]
+        say(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+        if verb == "remove":
+            for place in both:
+                servers.remove(place)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()
