@@ -46,6 +46,11 @@ def may(membership: Membership, permission: Permission) -> bool:
     return permission in PERMISSIONS[membership.role]
 
 
+def roles_that_may(permission: Permission) -> list[str]:
+    """Return the names of the roles that include `permission`, the strongest first."""
+    return [role.label for role in Role if permission in PERMISSIONS[role]]
+
+
 def membership_of(user: User, organization_id: UUID) -> Membership:
     """Return the person's membership, its organization loaded; 404 alike for foreign and for missing ones."""
     memberships = Membership.objects.select_related("organization", "user")

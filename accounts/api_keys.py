@@ -7,6 +7,14 @@ from accounts.models import ApiKey, Organization
 _USED_RESOLUTION = timedelta(minutes=5)
 
 
+class ScopeNotAllowed(Exception):
+    """An organization's key only reads."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"A key of an organization may not have the scope {scope}.")
+        self.scope = scope
+
+
 def issue(
     *,
     organization: Organization | None,
@@ -19,8 +27,10 @@ def issue(
     """Make a key and return it with its secret, which is shown this once.
 
     Without an organization it is a vendor key. `secret` is given only where it must be known ahead, as in
-    the demo.
+    the demo. Raises ScopeNotAllowed for an organization's key that would write.
     """
+    if organization is not None and ApiKey.Scope.CALLS_WRITE in scopes:
+        raise ScopeNotAllowed(ApiKey.Scope.CALLS_WRITE)
     secret = secret or ApiKey.new_secret(vendor=organization is None)
     key = ApiKey.objects.create(
         organization=organization,

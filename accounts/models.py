@@ -7,6 +7,7 @@ import zoneinfo
 from datetime import datetime
 from typing import ClassVar
 
+import pgtrigger
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
@@ -70,7 +71,8 @@ class Organization(models.Model):
     """The paying customer: the unit of isolation, of locking and of sharding.
 
     `reference` is the vendor's own name for it and what API items carry as `organization`.
-    `currency` is fixed at the first charge. A change of time zone waits in `next_time_zone` until the period ends.
+    `currency` is fixed at the first charge. A change of time zone waits in `next_time_zone` until the period
+    ends. `sign_up_token` was minted with the form that made it, so that a double submit makes one organization.
     """
 
     class Status(models.TextChoices):
@@ -83,9 +85,10 @@ class Organization(models.Model):
     name = models.CharField(max_length=120)
     currency = models.CharField(max_length=3)
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
-    next_time_zone = models.CharField(max_length=64, blank=True, default="")
+    next_time_zone = models.CharField(max_length=64, blank=True, default="", validators=[validate_time_zone])
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
     billing_email = models.EmailField(blank=True, default="")
+    sign_up_token = models.UUIDField(null=True, blank=True, unique=True, editable=False)
     users: "models.ManyToManyField[User, Membership]" = models.ManyToManyField(
         User, through="Membership", related_name="organizations"
     )
@@ -143,18 +146,36 @@ class Membership(models.Model):
 
 
 class TermsAcceptance(models.Model):
-    """That a person accepted a version of the terms for an organization, and when."""
+    """That a person accepted a version of the terms, and when.
 
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="terms_acceptances")
-    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    At sign-up there is no organization yet: that row binds the person. Registering an organization adds the row that
+    binds the organization. Rows are evidence: never changed, never deleted.
+    """
+
+    organization = models.ForeignKey(
+        Organization, null=True, blank=True, on_delete=models.PROTECT, related_name="terms_acceptances"
+    )
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="terms_acceptances")
     version = models.CharField(max_length=32)
     accepted_at = models.DateTimeField()
 
     class Meta:
         ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "organization", "version"],
+                nulls_distinct=False,
+                name="terms_acceptance_is_kept_once",
+            ),
+        ]
+        triggers = [
+            pgtrigger.Protect(
+                name="terms_acceptance_is_evidence", operation=pgtrigger.Update | pgtrigger.Delete
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.version} for {self.organization_id}"
+        return f"{self.version} by {self.user_id} for {self.organization_id}"
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -167,7 +188,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 class ApiKey(models.Model):
     """A program's key. Only its SHA-256 is kept; the prefix lets people tell keys apart.
 
-    A key without an organization is the vendor's and may write for all of them; an organization's key reads its own.
+    A key without an organization is the vendor's and may write for all of them; an organization's key only reads,
+    and only its own.
     """
 
     class Scope(models.TextChoices):
@@ -192,6 +214,12 @@ class ApiKey(models.Model):
     class Meta:
         verbose_name = "API key"
         ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(organization__isnull=True) | ~models.Q(scopes__contains=["calls:write"]),
+                name="api_key_of_an_organization_only_reads",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"

@@ -1,0 +1,29 @@
+"""What an organization has and owes right now."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Sum
+
+from billing_portal.ledger import credits
+from billing_portal.ledger.models import Account, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Micros of the account's currency: credit still spendable, and what is accrued and not yet paid."""
+
+    credit_micros: int
+    accrued_micros: int
+    currency: str
+
+
+def balance(account: Account, *, now: datetime) -> Balance:
+    """Return the organization's balance at `now`; two indexed reads."""
+    credit = credits.spendable(account, now=now).aggregate(micros=Sum("remaining_micros"))["micros"]
+    receivable = Entry.objects.filter(
+        organization_id=account.organization_id, book=Entry.Book.RECEIVABLE
+    ).aggregate(micros=Sum("micros"))["micros"]
+    return Balance(
+        credit_micros=int(credit or 0), accrued_micros=-int(receivable or 0), currency=account.currency
+    )

@@ -1,0 +1,246 @@
+"""Accounts, periods, grants, the journal, and what settlement decided."""
+
+import pgtrigger
+from django.db import models
+
+from accounts.models import Organization
+from usage.models import Component
+
+_INSERT_ONLY = pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update | pgtrigger.Delete)
+
+
+class Account(models.Model):
+    """The books of one organization; its row is the lock under which everything happens."""
+
+    organization = models.OneToOneField(Organization, on_delete=models.PROTECT, related_name="account")
+    currency = models.CharField(max_length=3)
+    last_sequence = models.BigIntegerField(default=0, help_text="Number of the charge settled last.")
+    arrears_limit_micros = models.BigIntegerField()
+    opened_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(last_sequence__gte=0), name="account_sequence_is_not_negative"),
+            models.CheckConstraint(
+                condition=models.Q(arrears_limit_micros__gte=0), name="account_arrears_limit_is_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"account of {self.organization_id}"
+
+
+class Period(models.Model):
+    """One billing month of an organization: half-open, from its own zone's midnight to midnight, without gaps."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    month = models.DateField(help_text="First day of the month.")
+    time_zone = models.CharField(max_length=64)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["organization", "month"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "month"], name="period_is_one_a_month"),
+            models.UniqueConstraint(fields=["organization", "starts_at"], name="period_start_is_unique"),
+            models.CheckConstraint(
+                condition=models.Q(ends_at__gt=models.F("starts_at")), name="period_ends_after_it_starts"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m} of {self.organization_id}"
+
+
+class Grant(models.Model):
+    """Money the organization may burn. `remaining_micros` is a cache that `verify_ledger` proves."""
+
+    class Kind(models.TextChoices):
+        WELCOME = "welcome", "Welcome credit"
+        PREPAID = "prepaid", "Prepaid credit"
+        GOODWILL = "goodwill", "Goodwill credit"
+        CORRECTION = "correction", "Correction"
+
+    # Corrections first, then what expires or was free, then what was paid for.
+    PRIORITIES = {Kind.CORRECTION: 10, Kind.WELCOME: 20, Kind.GOODWILL: 30, Kind.PREPAID: 40}
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="grants", db_index=False)
+    kind = models.CharField(max_length=16, choices=Kind)
+    priority = models.PositiveSmallIntegerField()
+    currency = models.CharField(max_length=3)
+    amount_micros = models.BigIntegerField()
+    remaining_micros = models.BigIntegerField()
+    reference = models.CharField(max_length=200)
+    reason = models.CharField(max_length=200, blank=True, default="")
+    expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["organization", "priority", models.F("expires_at").asc(nulls_last=True), "created_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "reference"], name="grant_reference_is_unique"),
+            models.CheckConstraint(condition=models.Q(amount_micros__gt=0), name="grant_amount_is_positive"),
+            models.CheckConstraint(
+                condition=models.Q(remaining_micros__gte=0) & models.Q(remaining_micros__lte=models.F("amount_micros")),
+                name="grant_remainder_is_within_its_amount",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.reference}"
+
+
+class Transaction(models.Model):
+    """One thing that happened to an organization's money, named by a reference, done once."""
+
+    class Kind(models.TextChoices):
+        GRANT = "grant", "Credit granted"
+        SETTLE = "settle", "Usage"
+        EXPIRE = "expire", "Credit expired"
+        COLLECT = "collect", "Invoice paid"
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    kind = models.CharField(max_length=16, choices=Kind)
+    reference = models.CharField(max_length=200)
+    occurred_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["organization", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "reference"], name="transaction_reference_is_unique"),
+        ]
+        triggers = [_INSERT_ONLY]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+class Entry(models.Model):
+    """One side of a transaction: signed micros in one of the organization's books."""
+
+    class Book(models.TextChoices):
+        ISSUED = "issued", "Credit issued"
+        CREDIT = "credit", "Credit"
+        USAGE = "usage", "Usage"
+        RECEIVABLE = "receivable", "Accrued to the card"
+        PAYMENTS = "payments", "Payments"
+        BREAKAGE = "breakage", "Expired credit"
+        ROUNDING = "rounding", "Rounding"
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="entries")
+    book = models.CharField(max_length=16, choices=Book)
+    grant = models.ForeignKey(Grant, null=True, on_delete=models.PROTECT, related_name="entries")
+    currency = models.CharField(max_length=3)
+    micros = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["organization", "transaction", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(book="credit", grant__isnull=False) | (~models.Q(book="credit") & models.Q(grant=None)),
+                name="entry_names_its_grant",
+            ),
+            models.CheckConstraint(condition=~models.Q(micros=0), name="entry_is_not_zero"),
+        ]
+        indexes = [models.Index(fields=["organization", "book"], name="entry_by_book")]
+        triggers = [
+            _INSERT_ONLY,
+            pgtrigger.Trigger(
+                name="transaction_sums_to_zero",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                timing=pgtrigger.Deferred,
+                func="""
+                IF EXISTS (SELECT 1 FROM ledger_entry WHERE transaction_id = NEW.transaction_id
+                           GROUP BY currency HAVING sum(micros) <> 0) THEN
+                    RAISE EXCEPTION 'ledger transaction % does not sum to zero', NEW.transaction_id
+                        USING ERRCODE = 'integrity_constraint_violation';
+                END IF;
+                RETURN NULL;
+                """,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.book} {self.micros}"
+
+
+class Settlement(models.Model):
+    """A range of consecutive charges of one month, funded together.
+
+    The grants burnt, in burn order, cover the first micros of the range; what is left over is accrued. So the funding
+    of any single charge follows from its place in the range (`settlement.funding`).
+    """
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    month = models.DateField()
+    first_sequence = models.BigIntegerField()
+    last_sequence = models.BigIntegerField()
+    gross_micros = models.BigIntegerField()
+    accrued_micros = models.BigIntegerField()
+    settled_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["organization", "first_sequence"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "first_sequence"], name="settlement_starts_once"),
+            models.UniqueConstraint(fields=["organization", "last_sequence"], name="settlement_ends_once"),
+            models.CheckConstraint(
+                condition=models.Q(last_sequence__gte=models.F("first_sequence")), name="settlement_is_a_range"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(accrued_micros__gte=0) & models.Q(accrued_micros__lte=models.F("gross_micros")),
+                name="settlement_accrues_at_most_its_gross",
+            ),
+        ]
+        indexes = [models.Index(fields=["organization", "month"], name="settlement_by_month")]
+        triggers = [_INSERT_ONLY]
+
+    def __str__(self) -> str:
+        return f"{self.first_sequence}–{self.last_sequence} of {self.organization_id}"
+
+
+class SettlementLine(models.Model):
+    """One component of a settlement: what it cost, and what of that is accrued to the card."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="lines")
+    component = models.CharField(max_length=24, choices=Component)
+    gross_micros = models.BigIntegerField()
+    accrued_micros = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["settlement", "component"]
+        constraints = [
+            models.UniqueConstraint(fields=["settlement", "component"], name="settlement_line_is_one_a_component"),
+        ]
+        triggers = [_INSERT_ONLY]
+
+    def __str__(self) -> str:
+        return f"{self.component} {self.gross_micros}"
+
+
+class Burn(models.Model):
+    """What one grant paid towards one component of a settlement."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="burns")
+    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, related_name="burns")
+    component = models.CharField(max_length=24, choices=Component)
+    micros = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["settlement", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["settlement", "grant", "component"], name="burn_is_one_a_grant_and_component"
+            ),
+            models.CheckConstraint(condition=models.Q(micros__gt=0), name="burn_is_positive"),
+        ]
+        triggers = [_INSERT_ONLY]
+
+    def __str__(self) -> str:
+        return f"{self.micros} of {self.grant_id}"

@@ -1,0 +1,78 @@
+"""Billing months of an organization, in its own time zone, without gaps."""
+
+from datetime import date, datetime
+
+from django.db import transaction
+
+from accounts.models import Organization
+from billing_portal.ledger import accounts
+from billing_portal.ledger.models import Account, Period
+from usage import periods as months
+
+
+class PeriodNotOver(Exception):
+    """A period is closed only after it has ended."""
+
+
+def of_instant(account: Account, instant: datetime) -> Period:
+    """Return the period in which something that happened at `instant` is billed.
+
+    That is the month it happened in, in the organization's zone, or, once that month is closed or lies before the
+    account was opened, the earliest one still open. Call it under the account's lock.
+    """
+    organization = account.organization
+    instant = max(instant, account.opened_at)
+    closed = last_closed(account.organization_id)
+    if closed is not None and instant < closed.ends_at:
+        return _get_or_open(organization, months.next_month(closed.month))
+    return _get_or_open(organization, months.month_of(instant, organization.zone))
+
+
+def last_closed(organization_id: int) -> Period | None:
+    """Return the newest closed period. Periods close in order, so everything before it is closed too."""
+    return Period.objects.filter(organization_id=organization_id, closed_at__isnull=False).order_by("-month").first()
+
+
+def close(organization_id: int, month: date, *, now: datetime) -> Period:
+    """Close a month, and any open one before it: later charges go to the next. Closing again changes nothing.
+
+    Raises PeriodNotOver before the month has ended in the organization's zone.
+    """
+    with transaction.atomic():
+        account = accounts.lock(organization_id)
+        period = _get_or_open(account.organization, month)
+        if now < period.ends_at:
+            raise PeriodNotOver(f"{period} ends at {period.ends_at:%Y-%m-%d %H:%M} UTC.")
+        earlier = Period.objects.filter(organization_id=organization_id, month__lte=month, closed_at=None)
+        earlier.update(closed_at=now)
+        period.refresh_from_db()
+        _adopt_next_time_zone(account.organization)
+    return period
+
+
+def _get_or_open(organization: Organization, month: date) -> Period:
+    """Return the month's period, opening it in the organization's present zone if it is new.
+
+    It begins where the month before it ended, also when the zone changed in between.
+    """
+    known = Period.objects.filter(organization=organization, month=month).first()
+    if known is not None:
+        return known
+    starts_at, ends_at = months.bounds(month, organization.zone)
+    before = Period.objects.filter(organization=organization, month__lt=month).order_by("-month").first()
+    if before is not None and months.next_month(before.month) == month:
+        starts_at = before.ends_at
+    return Period.objects.create(
+        organization=organization,
+        month=month,
+        time_zone=organization.time_zone,
+        starts_at=starts_at,
+        ends_at=ends_at,
+    )
+
+
+def _adopt_next_time_zone(organization: Organization) -> None:
+    """Let a change of zone take effect now that a period ended."""
+    if organization.next_time_zone:
+        organization.time_zone, organization.next_time_zone = organization.next_time_zone, ""
+        organization.save(update_fields=["time_zone", "next_time_zone"])

@@ -1,0 +1,211 @@
+"""Settlement: number the waiting charges of an organization, and decide what pays for them.
+
+Credit is burnt greedily in burn order, so the grants cover the first micros of a range of charges and what is left is
+accrued to the card. Which part of which component that was follows from the order of charges and of their lines alone.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import structlog
+from django.db import transaction
+from django.db.models import Sum
+
+from billing_portal.ledger import accounts, credits, journal, periods
+from billing_portal.ledger.models import Account, Burn, Grant, Settlement, SettlementLine, Transaction
+from usage import charges, prices
+from usage.models import Charge
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Allocation:
+    """How a sequence of priced lines was funded, in micros per component."""
+
+    gross: Counter[str] = field(default_factory=Counter)
+    burnt: Counter[tuple[int, str]] = field(default_factory=Counter)  # by (position of the grant, component)
+    accrued: Counter[str] = field(default_factory=Counter)
+
+
+def allocate(lines: Iterable[tuple[str, int]], remainders: list[int]) -> Allocation:
+    """Spend `remainders` in order on `lines` of (component, micros); what they do not cover is accrued.
+
+    Pure. For every component, gross = burnt + accrued; and splitting the lines in two, the second part with what the
+    first one left, gives the same sums (I8).
+    """
+    result = Allocation()
+    left = list(remainders)
+    position = 0
+    for component, micros in lines:
+        result.gross[component] += micros
+        owed = micros
+        while owed and position < len(left):
+            taken = min(owed, left[position])
+            if taken:
+                result.burnt[position, component] += taken
+                left[position] -= taken
+                owed -= taken
+            if not left[position]:
+                position += 1
+        if owed:
+            result.accrued[component] += owed
+    return result
+
+
+def settle(organization_id: int, *, now: datetime, limit: int = 10_000) -> int:
+    """Fund up to `limit` waiting charges, all of one billing month; return how many, 0 when none waits.
+
+    Under the account's lock: numbers them without a gap, burns credit, accrues the rest, writes the journal.
+    """
+    with transaction.atomic():
+        account = accounts.lock(organization_id)
+        waiting = charges.waiting(organization_id, limit)
+        if not waiting:
+            return 0
+        month, batch = _first_month(account, waiting)
+        first = account.last_sequence + 1
+        charges.settle(
+            organization_id=organization_id,
+            batch=batch,
+            first_sequence=first,
+            month=month,
+            zone=account.organization.zone,
+        )
+        grants = list(credits.spendable(account, now=now))
+        allocation = allocate(_lines(batch), [grant.remaining_micros for grant in grants])
+        settlement = _write(account, month=month, first=first, count=len(batch), allocation=allocation, now=now)
+        _burn(account, settlement, grants, allocation, now=now)
+        account.last_sequence = settlement.last_sequence
+        account.save(update_fields=["last_sequence"])
+    log.info(
+        "usage settled",
+        organization_id=organization_id,
+        first_sequence=settlement.first_sequence,
+        last_sequence=settlement.last_sequence,
+        gross_micros=settlement.gross_micros,
+        accrued_micros=settlement.accrued_micros,
+    )
+    return len(batch)
+
+
+def settle_all(organization_id: int, *, now: datetime) -> int:
+    """Settle until nothing waits; return how many charges that were."""
+    total = 0
+    while settled := settle(organization_id, now=now):
+        total += settled
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Funding:
+    """Who paid for one charge: micros by grant, and what is accrued to the card."""
+
+    grants: list[tuple[Grant, int]]
+    accrued_micros: int
+
+
+def funding(charge: Charge) -> Funding | None:
+    """Return how a charge was funded, or None while it waits for settlement. It adds up to the charge exactly."""
+    if charge.sequence is None:
+        return None
+    settlement = Settlement.objects.get(
+        organization_id=charge.organization_id,
+        first_sequence__lte=charge.sequence,
+        last_sequence__gte=charge.sequence,
+    )
+    before = Charge.objects.filter(
+        organization_id=charge.organization_id,
+        sequence__gte=settlement.first_sequence,
+        sequence__lt=charge.sequence,
+    ).aggregate(micros=Sum("amount_micros"))["micros"]
+    return _funding_within(settlement, starts=int(before or 0), micros=charge.amount_micros)
+
+
+def _funding_within(settlement: Settlement, *, starts: int, micros: int) -> Funding:
+    """Cut the interval [starts, starts + micros) out of the settlement's burns, which stand in burn order."""
+    burns = settlement.burns.select_related("grant").order_by("id")
+    paid: list[tuple[Grant, int]] = []
+    covered = 0
+    for grant, of_grant in itertools.groupby(burns, key=lambda burn: burn.grant):
+        ends = covered + sum(burn.micros for burn in of_grant)
+        overlap = min(ends, starts + micros) - max(covered, starts)
+        if overlap > 0:
+            paid.append((grant, overlap))
+        covered = ends
+    return Funding(grants=paid, accrued_micros=micros - sum(part for _, part in paid))
+
+
+def _first_month(
+    account: Account, waiting: list[charges.WaitingCharge]
+) -> tuple[date, list[charges.WaitingCharge]]:
+    """Return the earliest billing month among the waiting charges, and those of them that belong to it.
+
+    Charges come ordered by their start, so the months of consecutive ones never go back.
+    """
+    period = periods.of_instant(account, waiting[0].started_at)
+    return period.month, [charge for charge in waiting if charge.started_at < period.ends_at]
+
+
+def _lines(batch: Iterable[charges.WaitingCharge]) -> Iterator[tuple[str, int]]:
+    """Yield (component, micros) of every line, charge by charge in their order."""
+    batch = list(batch)
+    refs = prices.rate_refs({rate_id for charge in batch for rate_id in charge.rate_ids})
+    for charge in batch:
+        for rate_id, micros in zip(charge.rate_ids, charge.line_micros, strict=True):
+            yield refs[rate_id].component, micros
+
+
+def _write(
+    account: Account, *, month: date, first: int, count: int, allocation: Allocation, now: datetime
+) -> Settlement:
+    settlement = Settlement.objects.create(
+        organization_id=account.organization_id,
+        month=month,
+        first_sequence=first,
+        last_sequence=first + count - 1,
+        gross_micros=allocation.gross.total(),
+        accrued_micros=allocation.accrued.total(),
+        settled_at=now,
+    )
+    SettlementLine.objects.bulk_create(
+        SettlementLine(
+            organization_id=account.organization_id,
+            settlement=settlement,
+            component=component,
+            gross_micros=gross,
+            accrued_micros=allocation.accrued[component],
+        )
+        for component, gross in sorted(allocation.gross.items())
+    )
+    return settlement
+
+
+def _burn(
+    account: Account, settlement: Settlement, grants: list[Grant], allocation: Allocation, *, now: datetime
+) -> None:
+    """Write the burns in burn order, lower the remainders, and post the transaction."""
+    Burn.objects.bulk_create(
+        Burn(
+            organization_id=account.organization_id,
+            settlement=settlement,
+            grant=grants[position],
+            component=component,
+            micros=micros,
+        )
+        for (position, component), micros in sorted(allocation.burnt.items())
+    )
+    taken: Counter[int] = Counter()
+    for (position, _), micros in allocation.burnt.items():
+        taken[position] += micros
+    for position, micros in sorted(taken.items()):
+        grants[position].remaining_micros -= micros
+        grants[position].save(update_fields=["remaining_micros"])
+    sides = [journal.Side(journal.Book.CREDIT, -micros, grants[position]) for position, micros in sorted(taken.items())]
+    sides.append(journal.Side(journal.Book.RECEIVABLE, -settlement.accrued_micros))
+    sides.append(journal.Side(journal.Book.USAGE, settlement.gross_micros))
+    reference = f"settle:{settlement.first_sequence}-{settlement.last_sequence}"
+    journal.post(account, kind=Transaction.Kind.SETTLE, reference=reference, sides=sides, now=now)

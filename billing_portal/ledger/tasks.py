@@ -1,0 +1,48 @@
+"""Glue between the broker and settlement: ids in, one verb, safe twice.
+
+A lost task does no harm: `settle_waiting` finds in PostgreSQL what still waits.
+"""
+
+from celery import shared_task
+from django.core.cache import cache
+
+from accounts import clock
+from billing_portal.ledger import credits, settlement
+from billing_portal.ledger.models import Account, Grant
+from usage import charges
+
+_DEBOUNCE_SECONDS = 30
+
+
+@shared_task
+def settle_organization(organization_id: int) -> None:
+    """Settle what waits in one organization."""
+    cache.delete(_debounce_key(organization_id))
+    settlement.settle_all(organization_id, now=clock.now())
+
+
+@shared_task
+def settle_waiting() -> None:
+    """Settle every organization in which something waits."""
+    with_books = Account.objects.values_list("organization_id", flat=True)
+    for organization_id in set(charges.organizations_waiting(limit=1000)) & set(with_books):
+        settlement.settle_all(organization_id, now=clock.now())
+
+
+@shared_task
+def expire_credit() -> None:
+    """Turn what is left of expired grants into breakage."""
+    now = clock.now()
+    expired = Grant.objects.filter(remaining_micros__gt=0, expires_at__lte=now)
+    for organization_id in expired.order_by("organization_id").values_list("organization_id", flat=True).distinct():
+        credits.expire(organization_id, now=now)
+
+
+def ask_to_settle(organization_id: int) -> None:
+    """Queue a settlement, unless one is queued already: a burst of batches needs only one."""
+    if cache.add(_debounce_key(organization_id), 1, timeout=_DEBOUNCE_SECONDS):
+        settle_organization.apply_async((organization_id,), countdown=1)
+
+
+def _debounce_key(organization_id: int) -> str:
+    return f"ledger.settle.{organization_id}"

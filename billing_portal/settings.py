@@ -1,0 +1,347 @@
+"""All settings, read from the environment. Missing production secrets stop the start, loudly.
+
+Without DATABASE_URL and BROKER_URL, PostgreSQL and Valkey run from their wheels in `.local/` (billing_portal/local).
+Without STRIPE_SECRET_KEY, the portal speaks to the Stripe sandbox at STRIPE_API_BASE.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dj_database_url
+import structlog
+from celery.schedules import crontab
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+
+from billing_portal.local import servers
+
+env = Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+LOCAL_DIR = env.path("LOCAL_DIR", BASE_DIR / ".local")
+
+# ── Which world this is ───────────────────────────────────────────────────────────────────────────────────────────────
+
+DEBUG = env.bool("DEBUG", False)
+BASE_URL = env.str("BASE_URL", "http://127.0.0.1:8000")
+_DEFAULT_SANDBOX = "http://127.0.0.1:12111"
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", "sk_test_sandbox")
+STRIPE_PUBLISHABLE_KEY = env.str("STRIPE_PUBLISHABLE_KEY", "pk_test_sandbox")
+STRIPE_API_BASE = env.str(
+    "STRIPE_API_BASE", _DEFAULT_SANDBOX if STRIPE_SECRET_KEY == "sk_test_sandbox" else "https://api.stripe.com"
+)
+STRIPE_IS_SANDBOX = STRIPE_API_BASE != "https://api.stripe.com"
+STRIPE_JS_URL = f"{STRIPE_API_BASE}/stripe.js" if STRIPE_IS_SANDBOX else "https://js.stripe.com/dahlia/stripe.js"
+# Several secrets are accepted at once, so that one can be rotated without losing an event.
+STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRETS", ["whsec_sandbox"] if STRIPE_IS_SANDBOX else [])
+STRIPE_API_VERSION = "2026-05-27.dahlia"
+STRIPE_TIMEOUT_SECONDS = 10
+STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
+
+SECRET_KEY = env.str("SECRET_KEY", "an-open-secret-for-the-sandbox-and-the-tests-only" if STRIPE_IS_SANDBOX else "")
+if not SECRET_KEY or (not STRIPE_IS_SANDBOX and not STRIPE_WEBHOOK_SECRETS):
+    raise ImproperlyConfigured("Set SECRET_KEY and STRIPE_WEBHOOK_SECRETS: the real Stripe is in use.")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [urlsplit(BASE_URL).hostname, "127.0.0.1", "localhost"])
+CSRF_TRUSTED_ORIGINS = [BASE_URL]
+
+# ── Money and the vendor's terms ──────────────────────────────────────────────────────────────────────────────────────
+
+VENDOR_NAME = env.str("VENDOR_NAME", "Parley Voice")
+SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", "support@example.com")
+TERMS_VERSION = env.str("TERMS_VERSION", "2026-10-01")
+# The welcome credit by currency; a currency without an amount gets none.
+WELCOME_CREDIT_MICROS = {"USD": 10_000_000, "EUR": 10_000_000, "GBP": 8_000_000, "JPY": 1_500_000_000}
+WELCOME_CREDIT_EXPIRES_AFTER: timedelta | None = None
+# What an organization may owe on its card before usage stops.
+ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_000, "JPY": 15_000_000_000}
+
+# ── Servers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+DATABASE_URL = env.str("DATABASE_URL", "")
+BROKER_URL = env.str("BROKER_URL", "")
+if not (DATABASE_URL and BROKER_URL):
+    _local = servers.ensure(LOCAL_DIR)
+    DATABASE_URL = DATABASE_URL or _local.database_url
+    BROKER_URL = BROKER_URL or _local.broker_url
+
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
+DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c timezone=UTC -c jit=off"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": BROKER_URL}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ── Applications ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.postgres",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.forms",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "djstripe",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_htmx",
+    "django_cotton.apps.SimpleAppConfig",
+    "template_partials.apps.SimpleAppConfig",
+    "lucide",
+    "pgtrigger",
+    "django_structlog",
+    "csp",
+    "accounts",
+    "usage",
+    "billing_portal.ledger",
+    "billing_portal.billing",
+    "billing_portal.portal",
+    "billing_portal.support",
+    "billing_portal.local",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "billing_portal.urls"
+WSGI_APPLICATION = "billing_portal.wsgi.application"
+MIGRATION_MODULES = {"djstripe": "billing_portal.djstripe_migrations"}
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "OPTIONS": {
+            "loaders": [
+                (
+                    "template_partials.loader.Loader",
+                    [
+                        (
+                            "django.template.loaders.cached.Loader",
+                            [
+                                "django_cotton.cotton_loader.Loader",
+                                "django.template.loaders.filesystem.Loader",
+                                "django.template.loaders.app_directories.Loader",
+                            ],
+                        )
+                    ],
+                )
+            ],
+            "builtins": [
+                "django_cotton.templatetags.cotton",
+                "template_partials.templatetags.partials",
+                "lucide.templatetags.lucide",
+            ],
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "billing_portal.portal.context.portal",
+            ],
+        },
+    }
+]
+COTTON_DIR = "components"
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+# The demo serves straight from `static/`: nothing has to be collected before the first page.
+if STRIPE_IS_SANDBOX:
+    WHITENOISE_USE_FINDERS = True
+    STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+
+# ── People ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_SIGNUP_FORM_CLASS = "accounts.forms.SignupForm"
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_CHANGE_EMAIL = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = VENDOR_NAME
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = STRIPE_IS_SANDBOX
+USERSESSIONS_TRACK_ACTIVITY = True
+# Staff open the desk only with a second factor.
+STAFF_MFA_REQUIRED = env.bool("STAFF_MFA_REQUIRED", True)
+
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"{VENDOR_NAME} Billing <billing@example.com>")
+EMAIL_BACKEND = env.str(
+    "EMAIL_BACKEND",
+    "django.core.mail.backends.filebased.EmailBackend"
+    if STRIPE_IS_SANDBOX
+    else "django.core.mail.backends.smtp.EmailBackend",
+)
+EMAIL_FILE_PATH = LOCAL_DIR / "mail"
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BASE_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 31_536_000 if BASE_URL.startswith("https://") else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+_STRIPE_SCRIPTS = [STRIPE_API_BASE] if STRIPE_IS_SANDBOX else ["https://js.stripe.com", "https://*.js.stripe.com"]
+_STRIPE_FRAMES = _STRIPE_SCRIPTS if STRIPE_IS_SANDBOX else [*_STRIPE_SCRIPTS, "https://hooks.stripe.com", "https://link.com"]
+_STRIPE_PAGES = (
+    [STRIPE_API_BASE] if STRIPE_IS_SANDBOX else ["https://checkout.stripe.com", "https://billing.stripe.com"]
+)
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, *_STRIPE_SCRIPTS],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:", "https://*.stripe.com"],
+        "font-src": [SELF],
+        "connect-src": [SELF, STRIPE_API_BASE],
+        "frame-src": _STRIPE_FRAMES,
+        "form-action": [SELF, *_STRIPE_PAGES],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    }
+}
+
+# ── API ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "accounts.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": f"{VENDOR_NAME} billing API",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+
+# ── dj-stripe: the mirror only. No key is kept in the database, its URLs are not mounted. ─────────────────────────────
+
+STRIPE_TEST_SECRET_KEY = STRIPE_SECRET_KEY
+DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
+DJSTRIPE_SUBSCRIBER_CUSTOMER_KEY = ""
+DJSTRIPE_WEBHOOK_VALIDATION = "verify_signature"
+
+# ── Tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CELERY_BROKER_URL = BROKER_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# Every sweep finds its work in PostgreSQL, so a task redelivered early or lost does no harm.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = str(LOCAL_DIR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "settle-usage": {"task": "billing_portal.ledger.tasks.settle_waiting", "schedule": 15.0},
+    "report-usage": {"task": "billing_portal.billing.tasks.send_reports", "schedule": 30.0},
+    "process-inbox": {"task": "billing_portal.billing.tasks.handle_waiting_events", "schedule": 15.0},
+    "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
+    "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
+    "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
+}
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+
+# ── Logs: a constant message, ids as fields ───────────────────────────────────────────────────────────────────────────
+
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+_SHARED_PROCESSORS = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso"),
+]
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "structured": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processor": structlog.processors.JSONRenderer()
+            if env.bool("LOG_JSON", not STRIPE_IS_SANDBOX)
+            else structlog.dev.ConsoleRenderer(colors=False),
+            "foreign_pre_chain": _SHARED_PROCESSORS,
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {"stripe": {"level": "WARNING"}, "djstripe": {"level": "WARNING"}},
+}
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_logger_name,
+        *_SHARED_PROCESSORS[1:],
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)

@@ -1,0 +1,13 @@
+"""Every address of the portal, by package."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("accounts/", include("allauth.urls")),
+    path("accounts/", include("accounts.urls")),
+    path("api/v1/", include("usage.api_urls")),
+    path("stripe/", include("billing_portal.billing.urls")),
+    path("staff/", admin.site.urls),
+    path("", include("billing_portal.portal.urls")),
+]

@@ -1,0 +1,74 @@
+"""The cast: Alice owns Acme, Bob belongs to it in a lesser role, Charlie is a stranger with an organization of his own."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from django.core.cache import cache
+
+from accounts.models import Membership, Organization, User
+
+NOW = datetime(2026, 10, 15, 9, 30, tzinfo=UTC)
+PASSWORD = "correct horse battery"  # noqa: S105
+
+
+@pytest.fixture
+def now() -> datetime:
+    """Return the instant at which every domain test happens."""
+    return NOW
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    def make(email: str, **fields: object) -> User:
+        return User.objects.create_user(email, PASSWORD, **fields)
+
+    return make
+
+
+@pytest.fixture
+def make_organization(db: None) -> Callable[..., Organization]:
+    def make(reference: str, *, owner: User | None = None, **fields: object) -> Organization:
+        defaults = {"name": reference.title(), "currency": "USD", "time_zone": "UTC", "created_at": NOW}
+        organization = Organization.objects.create(reference=reference, **{**defaults, **fields})
+        if owner is not None:
+            join(organization, owner, Membership.Role.OWNER)
+        return organization
+
+    return make
+
+
+def join(organization: Organization, user: User, role: str) -> Membership:
+    return Membership.objects.create(organization=organization, user=user, role=role, created_at=NOW)
+
+
+@pytest.fixture
+def alice(make_user: Callable[..., User]) -> User:
+    return make_user("alice@acme.example", name="Alice Ames")
+
+
+@pytest.fixture
+def acme(make_organization: Callable[..., Organization], alice: User) -> Organization:
+    return make_organization("acme", owner=alice, name="Acme Robotics")
+
+
+@pytest.fixture
+def bob(make_user: Callable[..., User], acme: Organization) -> User:
+    user = make_user("bob@acme.example", name="Bob Bell")
+    join(acme, user, Membership.Role.VIEWER)
+    return user
+
+
+@pytest.fixture
+def charlie(make_user: Callable[..., User]) -> User:
+    return make_user("charlie@other.example", name="Charlie Cole")
+
+
+@pytest.fixture
+def other(make_organization: Callable[..., Organization], charlie: User) -> Organization:
+    return make_organization("other", owner=charlie, name="Other Inc")
