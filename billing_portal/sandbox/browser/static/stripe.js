@@ -217,7 +217,7 @@
       dialog.setAttribute("aria-label", "Authentication by your bank");
       Object.assign(dialog.style, {
         border: "0", padding: "0", borderRadius: "14px", width: "min(420px, 94vw)", overflow: "hidden",
-        boxShadow: "0 0 0 100vmax rgb(10 14 24 / 55%), 0 24px 64px rgb(0 0 0 / 40%)", background: "transparent",
+        boxShadow: "0 0 0 100vmax rgb(10 14 24 / 55%), 0 24px 64px rgb(0 0 0 / 40%)", background: "Canvas",
       });
       frame.style.height = "430px";
       const close = () => {
