@@ -26,15 +26,15 @@ class StaffSite(admin.AdminSite):
         return mfa.is_proved(request) and mfa.is_enrolled(request.user)
 
     def login(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
-        """Send people without a session to the portal's own log-in, staff without a second factor to get one."""
+        """Send the anonymous to the portal's own log-in, and staff without a second factor to get one."""
         if super().has_permission(request) and not self.has_permission(request):
             return self._ask_for_second_factor(request)
         return secure_admin_login(super().login)(request, extra_context=extra_context)
 
     def _ask_for_second_factor(self, request: HttpRequest) -> HttpResponse:
-        if mfa.is_enrolled(request.user):
+        confirm_url = mfa.confirm_url(request.user)
+        if confirm_url:
             desk = request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index", current_app=self.name)
-            query = urlencode({REDIRECT_FIELD_NAME: desk})
-            return redirect(f"{reverse('mfa_reauthenticate')}?{query}")
+            return redirect(f"{confirm_url}?{urlencode({REDIRECT_FIELD_NAME: desk})}")
         messages.warning(request, "The staff desk opens only with a second factor. Set one up first.")
         return redirect("mfa_index")

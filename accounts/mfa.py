@@ -2,6 +2,7 @@
 
 import time
 
+from allauth.account.adapter import get_adapter
 from allauth.account.authentication import get_authentication_records
 from allauth.mfa import app_settings
 from allauth.mfa.models import Authenticator
@@ -25,6 +26,14 @@ def is_proved(request: HttpRequest) -> bool:
     A session older than the enrolment was not: its owner knew the password only.
     """
     return any(record["method"] == "mfa" for record in get_authentication_records(request, request.user))
+
+
+def confirm_url(user: User) -> str | None:
+    """Return where the person proves a second factor within the session; None without an enrolment."""
+    for method in get_adapter().get_reauthentication_methods(user):
+        if method["id"].startswith("mfa_reauthenticate"):
+            return str(method["url"])
+    return None
 
 
 def enroll_totp(user: User, secret: str) -> None:

@@ -36,13 +36,13 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
     def get_by_natural_key(self, username: str | None) -> "User":
-        return self.get(email__iexact=username)
+        return self.get(email=(username or "").lower())
 
 
 class User(AbstractBaseUser, PermissionsMixin):
     """A person, known by an e-mail address."""
 
-    email = models.EmailField("e-mail address", max_length=254)
+    email = models.EmailField("e-mail address", max_length=254, unique=True)
     name = models.CharField(max_length=120, blank=True)
     is_staff = models.BooleanField("staff", default=False, help_text="May open the staff desk (with MFA).")
     is_active = models.BooleanField(default=True)
@@ -54,7 +54,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(Lower("email"), name="user_email_is_unique"),
+            models.CheckConstraint(
+                condition=models.Q(email=Lower("email")), name="user_email_is_in_lower_case"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -72,7 +74,7 @@ class Organization(models.Model):
 
     `reference` is the vendor's own name for it and what API items carry as `organization`.
     `currency` is fixed at the first charge. A change of time zone waits in `next_time_zone` until the period
-    ends. `sign_up_token` was minted with the form that made it, so that a double submit makes one organization.
+    ends. `sign_up_token` was minted with the form that made it: a double submit makes one organization.
     """
 
     class Status(models.TextChoices):
@@ -148,8 +150,8 @@ class Membership(models.Model):
 class TermsAcceptance(models.Model):
     """That a person accepted a version of the terms, and when.
 
-    At sign-up there is no organization yet: that row binds the person. Registering an organization adds the row that
-    binds the organization. Rows are evidence: never changed, never deleted.
+    At sign-up there is no organization yet: that row binds the person. Registering an organization adds the
+    row that binds the organization. Rows are evidence: never changed, never deleted.
     """
 
     organization = models.ForeignKey(
@@ -188,8 +190,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 class ApiKey(models.Model):
     """A program's key. Only its SHA-256 is kept; the prefix lets people tell keys apart.
 
-    A key without an organization is the vendor's and may write for all of them; an organization's key only reads,
-    and only its own.
+    A key without an organization is the vendor's and may write for all of them; an organization's key only
+    reads, and only its own.
     """
 
     class Scope(models.TextChoices):

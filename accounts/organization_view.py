@@ -26,8 +26,8 @@ def organization_view(permission: access.Permission) -> Callable[[View], View]:
     """Open the view to members whose role includes `permission`.
 
     The URL names the organization as `<uuid:organization>`. The view is called without it: it finds
-    `request.organization` and `request.membership`. Anonymous people are sent to log in; a foreign and a missing
-    organization are the same 404; a role that may not gets a page that says which roles may.
+    `request.organization` and `request.membership`. Anonymous people are sent to log in; a foreign and a
+    missing organization are the same 404; a role that may not gets a page that says which roles may.
     """
 
     def decorate(view: View) -> View:

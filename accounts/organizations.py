@@ -31,8 +31,8 @@ def reinstate(organization: Organization) -> None:
 def change_time_zone(organization: Organization, *, time_zone: str) -> None:
     """Let the organization's days begin in `time_zone` from the next period on.
 
-    The running period keeps its zone, so that no hour is billed twice or never. Choosing the present zone withdraws
-    a change that waits.
+    The running period keeps its zone, so that no hour is billed twice or never. Choosing the present zone
+    withdraws a change that waits.
     """
     validate_time_zone(time_zone)
     locked = _lock(organization)

@@ -12,7 +12,7 @@ def admit(*, email: str, password: str, name: str = "", is_staff: bool = False) 
 
     Whoever calls this vouches for the address: it counts as verified.
     """
-    person = User.objects.filter(email__iexact=email).first()
+    person = User.objects.filter(email=email.strip().lower()).first()
     if person is None:
         person = User.objects.create_user(email, password, name=name, is_staff=is_staff)
         EmailAddress.objects.create(user=person, email=person.email, primary=True, verified=True)

@@ -40,9 +40,9 @@ def register(
 ) -> Organization:
     """Make an organization that `user` owns and return it.
 
-    Without a `reference` one is made of the name. Registering twice with one `token`, minted with the form, or with
-    one `reference`, returns the first organization: a double submit makes one. The person's row is locked, so that
-    the second of two such requests waits for the first.
+    Without a `reference` one is made of the name. Registering twice with one `token`, minted with the form,
+    or with one `reference`, returns the first organization: a double submit makes one. The person's row is
+    locked, so that the second of two such requests waits for the first.
     Raises ReferenceTaken, and ValidationError for a time zone that does not exist.
     """
     validate_time_zone(time_zone)
