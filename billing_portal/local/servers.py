@@ -1,7 +1,7 @@
 """The embedded servers of the demo and the tests: long-lived, and shared by all processes of one checkout.
 
-Whoever comes first starts them, everyone after attaches, `python -m billing_portal.local stop` ends them. Nothing here
-needs Django: its settings ask for the addresses.
+Whoever comes first starts them, everyone after attaches, `python -m billing_portal.local stop` ends them.
+Nothing here needs Django: its settings ask for the addresses.
 """
 
 import contextlib
@@ -41,8 +41,8 @@ def default_directory() -> Path:
 def ensure(directory: Path, *, durable: bool = True) -> Servers:
     """Return the servers of this directory, started if they do not run yet.
 
-    `durable=False` trades crash safety for speed, for tests. Raises `CannotServe` (a `SystemExit`) with two plain
-    lines when there is no way to serve.
+    `durable=False` trades crash safety for speed, for tests. Raises `CannotServe` (a `SystemExit`) with two
+    plain lines when there is no way to serve.
     """
     directory = directory.absolute().resolve()
     known = _Known.read(directory)
@@ -101,9 +101,10 @@ def _start(directory: Path, known: "_Known | None", *, durable: bool) -> Servers
         this.postgres.start(durable=durable)
     else:
         this = this.with_(durable=known.durable)
-    last_url = known.broker_url if known else None
-    running = bool(last_url) and this.valkey.pid() is not None and this.valkey.answers(last_url or "")
-    this = this.with_(broker_url=last_url if running and last_url else this.valkey.start(last_url=last_url))
+    if known and known.broker_is_up():
+        this = this.with_(broker_url=known.broker_url)
+    else:
+        this = this.with_(broker_url=this.valkey.start(last_url=known.broker_url if known else None))
     this.write()
     return this.attach(durable=durable)
 
@@ -136,14 +137,19 @@ class _Known:
         )
 
     def is_up(self) -> bool:
-        return bool(self.broker_url) and self.valkey.answers(self.broker_url) and self.postgres.answers()
+        return self.broker_is_up() and self.postgres.answers()
+
+    def broker_is_up(self) -> bool:
+        return (
+            bool(self.broker_url) and self.valkey.pid() is not None and self.valkey.answers(self.broker_url)
+        )
 
     def attach(self, *, durable: bool) -> Servers:
         if durable and not self.durable:
             raise daemons.CannotServe(
                 f"The servers in {self.directory} were started for tests and would lose data in a crash.",
-                f"Stop them with `LOCAL_DIR={self.directory} python -m billing_portal.local stop`, or set LOCAL_DIR "
-                "to another directory.",
+                f"Stop them with `LOCAL_DIR={self.directory} python -m billing_portal.local stop`, "
+                "or set LOCAL_DIR to another directory.",
             )
         return Servers(self.directory, self.postgres.url(), self.broker_url)
 
@@ -173,7 +179,7 @@ class _Known:
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keep other starters and stoppers out. The kernel lifts the lock of a killed process, so none gets stale."""
+    """Keep other starters and stoppers out; the kernel lifts a killed process's lock, so none gets stale."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("a") as lock:
         deadline = time.monotonic() + LOCK_SECONDS
@@ -184,7 +190,7 @@ def _alone(directory: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise daemons.CannotServe(
-                        f"Another process has been starting or stopping the servers in {directory} for minutes.",
+                        f"Another process has been busy with the servers in {directory} for minutes.",
                         "Wait for it, or end it, and try again.",
                     ) from None
                 time.sleep(0.05)

