@@ -14,12 +14,12 @@ def main() -> None:
     parser.add_argument(
         "verb",
         choices=["start", "stop", "status", "env", "remove"],
-        help="env prints the addresses for a shell; stop and remove also take the tests' servers; "
-        "remove throws the data away",
+        help="env prints the addresses for a shell; stop, status and remove also mean the servers of the tests and "
+        "the demo; remove throws the data away",
     )
     verb = parser.parse_args().verb
     directory = servers.default_directory()
-    both = [directory, directory / "test"]
+    every = [directory, *sorted(state.parent for state in directory.glob("*/servers.json"))]
     if verb == "start":
         servers.ensure(directory)
         say(f"PostgreSQL and Valkey run in {directory}.")
@@ -27,14 +27,14 @@ def main() -> None:
         found = servers.ensure(directory)
         say(f"DATABASE_URL='{found.database_url}'\nBROKER_URL='{found.broker_url}'")
     elif verb == "status":
-        running = [str(place) for place in both if servers.status(place)]
+        running = [str(place) for place in every if servers.status(place)]
         say("\n".join(f"PostgreSQL and Valkey run in {place}." for place in running) or "Not running.")
         sys.exit(0 if running else 1)
     else:
-        stopped = [f"{name} in {place}" for place in both for name in servers.stop(place)]
+        stopped = [f"{name} in {place}" for place in every for name in servers.stop(place)]
         say(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
         if verb == "remove":
-            for place in both:
+            for place in every:
                 servers.remove(place)
 
 

@@ -76,9 +76,9 @@ def remove(directory: Path) -> None:
         shutil.rmtree(known.postgres.sockets, ignore_errors=True)
         if known.base != directory:
             shutil.rmtree(known.base, ignore_errors=True)
-        for home in (known.postgres.home, known.valkey.home):
+        for home in (known.postgres.home, known.valkey.home, directory / "programs"):
             shutil.rmtree(home, ignore_errors=True)
-    for name in ("servers.json", "postgres.log", "valkey.log", "lock"):
+    for name in ("servers.json", "postgres.log", "valkey.log", "valkey-server", "lock"):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -92,9 +92,7 @@ def _start(directory: Path, known: "_Known | None", *, durable: bool) -> Servers
     owner = daemons.Owner.choose()
     base = daemons.place(directory, owner)
     if base != directory:
-        daemons.tell(
-            f"'nobody', who runs PostgreSQL for root, cannot enter {directory}: its data is in {base}."
-        )
+        daemons.tell(f"'nobody', who runs PostgreSQL for root, cannot enter {directory}: its data is in {base}.")
     this = _Known(directory=directory, base=base, owner=owner, durable=durable, broker_url="")
     this.write()  # before anything runs, so that a stop after an interrupted start finds it
     if known is None or known.postgres.pid() is None or not known.postgres.answers():
@@ -140,9 +138,7 @@ class _Known:
         return self.broker_is_up() and self.postgres.answers()
 
     def broker_is_up(self) -> bool:
-        return (
-            bool(self.broker_url) and self.valkey.pid() is not None and self.valkey.answers(self.broker_url)
-        )
+        return bool(self.broker_url) and self.valkey.pid() is not None and self.valkey.answers(self.broker_url)
 
     def attach(self, *, durable: bool) -> Servers:
         if durable and not self.durable:
