@@ -1,19 +1,22 @@
 #!/usr/bin/env python
-"""Run a command of the portal, or the Stripe sandbox, which shares nothing with it but HTTP."""
+"""Run a command of the portal; or the Stripe sandbox and the demo, which are programs of their own."""
 
 import os
 import runpy
 import sys
 
+PROGRAMS = {"sandbox": "billing_portal.sandbox", "demo": "billing_portal.local.demo"}
+
 
 def main() -> None:
-    """Dispatch `sandbox` to its own program, everything else to Django.
+    """Dispatch `sandbox` and `demo` to their programs, everything else to Django.
 
-    The sandbox must neither wait for Django (it boots in seconds) nor be able to reach the portal's models.
+    The sandbox must not be able to reach the portal's models; the demo starts other processes and says first which
+    servers they use. Neither has to wait for Django, which boots in seconds.
     """
-    if sys.argv[1:2] == ["sandbox"]:
-        sys.argv = ["manage.py sandbox", *sys.argv[2:]]
-        runpy.run_module("billing_portal.sandbox", run_name="__main__")
+    if program := PROGRAMS.get(" ".join(sys.argv[1:2])):
+        sys.argv = [f"manage.py {sys.argv[1]}", *sys.argv[2:]]
+        runpy.run_module(program, run_name="__main__")
         return
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "billing_portal.settings")
     from django.core.management import execute_from_command_line  # noqa: PLC0415 - settings come first

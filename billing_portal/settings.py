@@ -26,10 +26,12 @@ LOCAL_DIR = env.path("LOCAL_DIR", BASE_DIR / ".local")
 DEBUG = env.bool("DEBUG", False)
 BASE_URL = env.str("BASE_URL", "http://127.0.0.1:8000")
 _DEFAULT_SANDBOX = "http://127.0.0.1:12111"
-STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", "sk_test_sandbox")
+_SANDBOX_KEY = "sk_test_sandbox"
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", _SANDBOX_KEY)
 STRIPE_PUBLISHABLE_KEY = env.str("STRIPE_PUBLISHABLE_KEY", "pk_test_sandbox")
 STRIPE_API_BASE = env.str(
-    "STRIPE_API_BASE", _DEFAULT_SANDBOX if STRIPE_SECRET_KEY == "sk_test_sandbox" else "https://api.stripe.com"
+    "STRIPE_API_BASE",
+    _DEFAULT_SANDBOX if STRIPE_SECRET_KEY == _SANDBOX_KEY else "https://api.stripe.com",
 )
 STRIPE_IS_SANDBOX = STRIPE_API_BASE != "https://api.stripe.com"
 STRIPE_JS_URL = f"{STRIPE_API_BASE}/stripe.js" if STRIPE_IS_SANDBOX else "https://js.stripe.com/dahlia/stripe.js"
@@ -98,7 +100,7 @@ INSTALLED_APPS = [
     "pgtrigger",
     "django_structlog",
     "csp",
-    "accounts",
+    "accounts.apps.AccountsConfig",
     "usage",
     "billing_portal.ledger",
     "billing_portal.billing",
@@ -234,7 +236,9 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 _STRIPE_SCRIPTS = [STRIPE_API_BASE] if STRIPE_IS_SANDBOX else ["https://js.stripe.com", "https://*.js.stripe.com"]
-_STRIPE_FRAMES = _STRIPE_SCRIPTS if STRIPE_IS_SANDBOX else [*_STRIPE_SCRIPTS, "https://hooks.stripe.com", "https://link.com"]
+_STRIPE_FRAMES = (
+    _STRIPE_SCRIPTS if STRIPE_IS_SANDBOX else [*_STRIPE_SCRIPTS, "https://hooks.stripe.com", "https://link.com"]
+)
 _STRIPE_PAGES = (
     [STRIPE_API_BASE] if STRIPE_IS_SANDBOX else ["https://checkout.stripe.com", "https://billing.stripe.com"]
 )
@@ -303,6 +307,7 @@ CELERY_BEAT_SCHEDULE = {
     "report-usage": {"task": "billing_portal.billing.tasks.send_reports", "schedule": 30.0},
     "process-inbox": {"task": "billing_portal.billing.tasks.handle_waiting_events", "schedule": 15.0},
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
+    "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
     "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
 }

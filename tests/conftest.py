@@ -1,4 +1,4 @@
-"""The cast: Alice owns Acme, Bob belongs to it in a lesser role, Charlie is a stranger with an organization of his own."""
+"""The cast: Alice owns Acme, Bob belongs to it in a lesser role, Charlie has an organization of his own."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from django.core.cache import cache
 from accounts.models import Membership, Organization, User
 
 NOW = datetime(2026, 10, 15, 9, 30, tzinfo=UTC)
-PASSWORD = "correct horse battery"  # noqa: S105
+PASSWORD = "correct horse battery"
 
 
 @pytest.fixture

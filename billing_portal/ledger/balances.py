@@ -21,9 +21,7 @@ class Balance:
 def balance(account: Account, *, now: datetime) -> Balance:
     """Return the organization's balance at `now`; two indexed reads."""
     credit = credits.spendable(account, now=now).aggregate(micros=Sum("remaining_micros"))["micros"]
-    receivable = Entry.objects.filter(
-        organization_id=account.organization_id, book=Entry.Book.RECEIVABLE
-    ).aggregate(micros=Sum("micros"))["micros"]
-    return Balance(
-        credit_micros=int(credit or 0), accrued_micros=-int(receivable or 0), currency=account.currency
-    )
+    receivable = Entry.objects.filter(organization_id=account.organization_id, book=Entry.Book.RECEIVABLE).aggregate(
+        micros=Sum("micros")
+    )["micros"]
+    return Balance(credit_micros=int(credit or 0), accrued_micros=-int(receivable or 0), currency=account.currency)

@@ -53,9 +53,7 @@ def grant(
             created_at=now,
         )
         sides = [journal.Side(journal.Book.ISSUED, -micros), journal.Side(journal.Book.CREDIT, micros, given)]
-        journal.post(
-            account, kind=Transaction.Kind.GRANT, reference=f"grant:{reference}", sides=sides, now=now
-        )
+        journal.post(account, kind=Transaction.Kind.GRANT, reference=f"grant:{reference}", sides=sides, now=now)
     log.info("credit granted", organization_id=organization.pk, grant_id=given.pk, kind=str(kind), micros=micros)
     return given
 
@@ -89,16 +87,17 @@ def expire(organization_id: int, *, now: datetime) -> int:
     with transaction.atomic():
         account = accounts.lock(organization_id)
         expired = list(
-            Grant.objects.filter(
-                organization_id=organization_id, remaining_micros__gt=0, expires_at__lte=now
-            ).order_by("id")
+            Grant.objects.filter(organization_id=organization_id, remaining_micros__gt=0, expires_at__lte=now).order_by(
+                "id"
+            )
         )
         for each in expired:
             left = each.remaining_micros
-            sides = [journal.Side(journal.Book.CREDIT, -left, each), journal.Side(journal.Book.BREAKAGE, left)]
-            journal.post(
-                account, kind=Transaction.Kind.EXPIRE, reference=f"expire:{each.pk}", sides=sides, now=now
-            )
+            sides = [
+                journal.Side(journal.Book.CREDIT, -left, each),
+                journal.Side(journal.Book.BREAKAGE, left),
+            ]
+            journal.post(account, kind=Transaction.Kind.EXPIRE, reference=f"expire:{each.pk}", sides=sides, now=now)
             Grant.objects.filter(pk=each.pk).update(remaining_micros=0)
             log.info("credit expired", organization_id=organization_id, grant_id=each.pk, micros=left)
     return len(expired)
@@ -106,6 +105,4 @@ def expire(organization_id: int, *, now: datetime) -> int:
 
 def _assert_same(known: Grant, *, kind: Grant.Kind, micros: int) -> None:
     if (known.kind, known.amount_micros) != (kind, micros):
-        raise journal.ReferenceReused(
-            known.reference, (known.kind, known.amount_micros), (str(kind), micros)
-        )
+        raise journal.ReferenceReused(known.reference, (known.kind, known.amount_micros), (str(kind), micros))

@@ -78,7 +78,13 @@ class Grant(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["organization", "priority", models.F("expires_at").asc(nulls_last=True), "created_at", "id"]
+        ordering = [
+            "organization",
+            "priority",
+            models.F("expires_at").asc(nulls_last=True),
+            "created_at",
+            "id",
+        ]
         constraints = [
             models.UniqueConstraint(fields=["organization", "reference"], name="grant_reference_is_unique"),
             models.CheckConstraint(condition=models.Q(amount_micros__gt=0), name="grant_amount_is_positive"),
@@ -140,7 +146,8 @@ class Entry(models.Model):
         ordering = ["organization", "transaction", "id"]
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(book="credit", grant__isnull=False) | (~models.Q(book="credit") & models.Q(grant=None)),
+                condition=models.Q(book="credit", grant__isnull=False)
+                | (~models.Q(book="credit") & models.Q(grant=None)),
                 name="entry_names_its_grant",
             ),
             models.CheckConstraint(condition=~models.Q(micros=0), name="entry_is_not_zero"),
@@ -189,7 +196,8 @@ class Settlement(models.Model):
             models.UniqueConstraint(fields=["organization", "first_sequence"], name="settlement_starts_once"),
             models.UniqueConstraint(fields=["organization", "last_sequence"], name="settlement_ends_once"),
             models.CheckConstraint(
-                condition=models.Q(last_sequence__gte=models.F("first_sequence")), name="settlement_is_a_range"
+                condition=models.Q(last_sequence__gte=models.F("first_sequence")),
+                name="settlement_is_a_range",
             ),
             models.CheckConstraint(
                 condition=models.Q(accrued_micros__gte=0) & models.Q(accrued_micros__lte=models.F("gross_micros")),

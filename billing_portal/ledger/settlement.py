@@ -139,9 +139,7 @@ def _funding_within(settlement: Settlement, *, starts: int, micros: int) -> Fund
     return Funding(grants=paid, accrued_micros=micros - sum(part for _, part in paid))
 
 
-def _first_month(
-    account: Account, waiting: list[charges.WaitingCharge]
-) -> tuple[date, list[charges.WaitingCharge]]:
+def _first_month(account: Account, waiting: list[charges.WaitingCharge]) -> tuple[date, list[charges.WaitingCharge]]:
     """Return the earliest billing month among the waiting charges, and those of them that belong to it.
 
     Charges come ordered by their start, so the months of consecutive ones never go back.

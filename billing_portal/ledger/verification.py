@@ -32,13 +32,13 @@ _LAWS = {
         WHERE g.organization_id = %s GROUP BY g.id HAVING coalesce(sum(e.micros), 0) <> g.remaining_micros""",
     "I2 a grant's burns are what its entries took for usage": """
         SELECT 'grant ' || g.id,
-               (SELECT coalesce(-sum(e.micros), 0) FROM ledger_entry e JOIN ledger_transaction t ON t.id = e.transaction_id
-                WHERE e.grant_id = g.id AND t.kind = 'settle') AS journal,
-               (SELECT coalesce(sum(b.micros), 0) FROM ledger_burn b WHERE b.grant_id = g.id) AS burns
-        FROM ledger_grant g WHERE g.organization_id = %s
-          AND (SELECT coalesce(-sum(e.micros), 0) FROM ledger_entry e JOIN ledger_transaction t ON t.id = e.transaction_id
-               WHERE e.grant_id = g.id AND t.kind = 'settle')
-              <> (SELECT coalesce(sum(b.micros), 0) FROM ledger_burn b WHERE b.grant_id = g.id)""",
+               coalesce(journal.micros, 0), coalesce(burns.micros, 0)
+        FROM ledger_grant g
+        LEFT JOIN (SELECT e.grant_id, -sum(e.micros) AS micros
+                   FROM ledger_entry e JOIN ledger_transaction t ON t.id = e.transaction_id
+                   WHERE t.kind = 'settle' GROUP BY 1) journal ON journal.grant_id = g.id
+        LEFT JOIN (SELECT grant_id, sum(micros) AS micros FROM ledger_burn GROUP BY 1) burns ON burns.grant_id = g.id
+        WHERE g.organization_id = %s AND coalesce(journal.micros, 0) <> coalesce(burns.micros, 0)""",
     "I4 settlements follow one another without a gap": """
         SELECT 'settlement from ' || first_sequence, expected, first_sequence FROM (
             SELECT first_sequence,

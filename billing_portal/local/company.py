@@ -1,0 +1,68 @@
+"""What the demo's world contains besides customers: prices, the vendor's staff, and the days since the last month end."""
+
+import calendar
+import itertools
+import tomllib
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from accounts import clock, mfa
+from accounts.models import User
+from billing_portal.ledger import settlement
+from billing_portal.ledger.models import Account
+from billing_portal.local import story
+from usage import prices, samples
+
+PRICES = Path(prices.__file__).parent / "price_books" / "parley.toml"
+STAFF_EMAIL = "support@parley.example"
+STAFF_TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - printed by the demo for everyone to use
+
+
+def seed_prices() -> None:
+    """Load the sample company's price books; again changes nothing."""
+    prices.load(tomllib.loads(PRICES.read_text()), now=clock.now())
+
+
+def seed_staff() -> User:
+    """Make the support person, with a second factor; again changes nothing."""
+    staff = User.objects.filter(email=STAFF_EMAIL).first()
+    if staff is None:
+        staff = User.objects.create_superuser(STAFF_EMAIL, story.PASSWORD, name="Robin Support")
+        story.confirm_email(staff)
+        mfa.enroll_totp(staff, STAFF_TOTP_SECRET)
+    return staff
+
+
+def is_seeded() -> bool:
+    """Say whether a story was told to its end here; one cut short is taken up where it stopped."""
+    return _marker().exists()
+
+
+def mark_seeded() -> None:
+    """Remember that the story was told to its end."""
+    _marker().touch()
+
+
+def live_until_today(plan: story.Plan) -> None:
+    """Bring the clock to the present, with the running month's calls so far, settled."""
+    today = datetime.now(UTC)
+    story.advance_to(today)
+    calls = itertools.takewhile(lambda call: call["start_timestamp"] < today.timestamp() * 1000 - 3_600_000, _running(plan))
+    story.post_calls(calls, advance=lambda _: None)
+    for organization_id in Account.objects.values_list("organization_id", flat=True):
+        settlement.settle_all(organization_id, now=clock.now())
+
+
+def _running(plan: story.Plan) -> Any:
+    """Return the running month's calls, as many a day as in the months before."""
+    month = date.today().replace(day=1)  # noqa: DTZ011 - which of two months at midnight does not matter here
+    days = sum(calendar.monthrange(each.year, each.month)[1] for each in plan.months)
+    count = plan.calls * calendar.monthrange(month.year, month.month)[1] // days
+    return samples.calls(months=[month], count=count, seed=plan.seed + 1, customers=plan.customers)
+
+
+def _marker() -> Path:
+    return Path(settings.LOCAL_DIR) / "seeded"

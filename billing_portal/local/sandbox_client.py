@@ -1,0 +1,51 @@
+"""The Stripe sandbox as seen from the demo: its clock, and a customer's hand on the card form. HTTP only."""
+
+import json
+import urllib.parse
+import urllib.request
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+_TIMEOUT_SECONDS = 600  # a clock moved by a month has much to do before it answers
+
+
+def now() -> datetime:
+    """Return the sandbox's present instant."""
+    return datetime.fromisoformat(_call("GET", "/_sandbox/clock")["now"])
+
+
+def advance_to(instant: datetime) -> None:
+    """Move the sandbox's clock forward; all that falls due happens before this returns."""
+    _call("POST", "/_sandbox/clock", {"now": instant.isoformat()})
+
+
+def confirm_card(setup_intent_id: str, client_secret: str, *, number: str = "4242424242424242") -> None:
+    """Enter a card as Stripe's card form does in the browser: with the publishable key, past the portal."""
+    fields = {
+        "client_secret": client_secret,
+        "payment_method_data[type]": "card",
+        "payment_method_data[card][number]": number,
+        "payment_method_data[card][exp_month]": "12",
+        "payment_method_data[card][exp_year]": "2031",
+        "payment_method_data[card][cvc]": "123",
+        "mandate_data[customer_acceptance][type]": "online",
+        "mandate_data[customer_acceptance][online][infer_from_client]": "true",
+    }
+    body = urllib.parse.urlencode(fields).encode()
+    key = settings.STRIPE_PUBLISHABLE_KEY
+    _send(f"/v1/setup_intents/{setup_intent_id}/confirm", body, "application/x-www-form-urlencoded", key)
+
+
+def _call(method: str, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
+    body = json.dumps(document).encode() if method == "POST" else None
+    return _send(path, body, "application/json", settings.STRIPE_SECRET_KEY)
+
+
+def _send(path: str, body: bytes | None, content_type: str, key: str) -> dict[str, Any]:
+    headers = {"Content-Type": content_type, "Authorization": f"Bearer {key}"}
+    request = urllib.request.Request(settings.STRIPE_API_BASE + path, data=body, headers=headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the sandbox on loopback
+        result: dict[str, Any] = json.load(answer)
+    return result
