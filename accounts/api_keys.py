@@ -51,12 +51,7 @@ def revoke(key: ApiKey, *, now: datetime) -> None:
 
 def recognize(secret: str, *, now: datetime) -> ApiKey | None:
     """Return the usable key behind `secret`, or None; note its use, at most once in five minutes."""
-    key = (
-        ApiKey.objects.usable(now=now)
-        .select_related("organization")
-        .filter(digest=ApiKey.digest_of(secret))
-        .first()
-    )
+    key = ApiKey.objects.usable(now=now).select_related("organization").filter(digest=ApiKey.digest_of(secret)).first()
     if key and (key.last_used_at is None or now - key.last_used_at > _USED_RESOLUTION):
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
     return key

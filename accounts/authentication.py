@@ -1,17 +1,21 @@
 """How programs prove who they are: an API key as bearer token."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from accounts import api_keys, clock
 from accounts.models import ApiKey, Organization
 from accounts.problems import Problem
+
+if TYPE_CHECKING:
+    # DRF's views import the default authentication classes: this module.
+    from rest_framework.views import APIView
 
 _CHALLENGE = 'Bearer realm="api"'
 
@@ -65,7 +69,7 @@ class HasScope(BasePermission):
         # DRF calls each entry of `permission_classes`; an instance stands for itself.
         return self
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         if request.auth is None:
             return False
         if self.scope not in request.auth.scopes:

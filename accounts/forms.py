@@ -11,9 +11,7 @@ from accounts.models import User
 class SignupForm(forms.Form):
     """What the portal asks beside the address and the password that allauth asks."""
 
-    name = forms.CharField(
-        label="Your name", max_length=120, widget=forms.TextInput(attrs={"autocomplete": "name"})
-    )
+    name = forms.CharField(label="Your name", max_length=120, widget=forms.TextInput(attrs={"autocomplete": "name"}))
     terms = forms.BooleanField(
         label="I accept the terms of service",
         error_messages={"required": "An account needs your acceptance of the terms."},

@@ -54,9 +54,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                condition=models.Q(email=Lower("email")), name="user_email_is_in_lower_case"
-            ),
+            models.CheckConstraint(condition=models.Q(email=Lower("email")), name="user_email_is_in_lower_case"),
         ]
 
     def __str__(self) -> str:
@@ -171,9 +169,7 @@ class TermsAcceptance(models.Model):
             ),
         ]
         triggers = [
-            pgtrigger.Protect(
-                name="terms_acceptance_is_evidence", operation=pgtrigger.Update | pgtrigger.Delete
-            ),
+            pgtrigger.Protect(name="terms_acceptance_is_evidence", operation=pgtrigger.Update | pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:

@@ -12,7 +12,6 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework import exceptions
-from rest_framework.views import set_rollback
 
 CONTENT_TYPE = "application/problem+json"
 _API_PREFIX = "/api/"
@@ -73,10 +72,7 @@ def response(problem: Problem) -> HttpResponse:
 def exception_handler(exception: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """Answer the errors a client can understand; None lets the others propagate, as DRF asks."""
     problem = _problem_of(exception)
-    if problem is None:
-        return None
-    set_rollback()
-    return response(problem)
+    return problem and response(problem)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -65,9 +65,7 @@ def register(
             break
     else:
         raise ReferenceTaken(candidate)
-    Membership.objects.create(
-        organization=organization, user=user, role=Membership.Role.OWNER, created_at=now
-    )
+    Membership.objects.create(organization=organization, user=user, role=Membership.Role.OWNER, created_at=now)
     terms.accept(user=user, organization=organization, version=terms_version, now=now)
     logger.info("organization_registered", organization=str(organization.public_id))
     return organization

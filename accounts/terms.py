@@ -5,9 +5,7 @@ from datetime import datetime
 from accounts.models import Organization, TermsAcceptance, User
 
 
-def accept(
-    *, user: User, version: str, now: datetime, organization: Organization | None = None
-) -> TermsAcceptance:
+def accept(*, user: User, version: str, now: datetime, organization: Organization | None = None) -> TermsAcceptance:
     """Keep that `user` accepted `version`, for `organization` or, at sign-up, for the person alone.
 
     Accepting the same version again keeps the first instant.
