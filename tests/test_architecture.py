@@ -104,6 +104,14 @@ class Reader(ast.NodeVisitor):
             submodule = f"{base}.{alias.name}"
             self.add(submodule if submodule in self.modules else base, node.lineno)
 
+    def visit_Call(self, node: ast.Call) -> None:
+        """Take `import_module("a.b")` for the import it is, except to wire an app by dotted path when it is ready."""
+        name = node.args[0] if node.args and ast.unparse(node.func).endswith("import_module") else None
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            self.add(name.value, node.lineno)
+            self.found = [each for each in self.found if not (each.in_ready and each.line == node.lineno)]
+        self.generic_visit(node)
+
     def add(self, target: str, line: int) -> None:
         functions = [
             index for index, node in enumerate(self.inside) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -243,6 +251,7 @@ def plant(root: Path, files: dict[str, str]) -> Path:
         "usage/apps.py": (
             "from django.apps import AppConfig\n"
             "class UsageConfig(AppConfig):\n    def ready(self):\n        from usage import receivers\n"
+            "        import_module('billing_portal.celery')\n"
         ),
         "usage/receivers.py": "from . import models",
         "billing_portal/__init__.py": "",
@@ -344,6 +353,10 @@ BROKEN = {
     "djstripe": ({"billing_portal/portal/a.py": "from djstripe import models"}, "billing imports djstripe"),
     "inside a function": ({"usage/a.py": "def f():\n    import json"}, "json is imported inside a function"),
     "inside a coroutine": ({"usage/a.py": "async def f():\n    import json"}, "json is imported inside a function"),
+    "inside a function, by name": (
+        {"usage/a.py": "import importlib\ndef f():\n    importlib.import_module('json')"},
+        "json is imported inside a function",
+    ),
     "ready of something else": (
         {"usage/a.py": "class A:\n    def ready(self):\n        import json"},
         "json is imported inside a function",
