@@ -8,6 +8,7 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("api/v1/", include("usage.api_urls")),
     path("stripe/", include("billing_portal.billing.urls")),
+    path("staff/", include("billing_portal.support.urls")),
     path("staff/", admin.site.urls),
     path("", include("billing_portal.portal.urls")),
 ]

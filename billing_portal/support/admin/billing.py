@@ -1,0 +1,107 @@
+"""Our side of Stripe on the staff desk: the inbox, reports, invoices, what was sent and what came back."""
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from billing_portal.billing import inbox
+from billing_portal.billing.models import (
+    CreditLine,
+    Customer,
+    InboxEvent,
+    Intent,
+    Invoice,
+    InvoiceLine,
+    PaymentMethod,
+    Report,
+)
+from billing_portal.support.admin.read_only import ReadOnlyAdmin, ReadOnlyInline, minor_column
+
+_BY_ORGANIZATION = ["organization__name", "organization__reference"]
+
+
+@admin.register(InboxEvent)
+class InboxEventAdmin(ReadOnlyAdmin):
+    list_display = ["type", "stripe_event_id", "state", "object_id", "attempts", "reason", "received_at"]
+    list_filter = ["state", "type"]
+    search_fields = ["=stripe_event_id", "=object_id", "=stripe_customer_id", "type"]
+    search_help_text = "A Stripe id of the event, its object or its customer; or a type"
+    actions = ["replay"]
+
+    @admin.action(description="Replay the selected events")
+    def replay(self, request: HttpRequest, events: QuerySet[InboxEvent]) -> None:
+        for event in events:
+            inbox.replay(event)
+        messages.success(request, f"{len(events)} events will be handled again; that is safe at any time.")
+
+
+@admin.register(Intent)
+class IntentAdmin(ReadOnlyAdmin):
+    list_display = ["verb", "reference", "organization", "state", "stripe_id", "attempts", "created_at", "finished_at"]
+    list_filter = ["state", "verb"]
+    list_select_related = ["organization"]
+    search_fields = ["=reference", "=stripe_id", *_BY_ORGANIZATION]
+
+
+@admin.register(Customer)
+class CustomerAdmin(ReadOnlyAdmin):
+    list_display = ["organization", "stripe_customer_id", "stripe_subscription_id", "subscribed_at"]
+    list_select_related = ["organization"]
+    search_fields = ["=stripe_customer_id", "=stripe_subscription_id", *_BY_ORGANIZATION]
+
+
+@admin.register(PaymentMethod)
+class PaymentMethodAdmin(ReadOnlyAdmin):
+    list_display = ["organization", "kind", "brand", "last4", "funding", "is_default", "created_at", "removed_at"]
+    list_select_related = ["organization"]
+    search_fields = ["=stripe_payment_method_id", "=fingerprint", *_BY_ORGANIZATION]
+
+
+@admin.register(Report)
+class ReportAdmin(ReadOnlyAdmin):
+    list_display = [
+        "identifier",
+        "organization",
+        "component",
+        "micros",
+        "minute_at",
+        "state",
+        "attempts",
+        "accepted_at",
+    ]
+    list_filter = ["state", "component"]
+    list_select_related = ["organization"]
+    search_fields = ["=identifier", *_BY_ORGANIZATION]
+
+
+class InvoiceLineInline(ReadOnlyInline):
+    model = InvoiceLine
+    fields = ["position", "kind", "component", "description", "quantity", "shown"]
+    readonly_fields = ["shown"]
+    shown = minor_column("amount_minor", "Amount")
+
+
+class CreditLineInline(ReadOnlyInline):
+    model = CreditLine
+    fields = ["grant_kind", "component", "micros", "amount_minor", "stripe_invoice_item_id"]
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(ReadOnlyAdmin):
+    list_display = [
+        "__str__",
+        "organization",
+        "month",
+        "state",
+        "total",
+        "paid",
+        "waiting_for",
+        "drafted_at",
+        "paid_at",
+    ]
+    list_filter = ["state", "month"]
+    list_select_related = ["organization"]
+    search_fields = ["=number", "=stripe_invoice_id", *_BY_ORGANIZATION]
+    inlines = [InvoiceLineInline, CreditLineInline]
+    total = minor_column("total_minor", "Total")
+    paid = minor_column("amount_paid_minor", "Paid")

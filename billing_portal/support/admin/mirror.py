@@ -1,0 +1,77 @@
+"""Stripe's objects as dj-stripe mirrors them: to look at, with amounts in the right unit.
+
+dj-stripe's own pages are taken down: two of them fail, and their amounts are a hundred times too high.
+"""
+
+import json
+from typing import Any
+
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.exceptions import NotRegistered
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from billing_portal.billing import minor_units
+from billing_portal.support.admin.read_only import ReadOnlyAdmin, amount
+
+# Mirrored type, and where its JSON holds the amount worth a column.
+_SHOWN = {
+    "Customer": None,
+    "PaymentMethod": None,
+    "SetupIntent": None,
+    "PaymentIntent": "amount",
+    "Charge": "amount",
+    "Refund": "amount",
+    "Dispute": "amount",
+    "Invoice": "total",
+    "Subscription": None,
+    "Product": None,
+    "Price": None,
+}
+
+
+class MirrorAdmin(ReadOnlyAdmin):
+    """One mirrored type; the page shows Stripe's JSON as it came."""
+
+    amount_key: str | None = None
+    list_display = ["id", "status", "amount", "customer_id", "created"]
+    search_fields = ["=id"]
+    search_help_text = "A Stripe id"
+    ordering = ["-djstripe_created"]
+    fields = ["id", "status", "amount", "customer_id", "created", "stripe_object"]
+    readonly_fields = fields
+
+    @admin.display(empty_value="–")
+    def status(self, row: Any) -> str | None:
+        return row.stripe_data.get("status")
+
+    @admin.display(description="Amount", empty_value="–")
+    def amount(self, row: Any) -> str | None:
+        if self.amount_key is None or row.stripe_data.get(self.amount_key) is None:
+            return None
+        currency = row.stripe_data["currency"].upper()
+        return amount(minor_units.to_micros(row.stripe_data[self.amount_key], currency), currency)
+
+    @admin.display(description="Customer", empty_value="–")
+    def customer_id(self, row: Any) -> str | None:
+        return row.stripe_data.get("customer")
+
+    @admin.display(description="As Stripe sent it")
+    def stripe_object(self, row: Any) -> SafeString:
+        return format_html("<pre>{}</pre>", json.dumps(row.stripe_data, indent=2, sort_keys=True))
+
+
+def _take_over() -> None:
+    """Take dj-stripe's pages down and put ours up."""
+    for model in apps.get_app_config("djstripe").get_models():
+        try:
+            admin.site.unregister(model)
+        except NotRegistered:
+            continue
+    for name, key in _SHOWN.items():
+        model = apps.get_model("djstripe", name)
+        admin.site.register(model, type(f"{name}MirrorAdmin", (MirrorAdmin,), {"amount_key": key}))
+
+
+_take_over()

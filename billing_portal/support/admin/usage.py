@@ -1,0 +1,121 @@
+"""Calls, charges and prices on the staff desk."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts import clock
+from billing_portal.support.admin.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
+from usage import charges, ingestion
+from usage.models import Call, CallDetail, Charge, PriceBook, PriceRate, PriceVersion, UnratedCall
+
+
+class CallDetailInline(ReadOnlyInline):
+    model = CallDetail
+    fields = ["from_number", "to_number", "metadata"]
+
+
+@admin.register(Call)
+class CallAdmin(ReadOnlyAdmin):
+    """Found by the vendor's id; a list of all calls is not offered for counting."""
+
+    list_display = ["call_id", "organization", "started_at", "duration_ms", "status", "cost"]
+    list_select_related = ["organization", "charge"]
+    search_fields = ["=call_id"]
+    search_help_text = "The vendor's call id, whole"
+    readonly_fields = ["cost", "price_lines"]
+    inlines = [CallDetailInline]
+
+    @admin.display(description="Cost", empty_value="unrated")
+    def cost(self, call: Call) -> str | None:
+        charge = getattr(call, "charge", None)
+        return amount(charge.amount_micros, charge.currency) if charge else None
+
+    @admin.display(description="Price by component", empty_value="unrated")
+    def price_lines(self, call: Call) -> str | None:
+        charge = getattr(call, "charge", None)
+        if charge is None:
+            return None
+        return "\n".join(f"{line.product}: {amount(line.micros, charge.currency)}" for line in charges.lines(charge))
+
+
+@admin.register(Charge)
+class ChargeAdmin(ReadOnlyAdmin):
+    list_display = ["call", "organization", "sequence", "billed_month", "cost", "price_version"]
+    list_select_related = ["call", "organization", "price_version__book"]
+    search_fields = ["=call__call_id"]
+    cost = micros_column("amount_micros", "Cost")
+
+
+@admin.register(UnratedCall)
+class UnratedCallAdmin(ReadOnlyAdmin):
+    """What no price covers yet: enter a price version with the missing product, then rate."""
+
+    list_display = ["call", "organization", "missing", "noticed_at"]
+    list_select_related = ["call", "organization"]
+    search_fields = ["=call__call_id", "organization__name"]
+    actions = ["rate_now"]
+
+    @admin.action(description="Rate what has a price by now")
+    def rate_now(self, request: HttpRequest, unrated: QuerySet[UnratedCall]) -> None:
+        rated = ingestion.rate_unrated(now=clock.now(), limit=10_000)
+        messages.success(request, f"{rated} calls were rated.")
+
+
+class RateInline(admin.TabularInline[PriceRate, PriceVersion]):
+    model = PriceRate
+    extra = 0
+    fields = ["component", "product", "label", "unit", "rate_micros", "minimum_ms", "increment_ms"]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_editable(obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_editable(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_editable(obj)
+
+
+@admin.register(PriceVersion)
+class PriceVersionAdmin(admin.ModelAdmin[PriceVersion]):
+    """Rates from an instant on; they can be edited until that instant."""
+
+    list_display = ["__str__", "starts_at", "in_force_or_past", "note"]
+    list_filter = ["book"]
+    list_select_related = ["book"]
+    readonly_fields = ["created_at"]
+    inlines = [RateInline]
+
+    def has_change_permission(self, request: HttpRequest, obj: PriceVersion | None = None) -> bool:
+        return _is_editable(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: PriceVersion | None = None) -> bool:
+        return obj is not None and _is_editable(obj)
+
+    def save_model(self, request: HttpRequest, obj: PriceVersion, form: Any, change: bool) -> None:
+        if not change:
+            obj.created_at = clock.now()
+        super().save_model(request, obj, form, change)
+
+    @admin.display(boolean=True, description="In force")
+    def in_force_or_past(self, version: PriceVersion) -> bool:
+        return version.starts_at <= clock.now()
+
+
+@admin.register(PriceBook)
+class PriceBookAdmin(admin.ModelAdmin[PriceBook]):
+    list_display = ["name", "reference", "currency", "organization", "is_default"]
+    list_select_related = ["organization"]
+    autocomplete_fields = ["organization"]
+    search_fields = ["name", "reference"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: PriceBook | None = None) -> bool:
+        return False
+
+
+def _is_editable(version: PriceVersion | None) -> bool:
+    """Say whether a version may still be changed: not from the instant on at which it is in force."""
+    return version is None or version.starts_at is None or version.starts_at > clock.now()
