@@ -3,10 +3,13 @@
 Loaded with `-p tests.local_servers`, before Django's settings are read.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 
+import psycopg
+import psycopg.sql
 import pytest
 
 from billing_portal.local import servers
@@ -26,9 +29,28 @@ def pytest_load_initial_conftests() -> Iterator[None]:
     global started  # noqa: PLW0603 - one session, one pair of servers
     if not (os.environ.get("DATABASE_URL") and os.environ.get("BROKER_URL")):
         started = servers.ensure(servers.default_directory() / "test", durable=False)
-        os.environ.setdefault("DATABASE_URL", started.database_url)
-        os.environ.setdefault("BROKER_URL", started.broker_url)
+        os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or started.database_url
+        os.environ["BROKER_URL"] = os.environ.get("BROKER_URL") or started.broker_url
+        drop_outdated_databases(started)
     return (yield)
+
+
+def drop_outdated_databases(where: servers.Servers) -> None:
+    """Drop the kept test databases when a migration was edited: `--reuse-db` only notices new ones."""
+    packages = [servers.CHECKOUT / name for name in ("accounts", "usage", "billing_portal")]
+    migrations = sorted(path for package in packages for path in package.rglob("*migrations/*.py"))
+    digest = hashlib.sha256(b"".join(bytes(path) + path.read_bytes() for path in migrations)).hexdigest()
+    remembered = where.directory / "migrations.sha256"
+    if remembered.exists() and remembered.read_text() == digest:
+        return
+    try:
+        with psycopg.connect(where.database_url, autocommit=True) as connection:
+            kept = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test%'").fetchall()
+            for (name,) in kept:
+                connection.execute(psycopg.sql.SQL("DROP DATABASE {}").format(psycopg.sql.Identifier(name)))
+    except psycopg.errors.ObjectInUse:
+        return  # by another session, which will find out by itself
+    remembered.write_text(digest)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-socket, whose guard this sets

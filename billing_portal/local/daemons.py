@@ -74,8 +74,8 @@ class Owner:
         }
         try:
             return subprocess.run(command, check=False, **settings)  # type: ignore[call-overload,no-any-return]  # noqa: S603
-        except PermissionError as error:
-            if not self.differs:
+        except OSError as error:
+            if not self.differs or str(error.filename) == str(command[0]):
                 raise
             raise CannotServe(
                 f"PostgreSQL does not run as root, and this machine lets no one become 'nobody' ({error}).",

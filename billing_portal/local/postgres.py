@@ -81,12 +81,13 @@ def find(*, base: Path, owner: daemons.Owner, major: int | None) -> Programs:
         if not (directory / "initdb").exists():
             continue
         reachable = within_reach(directory, base=base, owner=owner)
-        answer = owner.run([reachable / "postgres", "--version"])
-        if answer.returncode:
+        try:
+            answer = owner.run([reachable / "postgres", "--version"])
+        except OSError:  # for another machine, or on a disk that runs no programs
             continue
-        programs = Programs(
-            reachable, int(answer.stdout.split()[-1 if "(" not in answer.stdout else 2].split(".")[0])
-        )
+        if answer.returncode:  # without a library it needs
+            continue
+        programs = Programs(reachable, int(answer.stdout.split()[-1 if "(" not in answer.stdout else 2].split(".")[0]))
         if major in (None, programs.major):
             return programs
         seen.append(programs.major)
@@ -169,13 +170,9 @@ class Postgres:
         """Make the data directory; an interrupted attempt leaves nothing that looks finished."""
         for leftover in self.home.glob("data.new.*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        unfinished = (
-            self.home / f"data.new.{os.getpid()}"
-        )  # of a killed starter, initdb may still write its own
+        unfinished = self.home / f"data.new.{os.getpid()}"  # of a killed starter, initdb may still write its own
         locale = (
-            ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-            if programs.major >= 17
-            else ["--locale=C.UTF-8"]
+            ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if programs.major >= 17 else ["--locale=C.UTF-8"]
         )
         answer = self.owner.run(
             [
@@ -229,9 +226,7 @@ class Postgres:
                 if waited > patience_seconds:
                     break
                 if waited > 10 and not told:
-                    daemons.tell(
-                        "PostgreSQL was not stopped cleanly and is recovering; this can take minutes."
-                    )
+                    daemons.tell("PostgreSQL was not stopped cleanly and is recovering; this can take minutes.")
                     told = True
                 time.sleep(0.05)
             else:

@@ -1,7 +1,11 @@
 import os
 import socket
 
+import psycopg
 import pytest
+
+from billing_portal.local import servers
+from tests import local_servers
 
 
 def test_sockets_reach_the_loopback_only():
@@ -21,3 +25,38 @@ def test_loopback_and_unix_sockets_stay_open(tmp_path):
 def test_the_servers_are_known_before_the_settings():
     assert os.environ["DATABASE_URL"]
     assert os.environ["BROKER_URL"]
+
+
+def test_without_chromium_a_browser_test_is_skipped_with_that_reason(monkeypatch):
+    monkeypatch.setattr(local_servers, "CHROMIUM", None)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"^Chromium is not installed$"):
+        local_servers.demand_chromium()
+
+
+def test_without_chromium_a_browser_test_fails_in_ci(monkeypatch):
+    monkeypatch.setattr(local_servers, "CHROMIUM", None)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="Chromium is not installed, and in CI"):
+        local_servers.demand_chromium()
+
+
+def test_an_edited_migration_drops_the_kept_test_database(directory):
+    where = servers.ensure(directory, durable=False)
+
+    def databases() -> list[str]:
+        with psycopg.connect(where.database_url) as connection:
+            return [name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")]
+
+    def keep() -> None:
+        with psycopg.connect(where.database_url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE test_portal")
+
+    local_servers.drop_outdated_databases(where)
+    keep()
+    local_servers.drop_outdated_databases(where)
+    assert "test_portal" in databases()
+
+    (directory / "migrations.sha256").write_text("of an earlier state")
+    local_servers.drop_outdated_databases(where)
+    assert sorted(databases()) == ["portal", "postgres"]

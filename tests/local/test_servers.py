@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -18,9 +19,7 @@ import pytest
 
 from billing_portal.local import daemons, postgres, servers
 
-as_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root runs PostgreSQL as another user or mounts a disk"
-)
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user or mounts a disk")
 
 
 def query(url: str, statement: str) -> object:
@@ -40,9 +39,9 @@ def lose(url: str, statement: str) -> None:
         execute(url, statement)
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
+def command(*words: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, cwd=servers.CHECKOUT
+        [*within, sys.executable, *words], capture_output=True, text=True, check=False, cwd=servers.CHECKOUT
     )
 
 
@@ -195,9 +194,7 @@ def test_a_pid_file_from_before_a_reboot_may_name_a_stranger(directory):
 
 def test_a_starter_killed_half_way_leaves_nothing_that_hinders(directory):
     for seconds in (0.15, 0.4, 0.7):
-        starter = subprocess.Popen(
-            [sys.executable, "-m", "billing_portal.local", "start"], cwd=servers.CHECKOUT
-        )
+        starter = subprocess.Popen([sys.executable, "-m", "billing_portal.local", "start"], cwd=servers.CHECKOUT)
         time.sleep(seconds)
         starter.kill()
         starter.wait()
@@ -323,6 +320,26 @@ def test_a_shared_directory_prepared_by_someone_else_is_refused(directory):
             servers.ensure(deep, durable=False)
     finally:
         trap.rmdir()
+
+
+@as_root
+def test_a_root_that_cannot_become_nobody_is_told_so(directory):
+    """As in a container without further users."""
+    if subprocess.run(["unshare", "--user", "--map-root-user", "true"], check=False).returncode:
+        pytest.skip("this machine lets no one make a user namespace")
+    answer = command("-m", "billing_portal.local", "start", within=["unshare", "--user", "--map-root-user"])
+    assert answer.returncode == 1
+    assert "no one become 'nobody'" in answer.stderr.splitlines()[0]
+
+
+def test_a_program_that_cannot_run_here_is_passed_over(directory, monkeypatch):
+    (directory / "bin").mkdir(parents=True)
+    for name in ("initdb", "postgres"):
+        (directory / "bin" / name).write_bytes(b"\x7fELF of another machine")
+        (directory / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PG_BIN", str(directory / "bin"))
+    with pytest.raises(SystemExit, match="No PostgreSQL server was found"):
+        servers.ensure(directory)
 
 
 @pytest.fixture
