@@ -90,6 +90,12 @@ class NotFound(Refused):
     """The object does not exist at Stripe, or not for this key."""
 
 
+def refuse_inside_transaction() -> None:
+    """Raise InsideTransaction where one is open: it would be held for as long as Stripe takes to answer."""
+    if connection.in_atomic_block:
+        raise InsideTransaction("Stripe must not be called inside a transaction.")
+
+
 # ── Verbs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -200,8 +206,7 @@ def _as_json(answer: stripe.StripeObject) -> Object:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    if connection.in_atomic_block:
-        raise InsideTransaction("Stripe must not be called inside a transaction.")
+    refuse_inside_transaction()
     try:
         yield
     except stripe.StripeError as error:

@@ -17,6 +17,7 @@ class Intent(models.Model):
         PENDING = "pending", "Not sent, or the answer was lost"
         DONE = "done", "Done"
         FAILED = "failed", "Refused by Stripe"
+        UNKNOWN = "unknown", "Unknown: the key is too old to tell"
 
     organization = models.ForeignKey(Organization, null=True, on_delete=models.PROTECT, related_name="+")
     verb = models.CharField(max_length=64)
