@@ -4,6 +4,7 @@ from datetime import date, datetime
 
 from django.db import transaction
 
+from accounts import organizations
 from accounts.models import Organization
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account, Period
@@ -46,7 +47,8 @@ def close(organization_id: int, month: date, *, now: datetime) -> Period:
         earlier = Period.objects.filter(organization_id=organization_id, month__lte=month, closed_at=None)
         earlier.update(closed_at=now)
         period.refresh_from_db()
-        _adopt_next_time_zone(account.organization)
+        # A change of zone takes effect now that a period ended.
+        organizations.adopt_time_zone(account.organization)
     return period
 
 
@@ -69,10 +71,3 @@ def _get_or_open(organization: Organization, month: date) -> Period:
         starts_at=starts_at,
         ends_at=ends_at,
     )
-
-
-def _adopt_next_time_zone(organization: Organization) -> None:
-    """Let a change of zone take effect now that a period ended."""
-    if organization.next_time_zone:
-        organization.time_zone, organization.next_time_zone = organization.next_time_zone, ""
-        organization.save(update_fields=["time_zone", "next_time_zone"])

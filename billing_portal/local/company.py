@@ -50,7 +50,9 @@ def live_until_today(plan: story.Plan) -> None:
     """Bring the clock to the present, with the running month's calls so far, settled."""
     today = datetime.now(UTC)
     story.advance_to(today)
-    calls = itertools.takewhile(lambda call: call["start_timestamp"] < today.timestamp() * 1000 - 3_600_000, _running(plan))
+    calls = itertools.takewhile(
+        lambda call: call["start_timestamp"] < today.timestamp() * 1000 - 3_600_000, _running(plan)
+    )
     story.post_calls(calls, advance=lambda _: None)
     for organization_id in Account.objects.values_list("organization_id", flat=True):
         settlement.settle_all(organization_id, now=clock.now())

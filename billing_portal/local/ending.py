@@ -7,18 +7,14 @@ from accounts.models import Organization
 from billing_portal.billing import minor_units, reconciliation
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import totals, verification
-from billing_portal.ledger.models import Period
-from usage.models import Charge
-
-_OWN_MONTHS = Invoice.objects.filter(month__isnull=False)
+from usage.models import Call
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Amounts in micros of the currency; `difference_micros` is what the rounding of lines does not explain."""
+    """Amounts in micros. `difference_micros` is how far Stripe's quantities and amounts are from the calls' own."""
 
     name: str
-    currency: str
     calls: int
     gross_micros: int
     burnt_micros: int
@@ -29,14 +25,14 @@ class Row:
     unpaid: int
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row as the table prints it."""
+        """Return the row as the table prints it: amounts to the cent, the difference to the micro."""
         amounts = (self.gross_micros, self.burnt_micros, self.stripe_micros, self.paid_micros)
         printed = (f"{micros / 1_000_000:,.2f}" for micros in amounts)
-        return (self.name, f"{self.calls:,}", *printed, f"{self.difference_micros}")
+        return (self.name, f"{self.calls:,}", *printed, f"{self.difference_micros:,}")
 
 
 def rows(organizations: Iterable[Organization]) -> list[Row]:
-    """Return a row for each organization, its invoices reconciled down to the calls."""
+    """Return a row for each organization, its monthly invoices reconciled down to the single call."""
     return [_row(organization) for organization in organizations]
 
 
@@ -44,18 +40,42 @@ def total(rows: list[Row]) -> Row:
     """Return the sum of all rows; the demo has one currency."""
     return Row(
         name="Total",
-        currency=rows[0].currency if rows else "",
         calls=sum(row.calls for row in rows),
         gross_micros=sum(row.gross_micros for row in rows),
         burnt_micros=sum(row.burnt_micros for row in rows),
         stripe_micros=sum(row.stripe_micros for row in rows),
         paid_micros=sum(row.paid_micros for row in rows),
-        difference_micros=sum(abs(row.difference_micros) for row in rows),
-        differences=tuple(itertools_chain(row.differences for row in rows)),
+        difference_micros=sum(row.difference_micros for row in rows),
+        differences=tuple(difference for row in rows for difference in row.differences),
         unpaid=sum(row.unpaid for row in rows),
     )
 
 
-def itertools_chain(groups: Iterable[tuple[str, ...]]) -> Iterable[str]:
-    for group in groups:
-        yield from group
+def _row(organization: Organization) -> Row:
+    invoices = list(Invoice.objects.filter(organization=organization, month__isnull=False).order_by("month"))
+    checked = [reconciliation.reconcile_invoice(invoice, deep=True) for invoice in invoices]
+    months = [totals.month(organization.pk, invoice.month) for invoice in invoices if invoice.month]
+    found = [str(difference) for result in checked for difference in result.differences]
+    found += [str(discrepancy) for discrepancy in verification.verify(organization.pk)]
+    return Row(
+        name=organization.name,
+        calls=Call.objects.filter(organization=organization).count(),
+        gross_micros=sum(month.gross_micros for month in months),
+        burnt_micros=sum(month.burnt_micros for month in months),
+        stripe_micros=sum(_micros(invoice, invoice.total_minor) for invoice in invoices),
+        paid_micros=sum(_micros(invoice, invoice.amount_paid_minor) for invoice in invoices),
+        difference_micros=sum(_difference_micros(result) for result in checked),
+        differences=tuple(found),
+        unpaid=sum(invoice.state != Invoice.State.PAID for invoice in invoices),
+    )
+
+
+def _difference_micros(result: reconciliation.InvoiceReconciliation) -> int:
+    """Add up, without regard to sign, how far quantities (micros) and amounts (minor units) are apart."""
+    quantities = sum(abs(line.quantity_difference) for line in result.lines)
+    amounts = sum(abs(_micros(result.invoice, line.amount_difference_minor)) for line in result.lines)
+    return quantities + amounts
+
+
+def _micros(invoice: Invoice, minor: int) -> int:
+    return minor_units.to_micros(minor, invoice.currency)

@@ -119,9 +119,7 @@ def vendor_key() -> str:
     """Return the secret of the vendor's key, making the key if it is not there yet."""
     if api_keys.recognize(VENDOR_SECRET, now=clock.now()) is None:
         scopes = [ApiKey.Scope.CALLS_WRITE, ApiKey.Scope.USAGE_READ]
-        api_keys.issue(
-            organization=None, name="Voice platform", scopes=scopes, now=clock.now(), secret=VENDOR_SECRET
-        )
+        api_keys.issue(organization=None, name="Voice platform", scopes=scopes, now=clock.now(), secret=VENDOR_SECRET)
     return VENDOR_SECRET
 
 
@@ -156,7 +154,9 @@ def close_month(month: date, *, advance: Callable[[int, int], None]) -> None:
             return
         time.sleep(0.5)
     waiting = Invoice.objects.filter(~Q(state=Invoice.State.PAID), month=month)
-    raise Stalled("; ".join(f"{invoice}: {invoice.state} {invoice.waiting_for}" for invoice in waiting) or "no invoices")
+    raise Stalled(
+        "; ".join(f"{invoice}: {invoice.state} {invoice.waiting_for}" for invoice in waiting) or "no invoices"
+    )
 
 
 def kill_worker_if_asked() -> None:

@@ -100,9 +100,7 @@ class Valkey:
         for _ in range(PORTS_TRIED):
             if is_taken(port):
                 other = free_port()
-                daemons.tell(
-                    f"Port {port} is taken by another program, so Valkey now listens on port {other}."
-                )
+                daemons.tell(f"Port {port} is taken by another program, so Valkey now listens on port {other}.")
                 daemons.tell("Restart web, worker and beat if they still run.")
                 port = other
             url = f"redis://:{password}@127.0.0.1:{port}/0"
@@ -155,7 +153,5 @@ class Valkey:
             return False
         marks = str(self.configuration)
         if not daemons.end(pid, by=signal.SIGTERM, within_seconds=10, marks=marks):
-            daemons.end(
-                pid, by=signal.SIGKILL, within_seconds=5, marks=marks
-            )  # it keeps nothing that could be lost
+            daemons.end(pid, by=signal.SIGKILL, within_seconds=5, marks=marks)  # it keeps nothing that could be lost
         return True

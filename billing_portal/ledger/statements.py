@@ -1,0 +1,55 @@
+"""The journal as a customer reads it: what changed the credit, and what was left after each change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import F, Sum, Window
+from django.db.models.functions import Coalesce
+
+from billing_portal.ledger.models import Account, Entry, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One transaction that moved credit: signed micros, and the credit after it."""
+
+    transaction: Transaction
+    occurred_at: datetime
+    label: str
+    micros: int
+    balance_micros: int
+
+
+def credit_lines(account: Account, *, limit: int = 50) -> Iterator[StatementLine]:
+    """Yield the newest movements of credit, newest first, each with the credit left after it."""
+    moved = (
+        Entry.objects.filter(organization_id=account.organization_id, book=Entry.Book.CREDIT)
+        .order_by()
+        .values("transaction_id", occurred_at=F("transaction__occurred_at"))
+        .annotate(moved=Coalesce(Sum("micros"), 0))
+        .annotate(balance=Window(Sum("moved"), order_by=F("transaction_id").asc()))
+        .order_by("-transaction_id")[:limit]
+    )
+    rows = list(moved)
+    transactions = Transaction.objects.prefetch_related("entries__grant").in_bulk(
+        [row["transaction_id"] for row in rows]
+    )
+    for row in rows:
+        transaction = transactions[row["transaction_id"]]
+        yield StatementLine(
+            transaction=transaction,
+            occurred_at=row["occurred_at"],
+            label=_label(transaction),
+            micros=int(row["moved"]),
+            balance_micros=int(row["balance"]),
+        )
+
+
+def _label(transaction: Transaction) -> str:
+    """Return what a customer calls it: the credit that was given or expired, or usage."""
+    if transaction.kind == Transaction.Kind.SETTLE:
+        return "Usage paid from credit"
+    grant = next(entry.grant for entry in transaction.entries.all() if entry.grant)
+    verb = {Transaction.Kind.GRANT: "granted", Transaction.Kind.EXPIRE: "expired"}[Transaction.Kind(transaction.kind)]
+    return f"{grant.get_kind_display()} {verb}" + (f" · {grant.reason}" if grant.reason else "")

@@ -1,0 +1,30 @@
+"""The customer's pages: one address a page, one address an action."""
+
+from django.urls import include, path
+
+from billing_portal.portal.views import credit, home, invoices, overview, payment_methods, settings, usage
+
+_organization = [
+    path("", overview.overview, name="overview"),
+    path("usage/", usage.usage, name="usage"),
+    path("usage/calls/<str:call_id>/", usage.call, name="call"),
+    path("invoices/", invoices.invoices, name="invoices"),
+    path("invoices/<uuid:invoice>/", invoices.invoice, name="invoice"),
+    path("invoices/<uuid:invoice>/<str:component>/", invoices.invoice_line, name="invoice_line"),
+    path("credits/", credit.credits, name="credits"),
+    path("payment-methods/", payment_methods.payment_methods, name="payment_methods"),
+    path("payment-methods/add/", payment_methods.add, name="payment_method_add"),
+    path("payment-methods/mandate/", payment_methods.accept_mandate, name="payment_method_mandate"),
+    path("payment-methods/added/", payment_methods.added, name="payment_method_added"),
+    path("payment-methods/<int:method>/default/", payment_methods.make_default, name="payment_method_default"),
+    path("payment-methods/<int:method>/remove/", payment_methods.remove, name="payment_method_remove"),
+    path("payment-methods/stripe/", payment_methods.stripe_portal, name="stripe_portal"),
+    path("settings/", settings.settings_page, name="settings"),
+]
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("organizations/new/", home.organization_new, name="organization_new"),
+    path("terms/", home.terms, name="terms"),
+    path("o/<uuid:organization>/", include(_organization)),
+]

@@ -1,0 +1,41 @@
+"""Where a person lands, and where a new customer begins."""
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts import access, clock
+from billing_portal.portal import onboarding
+from billing_portal.portal.forms import OrganizationForm
+
+
+@require_GET
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    """Send a person to their organization; to the first by name of several; to make one if there is none."""
+    organizations = access.organizations_of(request.user)
+    if not organizations:
+        return redirect("staff_find" if request.user.is_staff else "organization_new")
+    return redirect("overview", organizations[0].public_id)
+
+
+@require_http_methods(["GET", "POST"])
+@login_required
+def organization_new(request: HttpRequest) -> HttpResponse:
+    """Ask for the organization's name, currency and time zone, and open it with its welcome credit."""
+    form = OrganizationForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        organization = onboarding.open_organization(user=request.user, now=clock.now(), **form.cleaned_data)
+        messages.success(request, f"Welcome, {organization.name}. Your free credit is ready to use.")
+        return redirect("overview", organization.public_id)
+    credit = settings.WELCOME_CREDIT_MICROS
+    return render(request, "portal/organization_new.html", {"form": form, "welcome_credit": credit})
+
+
+@require_GET
+def terms(request: HttpRequest) -> HttpResponse:
+    """Show the terms that are accepted at sign-up, with their version."""
+    return render(request, "portal/terms.html")
