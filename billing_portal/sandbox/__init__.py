@@ -1,0 +1,1 @@
+"""A stand-in for Stripe that runs as a process of its own and is spoken to over HTTP only."""

@@ -1,0 +1,74 @@
+"""What goes wrong on purpose: declines, server errors, timeouts, and mishandled webhooks."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import invalid
+
+DECLINE_CODES = {
+    "generic_decline", "insufficient_funds", "lost_card", "stolen_card", "expired_card", "incorrect_cvc",
+    "processing_error", "do_not_honor", "card_velocity_exceeded", "fraudulent", "authentication_required",
+}  # fmt: skip
+
+
+@dataclass
+class Faults:
+    """Counters that run down as they are used; zero means nothing is wrong."""
+
+    decline: dict[str, Any] = field(default_factory=dict)
+    fail: dict[str, Any] = field(default_factory=dict)
+    timeout: dict[str, Any] = field(default_factory=dict)
+    webhooks: dict[str, Any] = field(default_factory=dict)
+
+    def set(self, wanted: dict[str, Any]) -> None:
+        """Set what the request names and leave the rest; an empty hash ends a fault."""
+        names = {
+            "decline_next": "decline", "fail_next": "fail", "timeout_next": "timeout", "webhooks": "webhooks",
+        }  # fmt: skip
+        for name, value in wanted.items():
+            if name not in names or not isinstance(value, dict):
+                raise invalid(f"Received unknown parameter: {name}", param=name, code="parameter_unknown")
+            if name == "decline_next" and value.get("code", "generic_decline") not in DECLINE_CODES:
+                raise invalid(f"Unknown decline code {value['code']}", param="decline_next[code]")
+            setattr(self, names[name], {"count": 1} | value if value and name != "webhooks" else dict(value))
+
+    def take_decline(self) -> str | None:
+        """The code the next charge is declined with, if one is to be."""
+        return self.decline.get("code", "generic_decline") if _take(self.decline) else None
+
+    def take_failure(self, method: str, path: str) -> int | None:
+        """The HTTP status to answer this request with instead of carrying it out."""
+        matches = _matches(self.fail, method, path)
+        return int(self.fail.get("status", 500)) if matches and _take(self.fail) else None
+
+    def take_timeout(self, method: str, path: str) -> tuple[str, float] | None:
+        """When ("before" or "after" the effect) and for how long this request hangs."""
+        if not _matches(self.timeout, method, path) or not _take(self.timeout):
+            return None
+        return self.timeout.get("when", "before"), float(self.timeout.get("seconds", 30))
+
+    def take_drop(self) -> bool:
+        if self.webhooks.get("drop_next", 0) <= 0:
+            return False
+        self.webhooks["drop_next"] -= 1
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "decline_next": self.decline,
+            "fail_next": self.fail,
+            "timeout_next": self.timeout,
+            "webhooks": self.webhooks,
+        }
+
+
+def _take(fault: dict[str, Any]) -> bool:
+    if fault.get("count", 0) <= 0:
+        return False
+    fault["count"] -= 1
+    return True
+
+
+def _matches(fault: dict[str, Any], method: str, path: str) -> bool:
+    wanted = fault.get("method", method).upper()
+    return bool(fault) and wanted == method and str(fault.get("path", "")) in path

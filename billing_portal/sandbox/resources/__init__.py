@@ -1,0 +1,41 @@
+"""What the sandbox implements. Importing a module here registers its resources and behaviour."""
+
+from . import (
+    accounts,
+    authentication,
+    charges,
+    customers,
+    events,
+    invoice_items,
+    invoices,
+    meter_events,
+    meters,
+    payment_intents,
+    payment_methods,
+    portal_sessions,
+    previews,
+    products,
+    refunds,
+    setup_intents,
+    subscriptions,
+)
+
+__all__ = [
+    "accounts",
+    "authentication",
+    "charges",
+    "customers",
+    "events",
+    "invoice_items",
+    "invoices",
+    "meter_events",
+    "meters",
+    "payment_intents",
+    "payment_methods",
+    "portal_sessions",
+    "previews",
+    "products",
+    "refunds",
+    "setup_intents",
+    "subscriptions",
+]
