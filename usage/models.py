@@ -10,6 +10,13 @@ from django.db import models
 
 from accounts.models import Organization
 
+_PRICES_CHANGED = """
+    PERFORM pg_advisory_xact_lock({lock});
+    INSERT INTO usage_pricestamp (id, stamp) VALUES (1, gen_random_uuid())
+    ON CONFLICT (id) DO UPDATE SET stamp = excluded.stamp;
+    RETURN NULL;
+"""
+
 
 class Component(models.TextChoices):
     """One priced side of a call. Each has a Stripe meter of its own."""
@@ -21,6 +28,30 @@ class Component(models.TextChoices):
     ADD_ON = "add_on", "Add-ons"
     PER_CALL = "per_call", "Per-call items"
     TOKEN_SURCHARGE = "token_surcharge", "Token surcharge"
+
+
+# Held shared by every transaction that prices calls, and alone by one that changes prices: so no charge is made from
+# prices that were being edited.
+PRICE_LOCK = 7_301_001
+
+
+def _stamp(name: str, operation: pgtrigger.Operation) -> pgtrigger.Trigger:
+    return pgtrigger.Trigger(
+        name=name,
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=operation,
+        func=_PRICES_CHANGED.format(lock=PRICE_LOCK),
+    )
+
+
+class PriceStamp(models.Model):
+    """One row that names the present state of all prices: every change gives it another value, also one rolled back."""
+
+    stamp = models.UUIDField()
+
+    def __str__(self) -> str:
+        return str(self.stamp)
 
 
 class PriceBook(models.Model):
@@ -47,6 +78,7 @@ class PriceBook(models.Model):
                 name="price_book_default_is_public",
             ),
         ]
+        triggers = [_stamp("price_books_changed", pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete)]
 
     def __str__(self) -> str:
         return self.name
@@ -56,7 +88,8 @@ class PriceVersion(models.Model):
     """The rates of a book from `starts_at` on; never edited once in force.
 
     `grace_ms`: a shorter call costs nothing. `free_ms`: this much of every call is free.
-    `token_threshold`: mean tokens per request above which LLM time is scaled up, the surplus as a surcharge; 0 is never.
+    `token_threshold`: mean tokens per request above which LLM time is scaled up, the surplus as a
+    surcharge; 0 is never.
     """
 
     book = models.ForeignKey(PriceBook, on_delete=models.PROTECT, related_name="versions")
@@ -67,12 +100,27 @@ class PriceVersion(models.Model):
     token_threshold = models.PositiveIntegerField(default=3500)
     note = models.CharField(max_length=200, blank=True, default="")
     created_at = models.DateTimeField()
+    is_used = models.BooleanField(default=False, editable=False, help_text="Some charge rests on it.")
 
     class Meta:
         ordering = ["book", "number"]
         constraints = [
             models.UniqueConstraint(fields=["book", "number"], name="price_version_number_is_unique"),
             models.UniqueConstraint(fields=["book", "starts_at"], name="price_version_start_is_unique"),
+        ]
+        triggers = [
+            pgtrigger.Protect(
+                name="used_price_version_is_kept",
+                operation=pgtrigger.Update | pgtrigger.Delete,
+                condition=pgtrigger.Q(old__is_used=True),
+            ),
+            # The first charge marks a version as used, which changes no price.
+            _stamp(
+                "price_versions_changed",
+                pgtrigger.Insert
+                | pgtrigger.UpdateOf("book_id", "number", "starts_at", "grace_ms", "free_ms", "token_threshold")
+                | pgtrigger.Delete,
+            ),
         ]
 
     def __str__(self) -> str:
@@ -103,9 +151,26 @@ class PriceRate(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["version", "product"], name="price_rate_product_is_unique"),
             models.CheckConstraint(condition=models.Q(rate_micros__gte=0), name="price_rate_is_not_negative"),
-            models.CheckConstraint(
-                condition=models.Q(increment_ms__gt=0), name="price_rate_increment_is_positive"
+            models.CheckConstraint(condition=models.Q(increment_ms__gt=0), name="price_rate_increment_is_positive"),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="used_price_rate_is_kept",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
+                func="""
+                    IF EXISTS (
+                        SELECT FROM usage_priceversion
+                        WHERE is_used AND (
+                            (TG_OP <> 'INSERT' AND id = OLD.version_id) OR (TG_OP <> 'DELETE' AND id = NEW.version_id)
+                        )
+                    ) THEN
+                        RAISE EXCEPTION 'The rates of a price version that charges rest on are kept.';
+                    END IF;
+                    RETURN COALESCE(NEW, OLD);
+                """,
             ),
+            _stamp("price_rates_changed", pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:
@@ -140,9 +205,7 @@ class Call(models.Model):
     class Meta:
         ordering = ["-started_at", "-id"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["organization", "call_id", "revision"], name="call_is_recorded_once"
-            ),
+            models.UniqueConstraint(fields=["organization", "call_id", "revision"], name="call_is_recorded_once"),
             models.CheckConstraint(condition=models.Q(duration_ms__gte=0), name="call_duration_is_not_negative"),
             models.CheckConstraint(
                 condition=models.Q(ended_at__isnull=True) | models.Q(ended_at__gte=models.F("started_at")),
@@ -151,6 +214,9 @@ class Call(models.Model):
         ]
         indexes = [
             models.Index(fields=["organization", "started_at", "id"], name="call_by_start"),
+        ]
+        triggers = [
+            pgtrigger.Protect(name="call_is_kept", operation=pgtrigger.Update | pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:
@@ -192,12 +258,14 @@ class Charge(models.Model):
 
     The lines stand in three parallel arrays, in the order of rating: the rate, the billable quantity (milliseconds,
     calls or tokens, by the rate's unit) and the micros. Their sum is `amount_micros`.
-    Settlement gives each charge its `sequence`, gapless in the organization, and the month it is billed in.
+    `started_at` is the call's. Settlement gives each charge its `sequence`, gapless in the organization, the month
+    it is billed in, and the date of its call in the organization's zone at that time; after that it never changes.
     """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     call = models.OneToOneField(Call, on_delete=models.PROTECT, related_name="charge")
-    price_version = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+")
+    price_version = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+", db_index=False)
+    started_at = models.DateTimeField()
     currency = models.CharField(max_length=3)
     amount_micros = models.BigIntegerField()
     rate_ids = ArrayField(models.BigIntegerField())
@@ -206,21 +274,22 @@ class Charge(models.Model):
     rated_at = models.DateTimeField()
     sequence = models.BigIntegerField(null=True)
     billed_month = models.DateField(null=True, help_text="First day of the month it is billed in.")
+    date = models.DateField(null=True, help_text="Day of the call, in the organization's time zone.")
 
     class Meta:
         ordering = ["organization", "sequence", "id"]
         constraints = [
             models.UniqueConstraint(fields=["organization", "sequence"], name="charge_sequence_is_unique"),
             models.CheckConstraint(
-                condition=models.Q(sequence__isnull=True, billed_month__isnull=True)
-                | models.Q(sequence__gt=0, billed_month__isnull=False),
+                condition=models.Q(sequence__isnull=True, billed_month__isnull=True, date__isnull=True)
+                | models.Q(sequence__gt=0, billed_month__isnull=False, date__isnull=False),
                 name="charge_is_settled_whole",
             ),
             models.CheckConstraint(condition=models.Q(amount_micros__gte=0), name="charge_is_not_negative"),
         ]
         indexes = [
             models.Index(
-                fields=["organization", "id"],
+                fields=["organization", "started_at", "id"],
                 condition=models.Q(sequence__isnull=True),
                 name="charge_waiting_for_settlement",
             ),
@@ -228,6 +297,30 @@ class Charge(models.Model):
         ]
         triggers = [
             pgtrigger.Protect(name="charge_is_kept", operation=pgtrigger.Delete),
+            pgtrigger.Protect(
+                name="settled_charge_is_kept",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__sequence__isnull=False)
+                | pgtrigger.Q(old__amount_micros__df=pgtrigger.F("new__amount_micros"))
+                | pgtrigger.Q(old__line_micros__df=pgtrigger.F("new__line_micros"))
+                | pgtrigger.Q(old__call_id__df=pgtrigger.F("new__call_id"))
+                | pgtrigger.Q(old__organization_id__df=pgtrigger.F("new__organization_id")),
+            ),
+            pgtrigger.Trigger(
+                name="price_version_is_used",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                referencing=pgtrigger.Referencing(new="fresh"),
+                func="""
+                    UPDATE usage_priceversion SET is_used = true WHERE id IN (
+                        SELECT id FROM usage_priceversion
+                        WHERE NOT is_used AND id IN (SELECT price_version_id FROM fresh)
+                        ORDER BY id FOR NO KEY UPDATE
+                    );
+                    RETURN NULL;
+                """,
+            ),
         ]
 
     def __str__(self) -> str:
@@ -274,9 +367,7 @@ class HourlyUsage(models.Model):
     class Meta:
         ordering = ["organization", "hour_at"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["organization", "hour_at"], name="hourly_usage_is_one_row_an_hour"
-            ),
+            models.UniqueConstraint(fields=["organization", "hour_at"], name="hourly_usage_is_one_row_an_hour"),
         ]
 
     def __str__(self) -> str:

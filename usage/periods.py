@@ -1,0 +1,36 @@
+"""Days and months as a time zone sees them. A month is named by its first day; spans are half-open."""
+
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+
+
+def day_of(instant: datetime, zone: tzinfo) -> date:
+    """Return the day of an aware `instant` in `zone`."""
+    return instant.astimezone(zone).date()
+
+
+def month_of(instant: datetime, zone: tzinfo) -> date:
+    """Return the first day of the month in which an aware `instant` falls in `zone`."""
+    return day_of(instant, zone).replace(day=1)
+
+
+def next_month(month: date) -> date:
+    """Return the first day of the month after that of `month`."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def previous_month(month: date) -> date:
+    """Return the first day of the month before that of `month`."""
+    return (month.replace(day=1) - timedelta(days=1)).replace(day=1)
+
+
+def starts_at(day: date, zone: tzinfo) -> datetime:
+    """Return the UTC instant at which `day` begins in `zone`.
+
+    That is its midnight; where the clocks are put forward at midnight, the instant at which they jump.
+    """
+    return datetime.combine(day, time.min, zone).astimezone(UTC)
+
+
+def bounds(month: date, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return the half-open [starts_at, ends_at) of a month, in UTC. A call at ends_at belongs to the next."""
+    return starts_at(month.replace(day=1), zone), starts_at(next_month(month), zone)

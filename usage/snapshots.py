@@ -1,0 +1,75 @@
+"""A price version as plain values, so that rating needs no database."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from usage.models import Component, PriceRate
+
+Unit = PriceRate.Unit
+_COMPONENT_ORDER = {component: position for position, component in enumerate(Component.values)}
+_SECONDS_PER_MINUTE = 60
+_PLANS_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one product costs: `rate_micros` per unit; times in milliseconds."""
+
+    id: int
+    component: str
+    product: str
+    label: str
+    unit: str
+    rate_micros: int
+    minimum_ms: int
+    increment_ms: int
+
+    @property
+    def micros_per_minute(self) -> int:
+        """The rate for a minute; 0 if it is not one for time."""
+        if self.unit == Unit.MINUTE:
+            return self.rate_micros
+        return self.rate_micros * _SECONDS_PER_MINUTE if self.unit == Unit.SECOND else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One price version. Immutable, and shared by all calls that it prices."""
+
+    version_id: int
+    book: str
+    number: int
+    currency: str
+    starts_at: datetime
+    grace_ms: int
+    free_ms: int
+    token_threshold: int
+    rates: dict[str, Rate]
+    surcharge: Rate | None = None
+    _plans: dict[tuple[str, ...], tuple[Rate, ...] | None] = field(
+        default_factory=dict, repr=False, compare=False, hash=False
+    )
+
+    def rates_of(self, products: tuple[str, ...]) -> tuple[Rate, ...] | None:
+        """Return the products' rates in the order of components, then names; None if one has no rate."""
+        try:
+            return self._plans[products]
+        except KeyError:
+            if len(self._plans) >= _PLANS_KEPT:
+                self._plans.clear()
+            return self._plans.setdefault(products, self._plan(products))
+
+    def unpriced(self, products: tuple[str, ...]) -> list[str]:
+        """Return the products without a rate, sorted. The surcharge follows from tokens and is never named."""
+        return sorted(
+            {product for product in products if product not in self.rates and not self._is_surcharge(product)}
+        )
+
+    def _plan(self, products: tuple[str, ...]) -> tuple[Rate, ...] | None:
+        if self.unpriced(products):
+            return None
+        rates = {self.rates[product] for product in products if not self._is_surcharge(product)}
+        return tuple(sorted(rates, key=lambda rate: (_COMPONENT_ORDER[rate.component], rate.product)))
+
+    def _is_surcharge(self, product: str) -> bool:
+        return self.surcharge is not None and product == self.surcharge.product
