@@ -5,6 +5,15 @@ Stripe's own pages cannot run without Stripe, so the sandbox serves its own: `st
 engine mounts `routes` and offers itself as `request.app.state.sandbox`; nothing here keeps state of its own.
 """
 
-from billing_portal.sandbox.browser import assets, challenge, elements
+from billing_portal.sandbox.browser import assets, challenge, checkout, elements, inspector, invoices, portal, receipts
 
-routes = [*assets.routes, *elements.routes, *challenge.routes]
+routes = [
+    *assets.routes,
+    *elements.routes,
+    *challenge.routes,
+    *invoices.routes,
+    *receipts.routes,
+    *portal.routes,
+    *checkout.routes,
+    *inspector.routes,
+]

@@ -4,13 +4,15 @@ stripe.js opens it in a modal; a customer without JavaScript, or one sent here b
 it as a page of its own and is sent back to the intent's `return_url`.
 """
 
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from billing_portal.sandbox.browser import lookup, markup, money, responses
+from billing_portal.sandbox.errors import StripeError
+from billing_portal.sandbox.resources import authentication
 
 
 def _opened_intent(request: Request) -> dict | None:
@@ -29,6 +31,7 @@ def challenge(request: Request) -> Response:
     if intent is None or intent["status"] != "requires_action":
         return _gone()
     pays = intent["object"] == "payment_intent"
+    action = {"client_secret": intent["client_secret"], "back": request.query_params.get("back", "")}
     content = markup.render(
         "challenge.html",
         purpose="Your bank wants to know whether this payment is yours."
@@ -37,7 +40,7 @@ def challenge(request: Request) -> Response:
         merchant=lookup.merchant(request.app.state.sandbox),
         amount=money.display(intent["amount"], intent["currency"]) if pays else "None: the card is only saved",
         intent=intent["id"],
-        action=f"/3ds/{intent['id']}?client_secret={quote(intent['client_secret'])}",
+        action=f"/3ds/{intent['id']}?{urlencode(action)}",
     )
     return responses.page(content, framed=True, leaves=True)
 
@@ -54,18 +57,37 @@ def return_address(url: str, intent: dict, *, succeeded: bool) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
+def _way_back(request: Request, intent: dict, *, succeeded: bool) -> str | None:
+    """Return where the customer came from: one of our own pages, or the address the intent was confirmed with."""
+    own = request.query_params.get("back", "")
+    if own.startswith("/") and not own.startswith(("//", "/\\")):
+        return own
+    url = ((intent.get("next_action") or {}).get("redirect_to_url") or {}).get("return_url")
+    return return_address(url, intent, succeeded=succeeded) if url else None
+
+
 async def answer(request: Request) -> Response:
     intent = _opened_intent(request)
     if intent is None or intent["status"] != "requires_action":
         return _gone()
     form = await request.form()
     succeeded = form.get("outcome") == "succeeded"
-    await request.app.state.sandbox.authenticate(intent["id"], succeeded=succeeded)
-    back = ((intent.get("next_action") or {}).get("redirect_to_url") or {}).get("return_url")
+    _finish(request.app.state.sandbox, intent["id"], succeeded=succeeded)
+    back = _way_back(request, intent, succeeded=succeeded)
     if back and not form.get("framed"):
-        return RedirectResponse(return_address(back, intent, succeeded=succeeded), status_code=303)
+        return RedirectResponse(back, status_code=303)
     text = "Thank you. You can close this window." if succeeded else "The bank was told that this was not you."
     return responses.page(markup.render("message.html", title="Answered", text=text), framed=True)
+
+
+def _finish(sandbox, identifier: str, *, succeeded: bool) -> None:
+    """Let the engine go on with the intent, as one transaction."""
+    try:
+        authentication.finish(sandbox, identifier, succeeded)
+    except StripeError:
+        sandbox.rollback()
+        raise
+    sandbox.commit()
 
 
 routes = [

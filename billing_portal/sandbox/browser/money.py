@@ -1,7 +1,9 @@
 """Amounts for people: Stripe's smallest units in the currency's own number of decimals."""
 
-_WITHOUT_DECIMALS = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split())
-_WITH_THREE = frozenset("bhd jod kwd omr tnd".split())
+_WITHOUT_DECIMALS = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"]
+)
+_WITH_THREE = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 _SIGNS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "cad": "CA$", "aud": "A$", "inr": "₹"}
 
 

@@ -21,9 +21,9 @@ def scheme(request, page):
     return request.param
 
 
-def test_the_payment_element(page, shop, sandbox, scheme):
-    customer, secret = open_customer_session(sandbox)
-    frame = open_shop(page, shop, sandbox.add_intent(customer=customer["id"]), session=secret)
+def test_the_payment_element(page, shop, api, scheme):
+    customer, secret = open_customer_session(api)
+    frame = open_shop(page, shop, api.setup_intent(customer=customer["id"]), session=secret)
     assert_accessible(page)
     frame.get_by_role("tab", name="Card").click()
     pay(page)
@@ -36,12 +36,12 @@ def test_the_payment_element(page, shop, sandbox, scheme):
 
 
 @pytest.mark.parametrize(("theme", "ground"), [("night", "rgb(21, 26, 36)"), ("stripe", "rgb(255, 255, 255)")])
-def test_a_theme_overrides_the_customers_scheme(page, shop, sandbox, scheme, theme, ground):
-    frame = open_shop(page, shop, sandbox.add_intent(), theme=theme)
+def test_a_theme_overrides_the_customers_scheme(page, shop, api, scheme, theme, ground):
+    frame = open_shop(page, shop, api.setup_intent(), theme=theme)
     expect(frame.locator("body")).to_have_css("background-color", ground)
     assert_accessible(page)
 
 
-def test_the_challenge(page, shop, sandbox, scheme):
-    reach_the_bank(page, shop, sandbox.add_intent("payment_intent"))
+def test_the_challenge(page, shop, api, scheme):
+    reach_the_bank(page, shop, api.payment_intent())
     assert_accessible(page)

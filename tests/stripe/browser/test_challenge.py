@@ -19,8 +19,8 @@ def reach_the_bank(page, shop, intent, **query):
     return bank
 
 
-def test_a_completed_challenge_succeeds(page, shop, sandbox):
-    intent = sandbox.add_intent("payment_intent")
+def test_a_completed_challenge_succeeds(page, shop, api):
+    intent = api.payment_intent()
     bank = reach_the_bank(page, shop, intent)
     expect(bank.get_by_text("$42.00")).to_be_visible()
     bank.get_by_role("button", name="Complete").click()
@@ -29,14 +29,14 @@ def test_a_completed_challenge_succeeds(page, shop, sandbox):
 
 
 @pytest.mark.parametrize("kind", ["setup_intent", "payment_intent"])
-def test_a_failed_challenge_is_an_error(page, shop, sandbox, kind):
-    bank = reach_the_bank(page, shop, sandbox.add_intent(kind))
+def test_a_failed_challenge_is_an_error(page, shop, api, kind):
+    bank = reach_the_bank(page, shop, getattr(api, kind)())
     bank.get_by_role("button", name="Fail").click()
     expect(page.locator("#result")).to_contain_text(f"error invalid_request_error {kind}_authentication_failure")
 
 
-def test_escape_answers_no(page, shop, sandbox):
-    bank = reach_the_bank(page, shop, sandbox.add_intent())
+def test_escape_answers_no(page, shop, api):
+    bank = reach_the_bank(page, shop, api.setup_intent())
     bank.get_by_role("button", name="Complete").focus()
     page.keyboard.press("Escape")
     expect(page.locator("#result")).to_contain_text("setup_intent_authentication_failure")

@@ -121,14 +121,21 @@ const validate = () => {
 
 const mergeBilling = (given = {}, typed = {}) => ({ ...given, ...typed, address: { ...given.address, ...typed.address } });
 
-/** Answer how the chosen method is named to the API: an id, or the data to make one from. */
-const methodParams = (given = {}) => {
-  if (state.tab === "saved") return { payment_method: saved.chosen() };
+const newMethodParams = ({ billing_details: given, ...rest } = {}) => {
   const data = { card, link }[state.tab].methodData();
-  const mayRedisplay = byId("save").checked ? "always" : given.allow_redisplay ?? (state.session.saves ? "limited" : "unspecified");
-  const billing_details = mergeBilling({ ...state.options.defaultValues?.billingDetails, ...given.billing_details }, data.billing_details);
-  return { payment_method_data: { ...given, ...data, billing_details, allow_redisplay: mayRedisplay } };
+  const allow_redisplay = byId("save").checked ? "always" : rest.allow_redisplay ?? (state.session.saves ? "limited" : "unspecified");
+  const known = { ...state.options.defaultValues?.billingDetails, ...given };
+  return { ...rest, ...data, billing_details: mergeBilling(known, data.billing_details), allow_redisplay };
 };
+
+/**
+ * Answer `{value}` with the payment method to confirm with, made from what was typed unless a saved one was chosen.
+ *
+ * Stripe's own frames send the card along with the confirmation, in fields its published description leaves out;
+ * these two documented calls come to the same.
+ */
+const chooseMethod = async (given) =>
+  state.tab === "saved" ? { value: savedMethod() } : request("/v1/payment_methods", state.key, newMethodParams(given), "POST");
 
 /** A saved method needs the customer's consent on record, in the words of the API. */
 const mandate = (resource) =>
@@ -136,17 +143,25 @@ const mandate = (resource) =>
     ? { customer_acceptance: { type: "online", online: { user_agent: navigator.userAgent } } }
     : undefined;
 
-const confirm = async ({ resource, clientSecret, confirmParams }) => {
+const confirmWith = (method, { resource, clientSecret, confirmParams: { payment_method_data: _, ...rest } }) => {
+  const saves = resource === "payment_intents" && byId("save").checked;
+  const params = {
+    setup_future_usage: saves ? state.session.features?.payment_method_save_usage ?? "off_session" : undefined,
+    mandate_data: mandate(resource),
+    ...rest,
+    payment_method: method.id,
+    client_secret: clientSecret,
+    use_stripe_sdk: true,
+  };
+  return request(`/v1/${resource}/${clientSecret.split("_secret_")[0]}/confirm`, state.key, params, "POST");
+};
+
+const confirm = async (payload) => {
   const error = validate();
   if (error) return { error };
-  const { payment_method_data: given, ...rest } = confirmParams;
-  const usage = resource === "payment_intents" && byId("save").checked ? state.session.features?.payment_method_save_usage ?? "off_session" : undefined;
-  const params = {
-    setup_future_usage: usage, mandate_data: mandate(resource), ...rest, ...methodParams(given),
-    client_secret: clientSecret, use_stripe_sdk: true,
-  };
   byId("fields").disabled = true;
-  const answer = await request(`/v1/${resource}/${clientSecret.split("_secret_")[0]}/confirm`, state.key, params, "POST");
+  const method = await chooseMethod(payload.confirmParams.payment_method_data);
+  const answer = method.error ? method : await confirmWith(method.value, payload);
   byId("fields").disabled = false;
   showFailure(answer.error?.message);
   return answer;

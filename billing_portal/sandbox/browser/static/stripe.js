@@ -244,11 +244,7 @@
     return { error: { ...reason, [resource.slice(0, -1)]: intent } };
   };
 
-  const actionUrl = (intent, clientSecret) => {
-    const url = new URL(intent.next_action?.redirect_to_url?.url ?? `/3ds/${intent.id}`, BASE);
-    if (url.origin === BASE) url.searchParams.set("client_secret", clientSecret);
-    return url;
-  };
+  const challengeUrl = (clientSecret) => `${BASE}/3ds/${idOf(clientSecret)}?client_secret=${clientSecret}`;
 
   class Stripe {
     static version = "sandbox";
@@ -291,7 +287,7 @@
 
     async #follow(resource, clientSecret, intent) {
       if (intent.status !== "requires_action") return resultOf(resource, intent);
-      await challenge(actionUrl(intent, clientSecret));
+      await challenge(challengeUrl(clientSecret));
       return this.#retrieve(resource, clientSecret);
     }
 

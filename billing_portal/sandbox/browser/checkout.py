@@ -1,0 +1,3 @@
+"""Hosted Checkout: placeholder until the engine opens sessions."""
+
+routes: list = []

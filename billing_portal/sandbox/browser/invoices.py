@@ -1,0 +1,216 @@
+"""The hosted invoice: what is owed and for what, a way to pay it, its PDF; and the receipt of a charge."""
+
+from urllib.parse import quote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from billing_portal.sandbox.browser import invoice_pdf, lookup, markup, money, pages
+from billing_portal.sandbox.browser.markup import Html
+
+
+def _opened(request: Request) -> dict | None:
+    """Return the invoice whose own hosted address this is; the token in it is the only key there is."""
+    invoice = lookup.find(request.app.state.sandbox, "invoice", request.path_params["invoice"])
+    path = f"/i/{request.path_params['invoice']}/{request.path_params['token']}"
+    return invoice if invoice and urlsplit(invoice.get("hosted_invoice_url") or "").path == path else None
+
+
+def _no_invoice(request: Request) -> Response:
+    return pages.message(request, "No such invoice", "This address opens no invoice. It may be a draft.")
+
+
+async def _lines(sandbox, invoice: dict) -> list[dict]:
+    """Return all lines; the list inside the invoice holds only the first ten."""
+    found, after = [], {}
+    while True:
+        _, page = await sandbox.call("GET", f"/v1/invoices/{invoice['id']}/lines", {"limit": "100", **after})
+        found += page.get("data", [])
+        if not page.get("has_more"):
+            return found
+        after = {"starting_after": found[-1]["id"]}
+
+
+async def _intent(sandbox, invoice: dict) -> dict | None:
+    """Return the payment intent that settles the invoice, if it has one."""
+    _, full = await sandbox.call(
+        "GET", f"/v1/invoices/{invoice['id']}", {"expand": ["confirmation_secret", "payments"]}
+    )
+    secret = (full.get("confirmation_secret") or {}).get("client_secret")
+    if secret:
+        return lookup.intent(sandbox, secret)
+    for payment in reversed((full.get("payments") or {}).get("data", [])):
+        identifier = lookup.identifier_of(payment["payment"].get("payment_intent"))
+        if identifier and payment["status"] != "canceled":
+            return lookup.intent_by_id(sandbox, identifier)
+    return None
+
+
+# --- The page -------------------------------------------------------------------------------------------------
+
+
+def totals(invoice: dict) -> list[tuple[str, int]]:
+    """Return the sums below the lines, from subtotal to what is still due."""
+    discount = sum(each["amount"] for each in invoice.get("total_discount_amounts") or [])
+    credit = sum(each["amount"] for each in invoice.get("total_pretax_credit_amounts") or [])
+    tax = sum(each["amount"] for each in invoice.get("total_taxes") or [])
+    balance = (invoice.get("ending_balance") or 0) - (invoice.get("starting_balance") or 0)
+    rows = [("Subtotal", invoice["subtotal"]), ("Discount", -discount), ("Credits", -(credit - discount))]
+    rows = [*rows, ("Tax", tax), ("Total", invoice["total"]), ("Applied balance", -balance)]
+    rows = [*rows, ("Amount paid", -(invoice.get("amount_paid") or 0)), ("Amount due", invoice["amount_remaining"])]
+    always = {"Subtotal", "Total", "Amount due"}
+    return [(name, amount) for name, amount in rows if amount or name in always]
+
+
+def _line(line: dict) -> Html:
+    period = line.get("period") or {}
+    spans = period.get("start") and period["end"] - period["start"] >= 86_400
+    when = f"{pages.day(period['start'])} – {pages.day(period['end'])}" if spans else ""
+    return markup.fill(
+        '<tr><td>$what<br><span class="hint">$when</span></td><td class="number right">$count</td>'
+        '<td class="number right">$amount</td></tr>',
+        what=line.get("description") or "Usage",
+        when=when,
+        count=line.get("quantity") if line.get("quantity") is not None else "",
+        amount=money.display(line["amount"], line["currency"]),
+    )
+
+
+def _headline(invoice: dict) -> tuple[str, str]:
+    paid_at = (invoice.get("status_transitions") or {}).get("paid_at")
+    if invoice["status"] == "paid":
+        return "Invoice paid", pages.day(paid_at)
+    due = pages.day(invoice.get("due_date"))
+    return f"Invoice {invoice.get('number') or 'draft'}", f"Due {due}" if due else ""
+
+
+def _is_payable(invoice: dict) -> bool:
+    return invoice["status"] in ("open", "uncollectible") and invoice["amount_remaining"] > 0
+
+
+async def _payment(sandbox, invoice: dict, here: str) -> Html:
+    """Offer the ways to pay: the bank's question if one is open, saved methods, a new one."""
+    if not _is_payable(invoice):
+        return Html("")
+    intent = await _intent(sandbox, invoice)
+    question, fresh = Html(""), Html("")
+    if intent and intent["status"] == "requires_action":
+        secret = quote(intent["client_secret"])
+        address = f"/3ds/{intent['id']}?client_secret={secret}&back={quote(here)}"
+        question = markup.fill(
+            '<p>Your bank wants you to confirm this payment.</p><a class="button primary wide" href="$address">'
+            "Confirm with my bank</a>",
+            address=address,
+        )
+    if intent and intent["status"] not in ("succeeded", "canceled"):
+        amount = money.display(invoice["amount_remaining"], invoice["currency"])
+        fresh = pages.payment_form(intent["client_secret"], f"Pay {amount}", done=here)
+    saved = lookup.payment_methods(sandbox, lookup.identifier_of(invoice["customer"]))
+    return markup.render("invoice_payment.html", question=question, saved=_saved(saved, here), fresh=fresh)
+
+
+def _saved(methods: list[dict], here: str) -> Html:
+    if not methods:
+        return Html("")
+    rows = [
+        markup.fill(
+            '<label class="choice"><input type="radio" name="payment_method" value="$id" $on> $name</label>',
+            id=method["id"],
+            on="checked" if index == 0 else "",
+            name=pages.method_name(method),
+        )
+        for index, method in enumerate(methods)
+    ]
+    return markup.fill(
+        '<form method="post" action="$here/pay"><fieldset><legend>Saved payment methods</legend>$rows</fieldset>'
+        '<button class="primary wide">Pay with this method</button></form>',
+        here=here,
+        rows=markup.join(rows),
+    )
+
+
+async def _show(request: Request, invoice: dict, *, failure: str | None = None, status: int = 200) -> Response:
+    sandbox = request.app.state.sandbox
+    here = urlsplit(invoice["hosted_invoice_url"]).path
+    title, note = _headline(invoice)
+    pays = _is_payable(invoice)
+    content = markup.render(
+        "invoice.html",
+        alert=pages.alert(failure),
+        title=title,
+        note=note,
+        pill=pages.pill(invoice["status"]),
+        amount=money.display(invoice["amount_remaining"] if pays else invoice["total"], invoice["currency"]),
+        facts=pages.facts(_facts(invoice)),
+        here=here,
+        receipt=_receipt_link(sandbox, await _intent(sandbox, invoice)),
+        payment=await _payment(sandbox, invoice, here),
+        lines=markup.join(_line(line) for line in await _lines(sandbox, invoice)),
+        totals=markup.join(_total(name, amount, invoice["currency"]) for name, amount in totals(invoice)),
+    )
+    scripts = pages.PAYMENT_SCRIPTS if pays else Html("")
+    return pages.customer_page(request, title, content, scripts=scripts, status=status)
+
+
+def _facts(invoice: dict) -> dict[str, object]:
+    return {
+        "Number": invoice.get("number"),
+        "Billed to": invoice.get("customer_name") or invoice.get("customer_email"),
+        "Issued": pages.day((invoice.get("status_transitions") or {}).get("finalized_at") or invoice["created"]),
+        "Next attempt": pages.day(invoice.get("next_payment_attempt")),
+        "Note": invoice.get("description"),
+    }
+
+
+def _total(name: str, amount: int, currency: str) -> Html:
+    strong = "strong" if name in ("Total", "Amount due") else ""
+    row = '<tr class="$strong"><th scope="row" colspan="2">$name</th><td class="number right">$amount</td></tr>'
+    return markup.fill(row, strong=strong, name=name, amount=money.display(amount, currency))
+
+
+def _receipt_link(sandbox, intent: dict | None) -> Html:
+    charge = lookup.find(sandbox, "charge", lookup.identifier_of((intent or {}).get("latest_charge")) or "")
+    url = (charge or {}).get("receipt_url")
+    return markup.fill('<a class="button" href="$url">Receipt</a>', url=urlsplit(url).path) if url else Html("")
+
+
+# --- Routes ---------------------------------------------------------------------------------------------------
+
+
+async def show(request: Request) -> Response:
+    invoice = _opened(request)
+    return await _show(request, invoice) if invoice else _no_invoice(request)
+
+
+async def pay(request: Request) -> Response:
+    """Pay with a saved method of the invoice's own customer."""
+    invoice, sandbox = _opened(request), request.app.state.sandbox
+    if not invoice:
+        return _no_invoice(request)
+    chosen = (await request.form()).get("payment_method")
+    owned = [each["id"] for each in lookup.payment_methods(sandbox, lookup.identifier_of(invoice["customer"]))]
+    if chosen not in owned:
+        return await _show(request, invoice, failure="Choose one of the payment methods.", status=400)
+    status, body = await sandbox.call("POST", f"/v1/invoices/{invoice['id']}/pay", {"payment_method": chosen})
+    if status == 200:
+        return RedirectResponse(urlsplit(invoice["hosted_invoice_url"]).path, status_code=303)
+    return await _show(request, _opened(request) or invoice, failure=body["error"]["message"], status=status)
+
+
+async def pdf(request: Request) -> Response:
+    invoice, sandbox = _opened(request), request.app.state.sandbox
+    if not invoice:
+        return _no_invoice(request)
+    lines = await _lines(sandbox, invoice)
+    content = invoice_pdf.build(invoice, lines, totals(invoice), merchant=lookup.merchant(sandbox))
+    name = f"Invoice-{invoice.get('number') or invoice['id']}.pdf"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(content, media_type="application/pdf", headers=headers)
+
+
+routes = [
+    Route("/i/{invoice}/{token}", show),
+    Route("/i/{invoice}/{token}/pay", pay, methods=["POST"]),
+    Route("/i/{invoice}/{token}/pdf", pdf),
+]
