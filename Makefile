@@ -16,10 +16,10 @@ help: ## List the targets
 install: $(VENV)/.dev ## Make the environment, with all that tests and checks need
 
 demo: $(VENV)/.demo ## Run the product with a seeded company (ARGS="--exit" tells the story once)
-	@$(PY) manage.py demo $(ARGS)
+	@mkdir -p "$${LOCAL_DIR:-.local}" && echo $$$$ > "$${LOCAL_DIR:-.local}/demo.pid" && exec $(PY) manage.py demo $(ARGS)
 
 demo-stop: ## Stop the demo and the embedded servers
-	@if [ -x $(PY) ]; then $(PY) manage.py demo --stop && $(PY) -m billing_portal.local stop; fi
+	@if [ -x $(PY) ]; then $(PY) -m billing_portal.local stop; fi
 
 test: $(VENV)/.dev ## Run the tests (ARGS="-k grant" picks some)
 	@$(PY) -m pytest -m 'not long' tests $(ARGS)

@@ -150,6 +150,24 @@ def test_commands_start_tell_and_stop(directory):
     assert list(directory.iterdir()) == []
 
 
+def test_stop_ends_the_demo_too_but_no_stranger_with_its_number(directory):
+    directory.mkdir()
+    sleep = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit()); print(flush=True); time.sleep(60)"
+    with (
+        subprocess.Popen([sys.executable, "-c", sleep, "manage.py demo"], stdout=subprocess.PIPE) as demo,
+        subprocess.Popen([sys.executable, "-c", sleep, "another"], stdout=subprocess.PIPE) as stranger,
+    ):
+        for process in (demo, stranger):
+            assert process.stdout
+            process.stdout.readline()
+            (directory / "demo.pid").write_text(f"{process.pid}\n")
+            answer = local("stop").stdout.splitlines()[0]
+            assert answer == ("Stopped: the demo." if process is demo else "Nothing was running.")
+        assert demo.wait(5) == 0
+        assert stranger.poll() is None
+        stranger.kill()
+
+
 def test_killed_servers_come_back_at_the_same_address_with_what_was_committed(directory):
     first = servers.ensure(directory)
     execute(first.database_url, "CREATE TABLE kept AS SELECT 42 AS number")
