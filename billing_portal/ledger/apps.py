@@ -1,4 +1,5 @@
 from importlib import import_module
+from importlib.util import find_spec
 
 from django.apps import AppConfig
 
@@ -9,4 +10,5 @@ class LedgerConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receivers once the models are there."""
-        import_module("billing_portal.ledger.receivers")
+        if find_spec("usage.charges") and find_spec("usage.signals"):
+            import_module("billing_portal.ledger.receivers")

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts import clock
-from billing_portal.support.admin.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
 from usage import charges, ingestion
 from usage.models import Call, CallDetail, Charge, PriceBook, PriceRate, PriceVersion, UnratedCall
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from accounts import api_keys, clock
 from accounts.models import ApiKey, Membership, Organization, TermsAcceptance, User
 from billing_portal.ledger import balances
-from billing_portal.support.admin.read_only import ReadOnlyAdmin, ReadOnlyInline, amount
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount
 
 
 class MembershipInline(ReadOnlyInline):

@@ -15,7 +15,7 @@ from billing_portal.billing.models import (
     PaymentMethod,
     Report,
 )
-from billing_portal.support.admin.read_only import ReadOnlyAdmin, ReadOnlyInline, minor_column
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, minor_column
 
 _BY_ORGANIZATION = ["organization__name", "organization__reference"]
 

@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from billing_portal.ledger.models import Account, Burn, Entry, Grant, Period, Settlement, SettlementLine, Transaction
-from billing_portal.support.admin.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
 
 
 @admin.register(Account)
