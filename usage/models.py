@@ -84,6 +84,11 @@ class PriceBook(models.Model):
         return self.name
 
 
+_PRICES_UPDATED = pgtrigger.UpdateOf(  # type: ignore[no-untyped-call]
+    "book_id", "number", "starts_at", "grace_ms", "free_ms", "token_threshold"
+)
+
+
 class PriceVersion(models.Model):
     """The rates of a book from `starts_at` on; never edited once in force.
 
@@ -117,9 +122,7 @@ class PriceVersion(models.Model):
             # The first charge marks a version as used, which changes no price.
             _stamp(
                 "price_versions_changed",
-                pgtrigger.Insert
-                | pgtrigger.UpdateOf("book_id", "number", "starts_at", "grace_ms", "free_ms", "token_threshold")
-                | pgtrigger.Delete,
+                pgtrigger.Insert | _PRICES_UPDATED | pgtrigger.Delete,
             ),
         ]
 
@@ -311,7 +314,7 @@ class Charge(models.Model):
                 level=pgtrigger.Statement,
                 when=pgtrigger.After,
                 operation=pgtrigger.Insert,
-                referencing=pgtrigger.Referencing(new="fresh"),
+                referencing=pgtrigger.Referencing(new="fresh"),  # type: ignore[no-untyped-call]
                 func="""
                     UPDATE usage_priceversion SET is_used = true WHERE id IN (
                         SELECT id FROM usage_priceversion

@@ -1,5 +1,6 @@
 """A price version as plain values, so that rating needs no database."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -73,3 +74,30 @@ class Snapshot:
 
     def _is_surcharge(self, product: str) -> bool:
         return self.surcharge is not None and product == self.surcharge.product
+
+
+def assemble(
+    rates: Iterable[Rate],
+    version_id: int,
+    book: str,
+    number: int,
+    currency: str,
+    starts_at: datetime,
+    grace_ms: int,
+    free_ms: int,
+    token_threshold: int,
+) -> Snapshot:
+    """Return a snapshot of a version's columns and rates; the rate of the unit surcharge stands apart."""
+    by_product = {rate.product: rate for rate in rates}
+    return Snapshot(
+        version_id=version_id,
+        book=book,
+        number=number,
+        currency=currency,
+        starts_at=starts_at,
+        grace_ms=grace_ms,
+        free_ms=free_ms,
+        token_threshold=token_threshold,
+        rates={product: rate for product, rate in by_product.items() if rate.unit != Unit.SURCHARGE},
+        surcharge=next((rate for rate in by_product.values() if rate.unit == Unit.SURCHARGE), None),
+    )
