@@ -1,0 +1,140 @@
+"""Our own state of Stripe's invoices: what they came to, and how far they are. It moves only forward (I17)."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import structlog
+from django.db import transaction
+
+from billing_portal.billing import cycles, minor_units
+from billing_portal.billing.models import Customer, Invoice
+from billing_portal.ledger import collections, totals
+
+log = structlog.get_logger(__name__)
+
+State = Invoice.State
+
+
+class CustomerUnknown(Exception):
+    """An invoice of a Stripe customer that belongs to no organization of ours."""
+
+    def __init__(self, stripe_customer_id: str) -> None:
+        super().__init__(f"No organization has the Stripe customer {stripe_customer_id}.")
+        self.stripe_customer_id = stripe_customer_id
+
+
+def receive(stripe_invoice: Any, *, now: datetime) -> Invoice:
+    """Take over one invoice as Stripe tells it, in any order and any number of times; return ours.
+
+    A report older than what is known changes nothing. Once finalized, the amounts stand and only payment fields follow
+    (I12). When it becomes paid the ledger collects, once. Raises CustomerUnknown.
+    """
+    data = _as_dict(stripe_invoice)
+    customer = Customer.objects.filter(stripe_customer_id=data["customer"]).select_related("organization").first()
+    if customer is None:
+        raise CustomerUnknown(data["customer"])
+    with transaction.atomic():
+        Invoice.objects.get_or_create(stripe_invoice_id=data["id"], defaults=_first_facts(customer, data))
+        invoice = (
+            Invoice.objects.select_for_update(of=("self",))
+            .select_related("organization")
+            .get(stripe_invoice_id=data["id"])
+        )
+        before, after = State(invoice.state), State(data["status"])
+        if not can_become(before, after):
+            return invoice
+        if before == State.DRAFT:
+            _copy_amounts(invoice, data)
+        _copy_payment(invoice, data)
+        invoice.state = after
+        invoice.save()
+        if before != after == State.PAID:
+            _collect(invoice, now=now)
+    if before != after:
+        log.info("invoice moved", invoice_id=invoice.pk, organization_id=invoice.organization_id, state=str(after))
+    return invoice
+
+
+def can_become(before: State, after: State) -> bool:
+    """Say whether an invoice may go from one state to another: forward, or stay; paid and void are both the end."""
+    return before == after or Invoice.RANKS[before] < Invoice.RANKS[after]
+
+
+def collect_reference(invoice: Invoice) -> str:
+    """Return the ledger's reference for the payment of an invoice."""
+    return f"invoice:{invoice.stripe_invoice_id}"
+
+
+def is_carried_over(invoice: Invoice) -> bool:
+    """Say whether Stripe marked the invoice paid without a payment: its total went to the customer balance.
+
+    That happens to totals below zero or below Stripe's minimum charge; the next invoice starts with that balance.
+    """
+    return invoice.state == State.PAID and invoice.total_minor != 0 and invoice.amount_due_minor == 0
+
+
+def month_of(data: Mapping[str, Any]) -> date | None:
+    """Return the month of usage that a Stripe invoice bills: only those drafted at the end of a cycle have one."""
+    if data.get("billing_reason") != "subscription_cycle":
+        return None
+    return cycles.month_ending_at(datetime.fromtimestamp(data["period_end"], UTC))
+
+
+def _as_dict(stripe_invoice: Any) -> dict[str, Any]:
+    return stripe_invoice if isinstance(stripe_invoice, dict) else stripe_invoice.to_dict()
+
+
+def _first_facts(customer: Customer, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "organization": customer.organization,
+        "month": month_of(data),
+        "currency": data["currency"].upper(),
+        "drafted_at": datetime.fromtimestamp(data["created"], UTC),
+    }
+
+
+def _copy_amounts(invoice: Invoice, data: Mapping[str, Any]) -> None:
+    """Copy what stands once the invoice is finalized."""
+    transitions = data.get("status_transitions") or {}
+    invoice.number = data.get("number") or ""
+    invoice.subtotal_minor = data["subtotal"]
+    invoice.tax_minor = sum(tax["amount"] for tax in data.get("total_taxes") or [])
+    invoice.total_minor = data["total"]
+    invoice.starting_balance_minor = data.get("starting_balance") or 0
+    invoice.finalized_at = _instant(transitions.get("finalized_at"))
+
+
+def _copy_payment(invoice: Invoice, data: Mapping[str, Any]) -> None:
+    """Copy what follows payments, retries and credit notes."""
+    transitions = data.get("status_transitions") or {}
+    invoice.amount_due_minor = data["amount_due"]
+    invoice.amount_paid_minor = max(data["amount_paid"], invoice.amount_paid_minor)
+    invoice.ending_balance_minor = data.get("ending_balance")
+    invoice.hosted_invoice_url = data.get("hosted_invoice_url") or ""
+    invoice.invoice_pdf_url = data.get("invoice_pdf") or ""
+    invoice.next_payment_attempt_at = _instant(data.get("next_payment_attempt"))
+    invoice.paid_at = invoice.paid_at or _instant(transitions.get("paid_at"))
+
+
+def _instant(seconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def _collect(invoice: Invoice, *, now: datetime) -> None:
+    """Tell the ledger that what was accrued in the month has come in; tax is not ours and not in its books.
+
+    A total that Stripe moved to the customer balance counts as come in: the next invoice collects it.
+    """
+    if invoice.month is None:
+        return
+    accrued_micros = totals.month(invoice.organization_id, invoice.month).accrued_micros
+    paid_micros = minor_units.to_micros(invoice.total_minor - invoice.tax_minor, invoice.currency)
+    if accrued_micros or paid_micros:
+        collections.collect(
+            organization=invoice.organization,
+            accrued_micros=accrued_micros,
+            paid_micros=paid_micros,
+            reference=collect_reference(invoice),
+            now=now,
+        )

@@ -1,0 +1,283 @@
+"""Whether an invoice, the usage behind it and every step between them agree.
+
+The chain: call facts, rated anew = charges = rollups = settlements = reports accepted = Stripe's sums = invoice lines
+(micros to minor units, rounded half up once a line) = totals = payment. Every comparison that fails is a `Difference`
+that names its level and its subject. `deep` rates every call of the month again and asks Stripe for its sums; without
+it only totals are compared, which is what a page can afford.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from django.db.models import Exists, OuterRef, Sum
+
+from billing_portal.billing import call_audit, credit_lines, cycles, invoices, metering, minor_units
+from billing_portal.billing.call_audit import Difference
+from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine
+from billing_portal.ledger import totals
+from billing_portal.ledger.models import Settlement, Transaction
+from billing_portal.ledger.totals import MonthTotals
+from usage.models import Component, DailyUsage
+
+
+@dataclass(frozen=True, slots=True)
+class LineReconciliation:
+    """One line of the invoice beside what it should be. Quantities are micros, amounts minor units.
+
+    `line` is None for a line that Stripe's invoice lacks; `calls` counts the calls that used the component.
+    """
+
+    line: InvoiceLine | None
+    kind: str
+    component: str
+    grant_kind: str
+    label: str
+    calls: int
+    stripe_quantity: int | None
+    our_quantity: int | None
+    stripe_amount_minor: int
+    our_amount_minor: int
+
+    @property
+    def amount_difference_minor(self) -> int:
+        return self.stripe_amount_minor - self.our_amount_minor
+
+    @property
+    def quantity_difference(self) -> int:
+        if self.kind != InvoiceLine.Kind.USAGE:
+            return 0
+        return (self.stripe_quantity or 0) - (self.our_quantity or 0)
+
+    @property
+    def agrees(self) -> bool:
+        return not self.amount_difference_minor and not self.quantity_difference
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceReconciliation:
+    """An invoice's lines and every difference found. A draft has none of Stripe's lines yet, so none can differ."""
+
+    invoice: Invoice
+    lines: list[LineReconciliation] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        return not self.differences
+
+    @property
+    def our_total_minor(self) -> int:
+        return sum(line.our_amount_minor for line in self.lines)
+
+    @property
+    def stripe_total_minor(self) -> int:
+        return sum(line.stripe_amount_minor for line in self.lines)
+
+
+def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
+    """Compare an invoice with what stands behind it. `deep` takes seconds for 100,000 calls, and asks Stripe."""
+    month_totals = _totals(invoice)
+    lines = list(_lines(invoice, month_totals))
+    differences: list[Difference] = []
+    if invoice.month is not None:
+        differences += usage_differences(invoice.organization_id, invoice.month, deep=deep)
+    if invoice.month is not None and invoice.state != Invoice.State.DRAFT:
+        differences += report_differences(invoice.organization_id, invoice.month, deep=deep)
+    if invoice.state != Invoice.State.DRAFT:
+        differences += _line_differences(lines)
+        differences += _credit_differences(invoice)
+        differences += _amount_differences(invoice)
+        differences += _payment_differences(invoice, month_totals)
+    return InvoiceReconciliation(invoice=invoice, lines=lines, differences=differences)
+
+
+def usage_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:
+    """Yield every difference between the calls of a month, what they were charged, the rollups and the settlements."""
+    yield from call_audit.sequence_gaps(organization_id)
+    if deep:
+        yield from call_audit.audit(organization_id, month)
+        return
+    cause = "The rollups do not hold what was settled; rebuild them."
+    settled = totals.month(organization_id, month).gross
+    yield from _compare("rollups", settled, _rolled_up(organization_id, month), cause)
+
+
+def _rolled_up(organization_id: int, month: date) -> dict[str, int]:
+    rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month).order_by("component")
+    return {component: int(micros) for component, micros in rows.values_list("component").annotate(Sum("micros"))}
+
+
+def report_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:
+    """Yield every difference between a month's settlements, its reports and, if `deep`, what Stripe has summed up."""
+    settled = totals.month(organization_id, month).gross
+    yield from _compare("reports", settled, metering.reported(organization_id, month), "Settled usage is in no report.")
+    for report in metering.unaccepted(organization_id, month):
+        cause = f"Stripe has not accepted the report: {report.get_state_display().lower()}."
+        yield Difference("reports accepted", report.identifier, report.micros, 0, cause)
+    if deep and settled:
+        for component, ours, theirs in metering.uncounted(organization_id, month):
+            yield Difference("Stripe's sums", _name(component), ours, theirs, "Stripe counted other events than ours.")
+
+
+def unbilled(*, now: datetime) -> Iterator[tuple[int, date, int]]:
+    """Yield (organization id, month, micros) of settled usage that has no invoice an hour after its period ended."""
+    month = cycles.month_ended_by(now - timedelta(hours=1))
+    billed = Invoice.objects.filter(organization_id=OuterRef("organization_id"), month=OuterRef("month"))
+    settled = Settlement.objects.filter(month__lte=month).exclude(Exists(billed.exclude(state=Invoice.State.VOID)))
+    sums = settled.order_by("organization_id", "month").values_list("organization_id", "month")
+    for organization_id, unbilled_month, micros in sums.annotate(Sum("gross_micros")):
+        yield organization_id, unbilled_month, int(micros)
+
+
+def _compare(level: str, ours: dict[str, int], theirs: dict[str, int], cause: str) -> Iterator[Difference]:
+    for component in Component.values:
+        if ours.get(component, 0) != theirs.get(component, 0):
+            yield Difference(level, _name(component), ours.get(component, 0), theirs.get(component, 0), cause)
+
+
+# ── Lines ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _totals(invoice: Invoice) -> MonthTotals:
+    if invoice.month is None:
+        return MonthTotals(gross={}, burnt={}, accrued={})
+    return totals.month(invoice.organization_id, invoice.month)
+
+
+def _lines(invoice: Invoice, month_totals: MonthTotals) -> Iterator[LineReconciliation]:
+    """Yield Stripe's lines in their order beside ours, then ours that Stripe's invoice lacks."""
+    calls = call_audit.calls_by_component(invoice.organization_id, invoice.month) if invoice.month else {}
+    usage = dict(month_totals.gross)
+    credit = {(due.grant_kind, due.component): due.amount_minor for due in credit_lines.due(invoice)}
+    for line in invoice.lines.order_by("position", "id"):
+        if line.kind == InvoiceLine.Kind.USAGE:
+            yield _usage_line(line, line.component, usage.pop(line.component, 0), invoice.currency, calls)
+        elif line.kind == InvoiceLine.Kind.CREDIT:
+            amount = credit.pop((line.grant_kind, line.component), 0)
+            yield _credit_line(line, line.grant_kind, line.component, amount, calls)
+        else:
+            yield _other_line(line)
+    for component, micros in usage.items():
+        if micros:
+            yield _usage_line(None, component, micros, invoice.currency, calls)
+    for (grant_kind, component), amount in credit.items():
+        if amount:
+            yield _credit_line(None, grant_kind, component, amount, calls)
+
+
+def _usage_line(
+    line: InvoiceLine | None, component: str, micros: int, currency: str, calls: dict[str, int]
+) -> LineReconciliation:
+    return LineReconciliation(
+        line=line,
+        kind=InvoiceLine.Kind.USAGE,
+        component=component,
+        grant_kind="",
+        label=_name(component),
+        calls=calls.get(component, 0),
+        stripe_quantity=line.quantity if line else None,
+        our_quantity=micros,
+        stripe_amount_minor=line.amount_minor if line else 0,
+        our_amount_minor=minor_units.from_micros(micros, currency),
+    )
+
+
+def _credit_line(
+    line: InvoiceLine | None, grant_kind: str, component: str, amount_minor: int, calls: dict[str, int]
+) -> LineReconciliation:
+    return LineReconciliation(
+        line=line,
+        kind=InvoiceLine.Kind.CREDIT,
+        component=component,
+        grant_kind=grant_kind,
+        label=credit_lines.label(grant_kind, component),
+        calls=calls.get(component, 0),
+        stripe_quantity=line.quantity if line else None,
+        our_quantity=None,
+        stripe_amount_minor=line.amount_minor if line else 0,
+        our_amount_minor=-amount_minor,
+    )
+
+
+def _other_line(line: InvoiceLine) -> LineReconciliation:
+    return LineReconciliation(
+        line=line,
+        kind=line.kind,
+        component=line.component,
+        grant_kind="",
+        label=line.description,
+        calls=0,
+        stripe_quantity=line.quantity,
+        our_quantity=None,
+        stripe_amount_minor=line.amount_minor,
+        our_amount_minor=0,
+    )
+
+
+def _line_differences(lines: list[LineReconciliation]) -> Iterator[Difference]:
+    for line in lines:
+        missing = "Stripe's invoice lacks this line."
+        if line.quantity_difference:
+            cause = "Stripe billed another quantity than was settled." if line.line else missing
+            yield Difference("line quantity", line.label, line.our_quantity, line.stripe_quantity, cause)
+        if line.amount_difference_minor:
+            cause = "Stripe charged another amount than the quantity comes to." if line.line else missing
+            yield Difference("line amount", line.label, line.our_amount_minor, line.stripe_amount_minor, cause)
+
+
+# ── Credit, totals and payment ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _credit_differences(invoice: Invoice) -> Iterator[Difference]:
+    """Compare the credit lines we put on with what the ledger burnt."""
+    put_on = {(line.grant_kind, line.component): line for line in CreditLine.objects.filter(invoice=invoice)}
+    for credit in credit_lines.due(invoice):
+        line = put_on.pop((credit.grant_kind, credit.component), None)
+        ours = line.micros if line else 0
+        if ours != credit.micros:
+            subject = credit_lines.label(credit.grant_kind, credit.component)
+            yield Difference("credit", subject, credit.micros, ours, "The credit line is not what was burnt.")
+    for line in put_on.values():
+        subject = credit_lines.label(line.grant_kind, line.component)
+        yield Difference("credit", subject, 0, line.micros, "No such credit was burnt.")
+
+
+def _amount_differences(invoice: Invoice) -> Iterator[Difference]:
+    """I10: lines = subtotal, subtotal + tax = total, total + starting balance = paid + open + ending balance."""
+    lines = sum(invoice.lines.values_list("amount_minor", flat=True))
+    if lines != invoice.subtotal_minor:
+        yield Difference("total", "sum of the lines", lines, invoice.subtotal_minor, "A line is missing or changed.")
+    if invoice.subtotal_minor + invoice.tax_minor != invoice.total_minor:
+        ours = invoice.subtotal_minor + invoice.tax_minor
+        yield Difference("total", "subtotal and tax", ours, invoice.total_minor, "Stripe's total has another part.")
+    if invoice.state in {Invoice.State.OPEN, Invoice.State.PAID, Invoice.State.UNCOLLECTIBLE}:
+        owed = invoice.total_minor + invoice.starting_balance_minor
+        settled = invoice.amount_due_minor + (invoice.ending_balance_minor or 0)
+        if owed != settled:
+            yield Difference("total", "amount due and balance", owed, settled, "The customer balance does not add up.")
+
+
+def _payment_differences(invoice: Invoice, month_totals: MonthTotals) -> Iterator[Difference]:
+    """A paid invoice is paid whole, and the ledger knows."""
+    if invoice.state != Invoice.State.PAID:
+        return
+    if invoice.amount_paid_minor != invoice.amount_due_minor:
+        yield Difference(
+            "payment",
+            invoice.stripe_invoice_id,
+            invoice.amount_due_minor,
+            invoice.amount_paid_minor,
+            "Paid is not due.",
+        )
+    if invoice.month is not None and (month_totals.accrued_micros or invoice.total_minor):
+        reference = invoices.collect_reference(invoice)
+        found = Transaction.objects.filter(organization_id=invoice.organization_id, reference=reference).exists()
+        if not found:
+            yield Difference(
+                "payment", reference, month_totals.accrued_micros, 0, "The ledger has not recorded the payment."
+            )
+
+
+def _name(component: str) -> str:
+    return str(Component(component).label) if component in Component.values else component

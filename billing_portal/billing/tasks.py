@@ -1,0 +1,50 @@
+"""Glue between the broker and billing: ids in, one verb, safe twice.
+
+A lost task does no harm: the sweeps find their work in PostgreSQL.
+"""
+
+from celery import shared_task
+
+from accounts import clock
+from billing_portal.billing import inbox, metering, month_end
+from billing_portal.billing.models import Invoice
+
+_BATCHES = 500
+_REPORTS = 2_000
+# Stripe counts asynchronously, within seconds: an invoice that waits is looked at again soon, later by the sweep.
+_LOOKS = 6
+
+
+@shared_task
+def handle_waiting_events() -> None:
+    """Handle the events that wait in the inbox."""
+    inbox.handle_waiting(now=clock.now())
+
+
+@shared_task
+def handle_event(event_id: int) -> None:
+    """Handle one event of the inbox."""
+    inbox.handle(event_id, now=clock.now())
+
+
+@shared_task
+def send_reports() -> None:
+    """Write the reports that are due and send what waits."""
+    now = clock.now()
+    for organization_id in metering.unreported_organizations(now=now, limit=_BATCHES):
+        metering.write_reports(organization_id, now=now)
+    metering.send_reports(now=now, limit=_REPORTS)
+
+
+@shared_task
+def advance_invoices() -> None:
+    """Take every invoice that waits as far as it can go."""
+    month_end.advance_waiting(now=clock.now())
+
+
+@shared_task
+def advance_invoice(invoice_id: int, look: int = 1) -> None:
+    """Take one invoice as far as it can go; if it waits for Stripe, look again in a moment, a few times."""
+    advanced = month_end.advance(Invoice.objects.get(pk=invoice_id), now=clock.now())
+    if not advanced and look < _LOOKS:
+        advance_invoice.apply_async((invoice_id, look + 1), countdown=2**look)
