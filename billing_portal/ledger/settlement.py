@@ -7,53 +7,19 @@ accrued to the card. Which part of which component that was follows from the ord
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 
 import structlog
 from django.db import transaction
 from django.db.models import Sum
 
-from billing_portal.ledger import accounts, credits, journal, periods
+from billing_portal.ledger import accounts, allocation, credits, journal, periods
 from billing_portal.ledger.models import Account, Burn, Grant, Settlement, SettlementLine, Transaction
 from usage import charges, prices
 from usage.models import Charge
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Allocation:
-    """How a sequence of priced lines was funded, in micros per component."""
-
-    gross: Counter[str] = field(default_factory=Counter)
-    burnt: Counter[tuple[int, str]] = field(default_factory=Counter)  # by (position of the grant, component)
-    accrued: Counter[str] = field(default_factory=Counter)
-
-
-def allocate(lines: Iterable[tuple[str, int]], remainders: list[int]) -> Allocation:
-    """Spend `remainders` in order on `lines` of (component, micros); what they do not cover is accrued.
-
-    Pure. For every component, gross = burnt + accrued; and splitting the lines in two, the second part with what the
-    first one left, gives the same sums (I8).
-    """
-    result = Allocation()
-    left = list(remainders)
-    position = 0
-    for component, micros in lines:
-        result.gross[component] += micros
-        owed = micros
-        while owed and position < len(left):
-            taken = min(owed, left[position])
-            if taken:
-                result.burnt[position, component] += taken
-                left[position] -= taken
-                owed -= taken
-            if not left[position]:
-                position += 1
-        if owed:
-            result.accrued[component] += owed
-    return result
 
 
 def settle(organization_id: int, *, now: datetime, limit: int = 10_000) -> int:
@@ -76,9 +42,9 @@ def settle(organization_id: int, *, now: datetime, limit: int = 10_000) -> int:
             zone=account.organization.zone,
         )
         grants = list(credits.spendable(account, now=now))
-        allocation = allocate(_lines(batch), [grant.remaining_micros for grant in grants])
-        settlement = _write(account, month=month, first=first, count=len(batch), allocation=allocation, now=now)
-        _burn(account, settlement, grants, allocation, now=now)
+        allocated = allocation.allocate(_lines(batch), [grant.remaining_micros for grant in grants])
+        settlement = _write(account, month=month, first=first, count=len(batch), allocated=allocated, now=now)
+        _burn(account, settlement, grants, allocated, now=now)
         account.last_sequence = settlement.last_sequence
         account.save(update_fields=["last_sequence"])
     log.info(
@@ -158,15 +124,15 @@ def _lines(batch: Iterable[charges.WaitingCharge]) -> Iterator[tuple[str, int]]:
 
 
 def _write(
-    account: Account, *, month: date, first: int, count: int, allocation: Allocation, now: datetime
+    account: Account, *, month: date, first: int, count: int, allocated: allocation.Allocation, now: datetime
 ) -> Settlement:
     settlement = Settlement.objects.create(
         organization_id=account.organization_id,
         month=month,
         first_sequence=first,
         last_sequence=first + count - 1,
-        gross_micros=allocation.gross.total(),
-        accrued_micros=allocation.accrued.total(),
+        gross_micros=allocated.gross.total(),
+        accrued_micros=allocated.accrued.total(),
         settled_at=now,
     )
     SettlementLine.objects.bulk_create(
@@ -175,15 +141,15 @@ def _write(
             settlement=settlement,
             component=component,
             gross_micros=gross,
-            accrued_micros=allocation.accrued[component],
+            accrued_micros=allocated.accrued[component],
         )
-        for component, gross in sorted(allocation.gross.items())
+        for component, gross in sorted(allocated.gross.items())
     )
     return settlement
 
 
 def _burn(
-    account: Account, settlement: Settlement, grants: list[Grant], allocation: Allocation, *, now: datetime
+    account: Account, settlement: Settlement, grants: list[Grant], allocated: allocation.Allocation, *, now: datetime
 ) -> None:
     """Write the burns in burn order, lower the remainders, and post the transaction."""
     Burn.objects.bulk_create(
@@ -194,10 +160,10 @@ def _burn(
             component=component,
             micros=micros,
         )
-        for (position, component), micros in sorted(allocation.burnt.items())
+        for (position, component), micros in sorted(allocated.burnt.items())
     )
     taken: Counter[int] = Counter()
-    for (position, _), micros in allocation.burnt.items():
+    for (position, _), micros in allocated.burnt.items():
         taken[position] += micros
     for position, micros in sorted(taken.items()):
         grants[position].remaining_micros -= micros

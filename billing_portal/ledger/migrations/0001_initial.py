@@ -7,228 +7,485 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Grant',
+            name="Grant",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('welcome', 'Welcome credit'), ('prepaid', 'Prepaid credit'), ('goodwill', 'Goodwill credit'), ('correction', 'Correction')], max_length=16)),
-                ('priority', models.PositiveSmallIntegerField()),
-                ('currency', models.CharField(max_length=3)),
-                ('amount_micros', models.BigIntegerField()),
-                ('remaining_micros', models.BigIntegerField()),
-                ('reference', models.CharField(max_length=200)),
-                ('reason', models.CharField(blank=True, default='', max_length=200)),
-                ('expires_at', models.DateTimeField(null=True)),
-                ('created_at', models.DateTimeField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='grants', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("welcome", "Welcome credit"),
+                            ("prepaid", "Prepaid credit"),
+                            ("goodwill", "Goodwill credit"),
+                            ("correction", "Correction"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("priority", models.PositiveSmallIntegerField()),
+                ("currency", models.CharField(max_length=3)),
+                ("amount_micros", models.BigIntegerField()),
+                ("remaining_micros", models.BigIntegerField()),
+                ("reference", models.CharField(max_length=200)),
+                ("reason", models.CharField(blank=True, default="", max_length=200)),
+                ("expires_at", models.DateTimeField(null=True)),
+                ("created_at", models.DateTimeField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="grants",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['organization', 'priority', models.OrderBy(models.F('expires_at'), nulls_last=True), 'created_at', 'id'],
+                "ordering": [
+                    "organization",
+                    "priority",
+                    models.OrderBy(models.F("expires_at"), nulls_last=True),
+                    "created_at",
+                    "id",
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Period',
+            name="Period",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('month', models.DateField(help_text='First day of the month.')),
-                ('time_zone', models.CharField(max_length=64)),
-                ('starts_at', models.DateTimeField()),
-                ('ends_at', models.DateTimeField()),
-                ('closed_at', models.DateTimeField(null=True)),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("month", models.DateField(help_text="First day of the month.")),
+                ("time_zone", models.CharField(max_length=64)),
+                ("starts_at", models.DateTimeField()),
+                ("ends_at", models.DateTimeField()),
+                ("closed_at", models.DateTimeField(null=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['organization', 'month'],
+                "ordering": ["organization", "month"],
             },
         ),
         migrations.CreateModel(
-            name='Settlement',
+            name="Settlement",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('month', models.DateField()),
-                ('first_sequence', models.BigIntegerField()),
-                ('last_sequence', models.BigIntegerField()),
-                ('gross_micros', models.BigIntegerField()),
-                ('accrued_micros', models.BigIntegerField()),
-                ('settled_at', models.DateTimeField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("month", models.DateField()),
+                ("first_sequence", models.BigIntegerField()),
+                ("last_sequence", models.BigIntegerField()),
+                ("gross_micros", models.BigIntegerField()),
+                ("accrued_micros", models.BigIntegerField()),
+                ("settled_at", models.DateTimeField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['organization', 'first_sequence'],
+                "ordering": ["organization", "first_sequence"],
             },
         ),
         migrations.CreateModel(
-            name='Burn',
+            name="Burn",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('component', models.CharField(choices=[('platform', 'Platform'), ('voice', 'Voice engine'), ('llm', 'Language model'), ('telephony', 'Telephony'), ('add_on', 'Add-ons'), ('per_call', 'Per-call items'), ('token_surcharge', 'Token surcharge')], max_length=24)),
-                ('micros', models.BigIntegerField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
-                ('grant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='burns', to='ledger.grant')),
-                ('settlement', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='burns', to='ledger.settlement')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "component",
+                    models.CharField(
+                        choices=[
+                            ("platform", "Platform"),
+                            ("voice", "Voice engine"),
+                            ("llm", "Language model"),
+                            ("telephony", "Telephony"),
+                            ("add_on", "Add-ons"),
+                            ("per_call", "Per-call items"),
+                            ("token_surcharge", "Token surcharge"),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("micros", models.BigIntegerField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "grant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="burns", to="ledger.grant"
+                    ),
+                ),
+                (
+                    "settlement",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="burns", to="ledger.settlement"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['settlement', 'id'],
+                "ordering": ["settlement", "id"],
             },
         ),
         migrations.CreateModel(
-            name='SettlementLine',
+            name="SettlementLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('component', models.CharField(choices=[('platform', 'Platform'), ('voice', 'Voice engine'), ('llm', 'Language model'), ('telephony', 'Telephony'), ('add_on', 'Add-ons'), ('per_call', 'Per-call items'), ('token_surcharge', 'Token surcharge')], max_length=24)),
-                ('gross_micros', models.BigIntegerField()),
-                ('accrued_micros', models.BigIntegerField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
-                ('settlement', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='ledger.settlement')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "component",
+                    models.CharField(
+                        choices=[
+                            ("platform", "Platform"),
+                            ("voice", "Voice engine"),
+                            ("llm", "Language model"),
+                            ("telephony", "Telephony"),
+                            ("add_on", "Add-ons"),
+                            ("per_call", "Per-call items"),
+                            ("token_surcharge", "Token surcharge"),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("gross_micros", models.BigIntegerField()),
+                ("accrued_micros", models.BigIntegerField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "settlement",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="lines", to="ledger.settlement"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['settlement', 'component'],
+                "ordering": ["settlement", "component"],
             },
         ),
         migrations.CreateModel(
-            name='Transaction',
+            name="Transaction",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('grant', 'Credit granted'), ('settle', 'Usage'), ('expire', 'Credit expired'), ('collect', 'Invoice paid')], max_length=16)),
-                ('reference', models.CharField(max_length=200)),
-                ('occurred_at', models.DateTimeField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("grant", "Credit granted"),
+                            ("settle", "Usage"),
+                            ("expire", "Credit expired"),
+                            ("collect", "Invoice paid"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("reference", models.CharField(max_length=200)),
+                ("occurred_at", models.DateTimeField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['organization', 'id'],
+                "ordering": ["organization", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Entry',
+            name="Entry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('book', models.CharField(choices=[('issued', 'Credit issued'), ('credit', 'Credit'), ('usage', 'Usage'), ('receivable', 'Accrued to the card'), ('payments', 'Payments'), ('breakage', 'Expired credit'), ('rounding', 'Rounding')], max_length=16)),
-                ('currency', models.CharField(max_length=3)),
-                ('micros', models.BigIntegerField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
-                ('grant', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='ledger.grant')),
-                ('transaction', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='ledger.transaction')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "book",
+                    models.CharField(
+                        choices=[
+                            ("issued", "Credit issued"),
+                            ("credit", "Credit"),
+                            ("usage", "Usage"),
+                            ("receivable", "Accrued to the card"),
+                            ("payments", "Payments"),
+                            ("breakage", "Expired credit"),
+                            ("rounding", "Rounding"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("currency", models.CharField(max_length=3)),
+                ("micros", models.BigIntegerField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "grant",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="entries",
+                        to="ledger.grant",
+                    ),
+                ),
+                (
+                    "transaction",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="entries", to="ledger.transaction"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['organization', 'transaction', 'id'],
+                "ordering": ["organization", "transaction", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Account',
+            name="Account",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('currency', models.CharField(max_length=3)),
-                ('last_sequence', models.BigIntegerField(default=0, help_text='Number of the charge settled last.')),
-                ('arrears_limit_micros', models.BigIntegerField()),
-                ('opened_at', models.DateTimeField()),
-                ('organization', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='account', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("currency", models.CharField(max_length=3)),
+                ("last_sequence", models.BigIntegerField(default=0, help_text="Number of the charge settled last.")),
+                ("arrears_limit_micros", models.BigIntegerField()),
+                ("opened_at", models.DateTimeField()),
+                (
+                    "organization",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="account", to="accounts.organization"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('last_sequence__gte', 0)), name='account_sequence_is_not_negative'), models.CheckConstraint(condition=models.Q(('arrears_limit_micros__gte', 0)), name='account_arrears_limit_is_not_negative')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("last_sequence__gte", 0)), name="account_sequence_is_not_negative"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("arrears_limit_micros__gte", 0)),
+                        name="account_arrears_limit_is_not_negative",
+                    ),
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.UniqueConstraint(fields=('organization', 'reference'), name='grant_reference_is_unique'),
+            model_name="grant",
+            constraint=models.UniqueConstraint(fields=("organization", "reference"), name="grant_reference_is_unique"),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_micros__gt', 0)), name='grant_amount_is_positive'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_micros__gt", 0)), name="grant_amount_is_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='grant',
-            constraint=models.CheckConstraint(condition=models.Q(('remaining_micros__gte', 0), ('remaining_micros__lte', models.F('amount_micros'))), name='grant_remainder_is_within_its_amount'),
+            model_name="grant",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("remaining_micros__gte", 0), ("remaining_micros__lte", models.F("amount_micros"))),
+                name="grant_remainder_is_within_its_amount",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='period',
-            constraint=models.UniqueConstraint(fields=('organization', 'month'), name='period_is_one_a_month'),
+            model_name="period",
+            constraint=models.UniqueConstraint(fields=("organization", "month"), name="period_is_one_a_month"),
         ),
         migrations.AddConstraint(
-            model_name='period',
-            constraint=models.UniqueConstraint(fields=('organization', 'starts_at'), name='period_start_is_unique'),
+            model_name="period",
+            constraint=models.UniqueConstraint(fields=("organization", "starts_at"), name="period_start_is_unique"),
         ),
         migrations.AddConstraint(
-            model_name='period',
-            constraint=models.CheckConstraint(condition=models.Q(('ends_at__gt', models.F('starts_at'))), name='period_ends_after_it_starts'),
+            model_name="period",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("ends_at__gt", models.F("starts_at"))), name="period_ends_after_it_starts"
+            ),
         ),
         migrations.AddIndex(
-            model_name='settlement',
-            index=models.Index(fields=['organization', 'month'], name='settlement_by_month'),
+            model_name="settlement",
+            index=models.Index(fields=["organization", "month"], name="settlement_by_month"),
         ),
         migrations.AddConstraint(
-            model_name='settlement',
-            constraint=models.UniqueConstraint(fields=('organization', 'first_sequence'), name='settlement_starts_once'),
+            model_name="settlement",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "first_sequence"), name="settlement_starts_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='settlement',
-            constraint=models.UniqueConstraint(fields=('organization', 'last_sequence'), name='settlement_ends_once'),
+            model_name="settlement",
+            constraint=models.UniqueConstraint(fields=("organization", "last_sequence"), name="settlement_ends_once"),
         ),
         migrations.AddConstraint(
-            model_name='settlement',
-            constraint=models.CheckConstraint(condition=models.Q(('last_sequence__gte', models.F('first_sequence'))), name='settlement_is_a_range'),
+            model_name="settlement",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("last_sequence__gte", models.F("first_sequence"))), name="settlement_is_a_range"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='settlement',
-            constraint=models.CheckConstraint(condition=models.Q(('accrued_micros__gte', 0), ('accrued_micros__lte', models.F('gross_micros'))), name='settlement_accrues_at_most_its_gross'),
+            model_name="settlement",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("accrued_micros__gte", 0), ("accrued_micros__lte", models.F("gross_micros"))),
+                name="settlement_accrues_at_most_its_gross",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='settlement',
-            trigger=pgtrigger.compiler.Trigger(name='insert_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;", hash='cd4fdc4467c60a3c9afd5b0e9bfb36d4fa282152', operation='UPDATE OR DELETE', pgid='pgtrigger_insert_only_d9855', table='ledger_settlement', when='BEFORE')),
+            model_name="settlement",
+            trigger=pgtrigger.compiler.Trigger(
+                name="insert_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="cd4fdc4467c60a3c9afd5b0e9bfb36d4fa282152",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_insert_only_d9855",
+                    table="ledger_settlement",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddConstraint(
-            model_name='burn',
-            constraint=models.UniqueConstraint(fields=('settlement', 'grant', 'component'), name='burn_is_one_a_grant_and_component'),
+            model_name="burn",
+            constraint=models.UniqueConstraint(
+                fields=("settlement", "grant", "component"), name="burn_is_one_a_grant_and_component"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='burn',
-            constraint=models.CheckConstraint(condition=models.Q(('micros__gt', 0)), name='burn_is_positive'),
+            model_name="burn",
+            constraint=models.CheckConstraint(condition=models.Q(("micros__gt", 0)), name="burn_is_positive"),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='burn',
-            trigger=pgtrigger.compiler.Trigger(name='insert_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;", hash='5fdbe0d1ec918e2d049f78103764f492bf75c009', operation='UPDATE OR DELETE', pgid='pgtrigger_insert_only_3384d', table='ledger_burn', when='BEFORE')),
+            model_name="burn",
+            trigger=pgtrigger.compiler.Trigger(
+                name="insert_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="5fdbe0d1ec918e2d049f78103764f492bf75c009",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_insert_only_3384d",
+                    table="ledger_burn",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddConstraint(
-            model_name='settlementline',
-            constraint=models.UniqueConstraint(fields=('settlement', 'component'), name='settlement_line_is_one_a_component'),
+            model_name="settlementline",
+            constraint=models.UniqueConstraint(
+                fields=("settlement", "component"), name="settlement_line_is_one_a_component"
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='settlementline',
-            trigger=pgtrigger.compiler.Trigger(name='insert_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;", hash='02f49fa0fe5e446bbcce266356ddab4d0aead5f1', operation='UPDATE OR DELETE', pgid='pgtrigger_insert_only_48fbd', table='ledger_settlementline', when='BEFORE')),
+            model_name="settlementline",
+            trigger=pgtrigger.compiler.Trigger(
+                name="insert_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="02f49fa0fe5e446bbcce266356ddab4d0aead5f1",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_insert_only_48fbd",
+                    table="ledger_settlementline",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.UniqueConstraint(fields=('organization', 'reference'), name='transaction_reference_is_unique'),
+            model_name="transaction",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "reference"), name="transaction_reference_is_unique"
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='transaction',
-            trigger=pgtrigger.compiler.Trigger(name='insert_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;", hash='a886eec470d2d58203360ac62df2e1972caf37c3', operation='UPDATE OR DELETE', pgid='pgtrigger_insert_only_7a072', table='ledger_transaction', when='BEFORE')),
+            model_name="transaction",
+            trigger=pgtrigger.compiler.Trigger(
+                name="insert_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="a886eec470d2d58203360ac62df2e1972caf37c3",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_insert_only_7a072",
+                    table="ledger_transaction",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='entry',
-            index=models.Index(fields=['organization', 'book'], name='entry_by_book'),
+            model_name="entry",
+            index=models.Index(fields=["organization", "book"], name="entry_by_book"),
         ),
         migrations.AddConstraint(
-            model_name='entry',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('book', 'credit'), ('grant__isnull', False)), models.Q(models.Q(('book', 'credit'), _negated=True), ('grant', None)), _connector='OR'), name='entry_names_its_grant'),
+            model_name="entry",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("book", "credit"), ("grant__isnull", False)),
+                    models.Q(models.Q(("book", "credit"), _negated=True), ("grant", None)),
+                    _connector="OR",
+                ),
+                name="entry_names_its_grant",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='entry',
-            constraint=models.CheckConstraint(condition=models.Q(('micros', 0), _negated=True), name='entry_is_not_zero'),
+            model_name="entry",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("micros", 0), _negated=True), name="entry_is_not_zero"
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='entry',
-            trigger=pgtrigger.compiler.Trigger(name='insert_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;", hash='26ca5df97408cb32e6bf333a97fc96ce65fa27c8', operation='UPDATE OR DELETE', pgid='pgtrigger_insert_only_c9813', table='ledger_entry', when='BEFORE')),
+            model_name="entry",
+            trigger=pgtrigger.compiler.Trigger(
+                name="insert_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="26ca5df97408cb32e6bf333a97fc96ce65fa27c8",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_insert_only_c9813",
+                    table="ledger_entry",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='entry',
-            trigger=pgtrigger.compiler.Trigger(name='transaction_sums_to_zero', sql=pgtrigger.compiler.UpsertTriggerSql(constraint='CONSTRAINT', func="\n                IF EXISTS (SELECT 1 FROM ledger_entry WHERE transaction_id = NEW.transaction_id\n                           GROUP BY currency HAVING sum(micros) <> 0) THEN\n                    RAISE EXCEPTION 'ledger transaction % does not sum to zero', NEW.transaction_id\n                        USING ERRCODE = 'integrity_constraint_violation';\n                END IF;\n                RETURN NULL;\n                ", hash='13dbcaeb08452c294bd0210167b5b51ccf297082', operation='INSERT', pgid='pgtrigger_transaction_sums_to_zero_f919a', table='ledger_entry', timing='DEFERRABLE INITIALLY DEFERRED', when='AFTER')),
+            model_name="entry",
+            trigger=pgtrigger.compiler.Trigger(
+                name="transaction_sums_to_zero",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    constraint="CONSTRAINT",
+                    func="\n                IF EXISTS (SELECT 1 FROM ledger_entry WHERE transaction_id = NEW.transaction_id\n                           GROUP BY currency HAVING sum(micros) <> 0) THEN\n                    RAISE EXCEPTION 'ledger transaction % does not sum to zero', NEW.transaction_id\n                        USING ERRCODE = 'integrity_constraint_violation';\n                END IF;\n                RETURN NULL;\n                ",
+                    hash="13dbcaeb08452c294bd0210167b5b51ccf297082",
+                    operation="INSERT",
+                    pgid="pgtrigger_transaction_sums_to_zero_f919a",
+                    table="ledger_entry",
+                    timing="DEFERRABLE INITIALLY DEFERRED",
+                    when="AFTER",
+                ),
+            ),
         ),
     ]

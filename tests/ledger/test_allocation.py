@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing_portal.ledger.settlement import allocate
+from billing_portal.ledger.allocation import allocate
 
 components = st.sampled_from(["llm", "voice", "telephony"])
 lines = st.lists(st.tuples(components, st.integers(0, 10**9)), max_size=40)
