@@ -103,8 +103,7 @@ class Schemas:
 
     def _object_branch(self, schema: dict[str, Any]) -> dict[str, Any] | None:
         schema = self.resolve(schema)
-        for branch in schema.get("anyOf", [schema]):
-            branch = self.resolve(branch)
+        for branch in map(self.resolve, schema.get("anyOf", [schema])):
             if branch.get("type") == "object" and "id" not in branch.get("required", ()):
                 return branch
         return None

@@ -1,4 +1,4 @@
-"""Collecting an invoice: the payment behind it, automatic attempts, Smart Retries, and what they do to subscriptions."""
+"""Collecting an invoice: its payment, automatic attempts, Smart Retries, and what they do to subscriptions."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -106,7 +106,7 @@ def _expiry(box: "Sandbox", details: dict[str, Any]) -> tuple[int, int]:
     if "exp_month" not in details:
         return month_now, year_now + 1
     month, year = details["exp_month"], details["exp_year"]
-    year += 2000 if year < 100 else 0  # noqa: PLR2004 -- two digits mean this century
+    year += 2000 if year < 100 else 0
     if not 1 <= month <= 12:
         raise declined("Your card's expiration month is invalid.", code="invalid_expiry_month", param="exp_month")
     if (year, month) < (year_now, month_now) or year > year_now + 50:

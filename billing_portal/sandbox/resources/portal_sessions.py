@@ -40,15 +40,8 @@ def create_configuration(box: "Sandbox", call: generic.Call) -> Object:
 def _configuration(box: "Sandbox", params: dict[str, object], *, is_default: bool) -> Object:
     fields = box.overlay("billing_portal.configuration", params)
     blank = box.schemas.neutral("billing_portal.configuration")
-    features = blank["features"] | fields.pop("features", {})
-    return box.create(
-        "billing_portal.configuration",
-        **blank | fields,
-        features=features,
-        is_default=is_default,
-        created=box.now(),
-        updated=box.now(),
-    )
+    fields["features"] = blank["features"] | fields.get("features", {})
+    return box.create("billing_portal.configuration", **fields, is_default=is_default, updated=box.now())
 
 
 @operation("POST", "/v1/billing_portal/configurations/{configuration}")

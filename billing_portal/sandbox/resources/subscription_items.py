@@ -40,8 +40,8 @@ def read(box: "Sandbox", wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if len(wanted) > MOST:
         raise _too_many()
     checked = []
-    for index, item in enumerate(wanted):
-        item = dict(item)
+    for index, given in enumerate(wanted):
+        item = dict(given)
         if data := item.pop("price_data", None):
             item["price"] = products.make_price(box, data)["id"]
         price = box.get("price", item.get("price"), param=f"items[{index}][price]")

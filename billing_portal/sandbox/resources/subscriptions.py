@@ -143,8 +143,9 @@ def _settle_currency(box: "Sandbox", customer: Object, currency: str) -> None:
     """A customer's first billed currency is theirs from then on."""
     if customer["currency"] not in {None, currency}:
         raise invalid(
-            f"You cannot combine currencies on a single customer. This customer has an active subscription, subscription"
-            f" schedule, discount, quote, or invoice item with currency {customer['currency']}.",
+            "You cannot combine currencies on a single customer. This customer has an active subscription,"
+            " subscription schedule, discount, quote, or invoice item with currency"
+            f" {customer['currency']}.",
             param="currency",
         )
     box.change(customer, currency=currency)
