@@ -1,0 +1,364 @@
+"""From amounts to geometry: pure functions whose results the chart components draw as SVG.
+
+Horizontal places and widths are percentages of the plot and vertical ones are pixels, so that one drawing fits a phone
+and a desk with its text at full size, and no inline style is needed. Amounts are integer micros throughout.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from fractions import Fraction
+
+from billing_portal.portal import formats
+
+MAX_COLUMNS = 100
+PLOT_HEIGHT = 208
+_GAP_PX = 1.5
+_MIN_BAR_PX = 1.0
+_BAR_SHARE = Fraction(72, 100)  # of a column's slot,
+_WIDEST_BAR = Fraction(1, 18)  # but of few columns none becomes a block.
+
+# The priced components in the order they are stacked, with the labels of usage.models.Component.
+COMPONENTS: tuple[tuple[str, str], ...] = (
+    ("platform", "Platform"),
+    ("voice", "Voice engine"),
+    ("llm", "Language model"),
+    ("telephony", "Telephony"),
+    ("add_on", "Add-ons"),
+    ("per_call", "Per-call items"),
+    ("token_surcharge", "Token surcharge"),
+)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One series' part of a column. `y` and `height` are pixels from the top of the plot."""
+
+    css: str
+    x: str
+    width: str
+    y: float
+    height: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Column:
+    """A day, or a run of days: where it stands, what it holds (in the order of the chart's series), what it says."""
+
+    starts_on: date
+    ends_on: date
+    label: str
+    summary: str
+    left: str
+    width: str
+    center: str
+    bars: tuple[Bar, ...]
+    amounts: tuple[int, ...]
+    micros: int
+    href: str
+    tick: str
+    tick_label: str
+
+
+@dataclass(frozen=True)
+class Series:
+    key: str
+    label: str
+    css: str
+    micros: int
+
+
+@dataclass(frozen=True)
+class Gridline:
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class StackedChart:
+    """All a template needs to draw the columns, their axes, their legend and their table."""
+
+    currency: str
+    series: tuple[Series, ...]
+    columns: tuple[Column, ...]
+    gridlines: tuple[Gridline, ...]
+    micros: int
+    plot_height: int
+    axis_width: int
+    days_per_column: int
+    summary: str
+
+    @property
+    def height(self) -> int:
+        """The plot and the line of labels below it."""
+        return self.plot_height + 26
+
+    @property
+    def label_y(self) -> int:
+        return self.plot_height + 18
+
+    @property
+    def is_empty(self) -> bool:
+        return self.micros == 0
+
+
+@dataclass(frozen=True)
+class Share:
+    key: str
+    label: str
+    css: str
+    micros: int
+    percent: str
+    left: str
+    width: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    width: int
+    height: int
+    line: str
+    area: str
+
+
+def stacked_by_day(
+    amounts: Mapping[tuple[date, str], int],
+    *,
+    starts_on: date,
+    ends_on: date,
+    currency: str,
+    series: Sequence[tuple[str, str]] = COMPONENTS,
+    href: Callable[[date, date], str] | None = None,
+    plot_height: int = PLOT_HEIGHT,
+) -> StackedChart:
+    """Return columns for every day from `starts_on` to `ends_on`, both included, in whole weeks when they are too many.
+
+    `amounts` maps (day, series key) to micros; days outside and keys unknown are an error, since a chart that drops
+    money is worse than none. Only series that hold anything get a color, a legend and a column of the table.
+    A negative amount is shown in the table and in the totals; it has no bar. `href` makes a link of each column.
+    """
+    spans = _spans(starts_on, ends_on)
+    days_per_column = (spans[0][1] - spans[0][0]).days + 1
+    sums = _sum_by_column(amounts, spans=spans, keys=[key for key, _ in series], days_per_column=days_per_column)
+    shown = [
+        Series(key, label, css_class(key), sum(column[key] for column in sums))
+        for key, label in series
+        if any(column[key] for column in sums)
+    ]
+    highest = max((sum(max(value, 0) for value in column.values()) for column in sums), default=0)
+    step = tick_step(highest, smallest=10 ** (6 - formats.minor_digits(currency)))
+    intervals = max(1, -(-highest // step))
+    top = intervals * step
+    gridlines = tuple(
+        Gridline(
+            y=_pixels(top - index * step, top, plot_height),
+            label=formats.money_axis(index * step, currency, step_micros=step),
+        )
+        for index in range(intervals + 1)
+    )
+    labelled = _tick_levels(len(spans))
+    columns = tuple(
+        _column(
+            index,
+            span=span,
+            count=len(spans),
+            sums=sums[index],
+            shown=shown,
+            top=top,
+            plot_height=plot_height,
+            currency=currency,
+            tick=labelled[index],
+            href=href(*span) if href else "",
+        )
+        for index, span in enumerate(spans)
+    )
+    total = sum(column.micros for column in columns)
+    return StackedChart(
+        currency=currency,
+        series=tuple(shown),
+        columns=columns,
+        gridlines=gridlines,
+        micros=total,
+        plot_height=plot_height,
+        axis_width=max(len(line.label) for line in gridlines) * 7 + 10,
+        days_per_column=days_per_column,
+        summary=f"{formats.money(total, currency)} from {formats.day(starts_on)} to {formats.day(ends_on)}",
+    )
+
+
+def shares(
+    totals: Iterable[tuple[str, str, int]], *, href: Callable[[str], str] | None = None, digits: int = 1
+) -> tuple[Share, ...]:
+    """Return each (key, label, micros) as its part of the whole, largest first; the percentages add up to 100.
+
+    Only what is above zero takes part. The odd tenths go to the largest remainders.
+    """
+    rows = sorted(((key, label, micros) for key, label, micros in totals if micros > 0), key=lambda row: -row[2])
+    whole = sum(micros for _, _, micros in rows)
+    scale = 100 * 10**digits
+    floors = [micros * scale // whole for _, _, micros in rows]
+    by_remainder = sorted(range(len(rows)), key=lambda index: -(rows[index][2] * scale % whole))
+    for index in by_remainder[: scale - sum(floors) if rows else 0]:
+        floors[index] += 1
+    before = 0
+    result = []
+    for (key, label, micros), part in zip(rows, floors, strict=True):
+        result.append(
+            Share(
+                key=key,
+                label=label,
+                css=css_class(key),
+                micros=micros,
+                percent=formats.percent(part, scale, digits=digits),
+                left=_percent(Fraction(before, whole)),
+                width=_percent(Fraction(micros, whole)),
+                href=href(key) if href else "",
+            )
+        )
+        before += micros
+    return tuple(result)
+
+
+def sparkline(values: Sequence[int], *, width: int = 96, height: int = 32) -> Sparkline:
+    """Return the path of a small line through `values`, the last at the right edge, and of the area below it.
+
+    The base is zero, so that a flat line high up reads as steady and not as nothing.
+    """
+    top = max([*values, 1])
+    step = Fraction(width, max(len(values) - 1, 1))
+    inset = 2
+    points = [
+        f"{_number(step * index)} {_number(height - inset - Fraction(max(value, 0), top) * (height - 2 * inset))}"
+        for index, value in enumerate(values)
+    ]
+    if len(points) == 1:
+        points.append(f"{width} {points[0].split()[1]}")
+    line = "M" + "L".join(points) if points else ""
+    area = f"{line}L{width} {height}L0 {height}Z" if points else ""
+    return Sparkline(width=width, height=height, line=line, area=area)
+
+
+def tick_step(highest: int, *, smallest: int, intervals: int = 4) -> int:
+    """Return the least of 1, 2, 2.5 and 5 times a power of ten that covers `highest` in at most `intervals` steps."""
+    if highest <= 0:
+        return max(smallest, 1_000_000)
+    needed = -(-highest // intervals)
+    power = 1
+    while True:
+        for tenths in (10, 20, 25, 50):
+            step, rest = divmod(tenths * power, 10)
+            if not rest and step >= max(needed, min(smallest, highest)):
+                return step
+        power *= 10
+
+
+def css_class(key: str) -> str:
+    """Return the class that colors a series: "series-add-on" for "add_on"."""
+    return f"series-{key.replace('_', '-')}"
+
+
+def _spans(starts_on: date, ends_on: date) -> list[tuple[date, date]]:
+    days = (ends_on - starts_on).days + 1
+    if days < 1:
+        raise ValueError(f"{ends_on} is before {starts_on}")
+    size = 1 if days <= MAX_COLUMNS else 7 * -(-days // (7 * MAX_COLUMNS))
+    return [
+        (starts_on + timedelta(days=first), starts_on + timedelta(days=min(first + size, days) - 1))
+        for first in range(0, days, size)
+    ]
+
+
+def _sum_by_column(
+    amounts: Mapping[tuple[date, str], int],
+    *,
+    spans: Sequence[tuple[date, date]],
+    keys: Sequence[str],
+    days_per_column: int,
+) -> list[dict[str, int]]:
+    sums = [dict.fromkeys(keys, 0) for _ in spans]
+    for (on, key), micros in amounts.items():
+        index = (on - spans[0][0]).days // days_per_column
+        if not 0 <= index < len(spans) or on > spans[-1][1]:
+            raise ValueError(f"{on} is outside of the chart")
+        if key not in sums[index]:
+            raise ValueError(f"no series is called {key!r}")
+        sums[index][key] += micros
+    return sums
+
+
+def _column(
+    index: int,
+    *,
+    span: tuple[date, date],
+    count: int,
+    sums: Mapping[str, int],
+    shown: Sequence[Series],
+    top: int,
+    plot_height: int,
+    currency: str,
+    tick: str,
+    href: str,
+) -> Column:
+    slot = Fraction(1, count)
+    bar_width = min(slot * _BAR_SHARE, _WIDEST_BAR)
+    left = slot * index
+    x, width = _percent(left + (slot - bar_width) / 2), _percent(bar_width)
+    below = 0
+    bars = []
+    for part in shown:
+        micros = sums[part.key]
+        if micros <= 0:
+            continue
+        full = float(Fraction(micros, top) * plot_height)
+        height = max(full - _GAP_PX, _MIN_BAR_PX)
+        bottom = _pixels(top - below, top, plot_height)
+        bars.append(
+            Bar(
+                css=part.css,
+                x=x,
+                width=width,
+                y=round(bottom - height, 2),
+                height=round(height, 2),
+                radius=round(min(2.0, height / 2), 2),
+            )
+        )
+        below += micros
+    label = formats.long_day(span[0]) if span[0] == span[1] else formats.period(*span)
+    total = sum(sums.values())
+    parts = ", ".join(f"{part.label} {formats.money(sums[part.key], currency)}" for part in shown if sums[part.key])
+    return Column(
+        starts_on=span[0],
+        ends_on=span[1],
+        label=label,
+        summary=f"{label}: {formats.money(total, currency)}" + (f". {parts}" if parts else ""),
+        left=_percent(left),
+        width=_percent(slot),
+        center=_percent(left + slot / 2),
+        bars=tuple(bars),
+        amounts=tuple(sums[part.key] for part in shown),
+        micros=total,
+        href=href,
+        tick=tick,
+        tick_label=formats.short_day(span[0]) if tick else "",
+    )
+
+
+def _tick_levels(count: int) -> list[str]:
+    """Say for every column whether its label shows always ("narrow"), only where there is room ("wide"), or never."""
+    wide = next(step for step in (1, 2, 5, 7, 10, 14, 20, 25) if count <= step * 12)
+    narrow = wide * next(factor for factor in (1, 2, 3, 4, 5) if count <= wide * factor * 5)
+    return ["narrow" if index % narrow == 0 else "wide" if index % wide == 0 else "" for index in range(count)]
+
+
+def _pixels(above: int, top: int, plot_height: int) -> float:
+    return round(float(Fraction(above, top) * plot_height), 2)
+
+
+def _percent(part: Fraction) -> str:
+    return f"{_number(part * 100)}%"
+
+
+def _number(value: Fraction) -> str:
+    return f"{float(value):.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,142 @@
+"""Money, quantities, spans, instants and shares as people read them: the one place that formats.
+
+Amounts arrive as integer micros of a major unit and are never turned into floats. The locale is the active
+language's; every function also takes it by name. A minus is U+2212, as wide as a digit and read aloud as "minus".
+"""
+
+from datetime import date, datetime, tzinfo
+from decimal import ROUND_HALF_UP, Decimal
+
+from babel import Locale, UnknownLocaleError
+from babel import dates as babel_dates
+from babel import numbers
+from django.utils import timezone, translation
+
+MICROS_PER_UNIT = 1_000_000
+EXACT_DIGITS = 6
+_MINUS = "\N{MINUS SIGN}"
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def active_locale() -> Locale:
+    """Return the locale of the active language; English when babel does not know it."""
+    try:
+        return Locale.parse(translation.to_locale(translation.get_language() or "en"))
+    except (UnknownLocaleError, ValueError):
+        return Locale.parse("en_US")
+
+
+def money(micros: int, currency: str, *, locale: Locale | None = None) -> str:
+    """Return an amount in the currency's own decimals, halves rounded away from zero: "$1,037.10", "¥1,500"."""
+    return _currency(micros, currency, digits=minor_digits(currency), locale=locale)
+
+
+def money_exact(micros: int, currency: str, *, locale: Locale | None = None) -> str:
+    """Return an amount to its micro, in at least the currency's decimals: "$0.15215", "$0.07", "$12.00"."""
+    fraction = f"{abs(micros) % MICROS_PER_UNIT:06d}".rstrip("0")
+    digits = max(minor_digits(currency), len(fraction))
+    return _currency(micros, currency, digits=digits, locale=locale)
+
+
+def money_axis(micros: int, currency: str, *, step_micros: int, locale: Locale | None = None) -> str:
+    """Return the shortest label that still tells ticks `step_micros` apart: "$40", "$0.25", "$120K"."""
+    locale = locale or active_locale()
+    if step_micros >= 1_000 * MICROS_PER_UNIT:
+        digits = 1 if step_micros % (1_000 * MICROS_PER_UNIT) else 0
+        return _minus(
+            numbers.format_compact_currency(
+                Decimal(micros) / MICROS_PER_UNIT, currency, locale=locale, fraction_digits=digits
+            )
+        )
+    if step_micros % MICROS_PER_UNIT == 0:
+        return _currency(micros, currency, digits=0, locale=locale)
+    fraction = f"{step_micros % MICROS_PER_UNIT:06d}".rstrip("0")
+    return _currency(micros, currency, digits=max(minor_digits(currency), len(fraction)), locale=locale)
+
+
+def minor_digits(currency: str) -> int:
+    """Return how many decimals the currency has: 2 for USD, 0 for JPY."""
+    return numbers.get_currency_precision(currency)
+
+
+def quantity(value: int | Decimal, *, locale: Locale | None = None) -> str:
+    """Return a count with the locale's grouping: "137,824"."""
+    return _minus(numbers.format_decimal(value, locale=locale or active_locale()))
+
+
+def minutes(ms: int, *, locale: Locale | None = None) -> str:
+    """Return milliseconds as minutes with two decimals: "1.62"."""
+    value = (Decimal(ms) / 60_000).quantize(Decimal("0.01"), ROUND_HALF_UP)
+    return _minus(numbers.format_decimal(value, format="#,##0.00", locale=locale or active_locale()))
+
+
+def duration(ms: int) -> str:
+    """Return a span in its two largest units, whole seconds: "0 s", "1 m 37 s", "2 h 05 m". Part seconds below 1 s."""
+    if 0 < ms < 1_000:
+        return f"{ms}{_NO_BREAK}ms"
+    seconds = (ms + 500) // 1_000
+    hours, rest = divmod(seconds, 3_600)
+    mins, secs = divmod(rest, 60)
+    if hours:
+        return f"{quantity(hours)}{_NO_BREAK}h {mins:02d}{_NO_BREAK}m".replace(" ", _NO_BREAK)
+    if mins:
+        return f"{mins}{_NO_BREAK}m{_NO_BREAK}{secs:02d}{_NO_BREAK}s"
+    return f"{secs}{_NO_BREAK}s"
+
+
+def day(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
+    """Return the day an instant falls on in `zone`, or a date as it is: "21 Nov 2026" in the locale's order."""
+    return babel_dates.format_date(_local_date(value, zone), format="medium", locale=locale or active_locale())
+
+
+def short_day(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
+    """Return a day without its year: "Nov 21"."""
+    return babel_dates.format_skeleton("MMMd", _local_date(value, zone), locale=locale or active_locale())
+
+
+def long_day(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
+    """Return a day with its weekday: "Sat, Nov 21, 2026"."""
+    return babel_dates.format_skeleton("yMMMEd", _local_date(value, zone), locale=locale or active_locale())
+
+
+def month(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
+    """Return "November 2026"."""
+    return babel_dates.format_skeleton("yMMMM", _local_date(value, zone), locale=locale or active_locale())
+
+
+def period(starts: date, last: date, *, locale: Locale | None = None) -> str:
+    """Return an interval of whole days, both ends included: "Nov 1 – 21, 2026"."""
+    return babel_dates.format_interval(starts, last, skeleton="yMMMd", locale=locale or active_locale())
+
+
+def moment(value: datetime, zone: tzinfo | None = None, *, seconds: bool = False, locale: Locale | None = None) -> str:
+    """Return an instant in `zone` (the active zone without one): "Nov 21, 2026, 14:05". Always 24 hours."""
+    local = timezone.localtime(value, zone)
+    clock = local.strftime("%H:%M:%S" if seconds else "%H:%M")
+    return f"{day(local.date(), locale=locale)}, {clock}"
+
+
+def percent(numerator: int, denominator: int, *, digits: int = 1, locale: Locale | None = None) -> str:
+    """Return a share, halves rounded away from zero: "12.5%"; a dash when there is nothing to divide by."""
+    if denominator == 0:
+        return "–"
+    share = (Decimal(numerator) / denominator).quantize(Decimal(1).scaleb(-digits - 2), ROUND_HALF_UP)
+    pattern = "#,##0." + "0" * digits + "%" if digits else "#,##0%"
+    return _minus(numbers.format_percent(share, format=pattern, locale=locale or active_locale()))
+
+
+def _currency(micros: int, currency: str, *, digits: int, locale: Locale | None) -> str:
+    amount = (Decimal(micros) / MICROS_PER_UNIT).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    locale = locale or active_locale()
+    pattern = locale.currency_formats["standard"]
+    return _minus(
+        pattern.apply(amount + 0, locale, currency=currency, currency_digits=False, force_frac=(digits, digits))
+    )
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", _MINUS)
+
+
+def _local_date(value: date | datetime, zone: tzinfo | None) -> date:
+    return timezone.localtime(value, zone).date() if isinstance(value, datetime) else value
