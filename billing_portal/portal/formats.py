@@ -7,9 +7,8 @@ language's; every function also takes it by name. A minus is U+2212, as wide as 
 from datetime import date, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 
-from babel import Locale, UnknownLocaleError
+from babel import Locale, UnknownLocaleError, numbers
 from babel import dates as babel_dates
-from babel import numbers
 from django.utils import timezone, translation
 
 MICROS_PER_UNIT = 1_000_000
