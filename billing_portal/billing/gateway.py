@@ -64,7 +64,7 @@ class Unavailable(Failed):
 
 
 class RateLimited(Failed):
-    """Too many requests, or another request holds the object: nothing was done. Repeat later with the same key."""
+    """Too many requests, or another one holds the object or the key. Repeat a little later with the same key."""
 
 
 class Refused(Failed):
@@ -173,6 +173,20 @@ def _client(secret_key: str, api_base: str, api_version: str, timeout_seconds: f
     )
 
 
+class _NoClient(stripe.HTTPClient):
+    """What the SDK finds when somebody calls it past the gateway."""
+
+    name = "none"
+
+    def request(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
+        raise stripe.APIConnectionError(f"Only the gateway calls Stripe: {method} {url}", should_retry=False)
+
+
+def refuse_other_callers() -> None:
+    """Close Stripe's SDK to everyone but this module: dj-stripe would call it inside transactions."""
+    stripe.default_http_client = _NoClient()
+
+
 def _service(path: str) -> Any:
     client = _client(
         settings.STRIPE_SECRET_KEY,
@@ -215,11 +229,11 @@ def _translated_errors() -> Iterator[None]:
 
 def _translate(error: stripe.StripeError) -> Failed:
     """Return our error for the SDK's. What cannot be told from a lost answer is Unavailable."""
-    if isinstance(error, stripe.RateLimitError):
-        return RateLimited(str(error))
     details = error.error
     status = error.http_status or 0
-    if details is None or not 400 <= status < 500 or status == 409:
+    if isinstance(error, stripe.RateLimitError) or status == 409:
+        return RateLimited(str(error))
+    if details is None or not 400 <= status < 500:
         is_replayed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("idempotent-replayed")
         return Unavailable(str(error), is_replayed=is_replayed == "true")
     fields = details.to_dict()

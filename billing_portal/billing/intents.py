@@ -61,18 +61,16 @@ def perform(
     """Do one write at Stripe once, and return the id of the object it made or changed.
 
     `call` takes the parameters and the idempotency key: `partial(gateway.create, "customers")`. `look_up` returns the
-    object if the write had its effect; it is asked when the key no longer tells. `again` tries once more, under a fresh
-    key, what Stripe refused: a refusal has no effect.
+    object if the write had its effect; it is asked when the key no longer tells. `again` tries what Stripe refused once
+    more, with these parameters and under a fresh key: a refusal has no effect.
 
     Raises gateway.Unavailable and RateLimited (perform it again later), gateway.Refused (also for what was refused
     before), ReferenceReused, OutcomeUnknown, gateway.InsideTransaction.
     """
     gateway.refuse_inside_transaction()
-    intent = _record(organization, verb, reference, params, now)
-    if intent.state == Intent.State.FAILED:
-        if not again:
-            raise refusal(intent)
-        _renew(intent)
+    intent = _record(organization, verb, reference, params, now, may_differ=again)
+    if intent.state == Intent.State.FAILED and not again:
+        raise refusal(intent)
     if intent.state == Intent.State.DONE:
         return intent.stripe_id
     if intent.attempts and now - intent.created_at >= KEY_LIFE:
@@ -89,8 +87,23 @@ def refusal(intent: Intent) -> gateway.Refused:
     return error(**kept)
 
 
+def recorded_params(reference: str) -> dict[str, Any] | None:
+    """Return what an open or finished write of this reference was sent with; None if there is none to stand by.
+
+    For writes whose parameters follow the moment: a repetition must send what was sent first.
+    """
+    kept = Intent.objects.filter(reference=reference).exclude(state=Intent.State.FAILED)
+    return kept.values_list("params", flat=True).first()
+
+
 def _record(
-    organization: Organization | None, verb: str, reference: str, params: Mapping[str, Any], now: datetime
+    organization: Organization | None,
+    verb: str,
+    reference: str,
+    params: Mapping[str, Any],
+    now: datetime,
+    *,
+    may_differ: bool,
 ) -> Intent:
     """Return the intent of a reference, committed before anything is sent."""
     plain = json.loads(json.dumps(params))
@@ -104,17 +117,25 @@ def _record(
             "created_at": now,
         },
     )
+    if intent.state == Intent.State.FAILED and may_differ:
+        _renew(intent, plain, now)
     is_same = intent.verb == verb and intent.params == plain and intent.organization == organization
     if not is_new and not is_same:
         raise ReferenceReused(intent)
     return intent
 
 
-def _renew(intent: Intent) -> None:
-    """Open a refused intent again, under a fresh key; only one of two who try it at once gets to."""
-    key = str(uuid.uuid4())
-    failed = Intent.objects.filter(pk=intent.pk, state=Intent.State.FAILED)
-    failed.update(state=Intent.State.PENDING, idempotency_key=key, attempts=0, error=None, finished_at=None)
+def _renew(intent: Intent, params: Mapping[str, Any], now: datetime) -> None:
+    """Open a refused intent again, under a fresh key; of two who try it at once, the second joins the first."""
+    Intent.objects.filter(pk=intent.pk, state=Intent.State.FAILED).update(
+        state=Intent.State.PENDING,
+        params=params,
+        idempotency_key=str(uuid.uuid4()),
+        attempts=0,
+        error=None,
+        created_at=now,
+        finished_at=None,
+    )
     intent.refresh_from_db()
 
 

@@ -11,7 +11,7 @@ from usage.models import Component
 
 
 class Intent(models.Model):
-    """A write to Stripe: committed before it is sent, so that a lost answer is repeated with the same key (F14, F17)."""
+    """A write to Stripe: committed before it is sent; a lost answer is repeated with the same key (F14, F17)."""
 
     class State(models.TextChoices):
         PENDING = "pending", "Not sent, or the answer was lost"
@@ -42,13 +42,14 @@ class Intent(models.Model):
 
 
 class Customer(models.Model):
-    """The Stripe customer and subscription of one organization. Our own link: dj-stripe's can be re-pointed by metadata."""
+    """The Stripe customer and subscription of one organization. Our own link: metadata can re-point dj-stripe's."""
 
     organization = models.OneToOneField(Organization, on_delete=models.PROTECT, related_name="customer")
     stripe_customer_id = models.CharField(max_length=255, unique=True)
-    stripe_subscription_id = models.CharField(max_length=255, unique=True, null=True)
+    stripe_subscription_id = models.CharField(max_length=255, unique=True, null=True)  # noqa: DJ001 - unique
     subscribed_at = models.DateTimeField(null=True, help_text="Usage before this instant is not billed by Stripe.")
     created_at = models.DateTimeField()
+    deleted_at = models.DateTimeField(null=True, help_text="When Stripe said that it is gone there; our books stay.")
 
     def __str__(self) -> str:
         return self.stripe_customer_id
@@ -73,6 +74,7 @@ class PaymentMethod(models.Model):
     mandate_accepted_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     removed_at = models.DateTimeField(null=True)
+    detached_at = models.DateTimeField(null=True, help_text="When Stripe was told of the removal.")
 
     class Meta:
         ordering = ["-is_default", "-created_at", "-id"]
@@ -162,7 +164,7 @@ class ReportedSettlement(models.Model):
 
 
 class Report(models.Model):
-    """One Stripe meter event: gross micros of one component. `minute_at` is its own among the customer's and meter's."""
+    """One Stripe meter event: gross micros of one component. Its `minute_at` is its own for that customer and meter."""
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting"
@@ -186,7 +188,9 @@ class Report(models.Model):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(fields=["batch", "component"], name="report_is_one_a_component"),
-            models.UniqueConstraint(fields=["organization", "component", "minute_at"], name="report_has_its_own_minute"),
+            models.UniqueConstraint(
+                fields=["organization", "component", "minute_at"], name="report_has_its_own_minute"
+            ),
             models.CheckConstraint(condition=models.Q(micros__gt=0), name="report_is_positive"),
         ]
         indexes = [
@@ -319,7 +323,8 @@ class InvoiceLine(models.Model):
                 operation=pgtrigger.Update | pgtrigger.Delete,
                 func="""
                 IF EXISTS (SELECT 1 FROM billing_invoice WHERE id = OLD.invoice_id AND state <> 'draft') THEN
-                    RAISE EXCEPTION 'invoice % is final', OLD.invoice_id USING ERRCODE = 'integrity_constraint_violation';
+                    RAISE EXCEPTION 'invoice % is final', OLD.invoice_id
+                        USING ERRCODE = 'integrity_constraint_violation';
                 END IF;
                 RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
                 """,

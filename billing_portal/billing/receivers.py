@@ -1,0 +1,55 @@
+"""What happens to an event of each type, once its object is fetched and mirrored.
+
+`RECEIVERS` do database work only and run in one transaction with the event's end. `FOLLOW_UPS` also speak to Stripe,
+so they run before it, outside of any, and are safe to repeat. Types in neither are copied to the mirror, if at all.
+"""
+
+from datetime import datetime
+from typing import Any, Protocol
+
+from billing_portal.billing import cards, customers, invoices
+from billing_portal.billing.gateway import Object
+
+
+class Receiver(Protocol):
+    """A thin function of the object as it is at Stripe now. It may see the same one again, or a newer one first."""
+
+    def __call__(self, stripe_object: Object, /, *, now: datetime) -> Any: ...
+
+
+class GoneAtStripe(Exception):
+    """The object of the event was deleted at Stripe, and ours rests on it."""
+
+
+def receive_invoice(invoice: Object, *, now: datetime) -> None:
+    """Take over an invoice. Raises GoneAtStripe for a draft that somebody deleted: a person has to look."""
+    if invoice.get("deleted"):
+        raise GoneAtStripe(f"The draft {invoice['id']} was deleted at Stripe.")
+    invoices.receive(invoice, now=now)
+
+
+RECEIVERS: dict[str, Receiver] = {
+    "customer.deleted": customers.receive_deleted,
+    "invoice.created": receive_invoice,
+    "invoice.deleted": receive_invoice,
+    "invoice.finalization_failed": receive_invoice,
+    "invoice.finalized": receive_invoice,
+    "invoice.marked_uncollectible": receive_invoice,
+    "invoice.overdue": receive_invoice,
+    "invoice.overpaid": receive_invoice,
+    "invoice.paid": receive_invoice,
+    "invoice.payment_action_required": receive_invoice,
+    "invoice.payment_attempt_required": receive_invoice,
+    "invoice.payment_failed": receive_invoice,
+    "invoice.payment_succeeded": receive_invoice,
+    "invoice.updated": receive_invoice,
+    "invoice.voided": receive_invoice,
+    "invoice.will_be_due": receive_invoice,
+}
+
+FOLLOW_UPS: dict[str, Receiver] = {
+    "payment_method.automatically_updated": cards.receive_method,
+    "payment_method.detached": cards.receive_method,
+    "payment_method.updated": cards.receive_method,
+    "setup_intent.succeeded": cards.receive_setup,
+}
