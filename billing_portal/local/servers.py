@@ -76,7 +76,7 @@ def remove(directory: Path) -> None:
         shutil.rmtree(known.postgres.sockets, ignore_errors=True)
         if known.base != directory:
             shutil.rmtree(known.base, ignore_errors=True)
-        for home in (known.postgres.home, known.valkey.home, directory / "programs"):
+        for home in (known.postgres.home, known.valkey.home, directory / "programs", directory / "programs.new"):
             shutil.rmtree(home, ignore_errors=True)
     for name in ("servers.json", "postgres.log", "valkey.log", "valkey-server", "lock"):
         (directory / name).unlink(missing_ok=True)

