@@ -11,7 +11,7 @@ _organization = [
     path("invoices/", invoices.invoices, name="invoices"),
     path("invoices/<uuid:invoice>/", invoices.invoice, name="invoice"),
     path("invoices/<uuid:invoice>/<str:component>/", invoices.invoice_line, name="invoice_line"),
-    path("credits/", credit.credits, name="credits"),
+    path("credits/", credit.credits_page, name="credits"),
     path("payment-methods/", payment_methods.payment_methods, name="payment_methods"),
     path("payment-methods/add/", payment_methods.add, name="payment_method_add"),
     path("payment-methods/mandate/", payment_methods.accept_mandate, name="payment_method_mandate"),
@@ -25,6 +25,5 @@ _organization = [
 urlpatterns = [
     path("", home.home, name="home"),
     path("organizations/new/", home.organization_new, name="organization_new"),
-    path("terms/", home.terms, name="terms"),
     path("o/<uuid:organization>/", include(_organization)),
 ]

@@ -14,7 +14,7 @@ from billing_portal.ledger.models import Account, Grant
 
 @require_GET
 @organization_view(Permission.VIEW_BILLING)
-def credits(request: OrganizationRequest) -> HttpResponse:
+def credits_page(request: OrganizationRequest) -> HttpResponse:
     """Show the balance, every grant in burn order, and the movements of credit with the balance after each."""
     now = clock.now()
     account = get_object_or_404(Account.objects.select_related("organization"), organization=request.organization)

@@ -33,9 +33,3 @@ def organization_new(request: HttpRequest) -> HttpResponse:
         return redirect("overview", organization.public_id)
     credit = settings.WELCOME_CREDIT_MICROS
     return render(request, "portal/organization_new.html", {"form": form, "welcome_credit": credit})
-
-
-@require_GET
-def terms(request: HttpRequest) -> HttpResponse:
-    """Show the terms that are accepted at sign-up, with their version."""
-    return render(request, "portal/terms.html")

@@ -1,0 +1,255 @@
+"""Every route × every kind of visitor × {own, foreign, missing}. A route without an entry fails.
+
+Foreign and missing organizations are answered alike: 404 with the same body.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts import access, api_keys
+from accounts.access import Permission, Role
+from accounts.models import ApiKey
+from billing_portal.billing.models import Invoice, PaymentMethod
+from billing_portal.ledger import accounts
+from tests.conftest import NOW, join
+from usage.models import Call
+
+pytestmark = pytest.mark.django_db
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of an organization: the permission it asks for, and how it is asked."""
+
+    permission: Permission
+    method: str = "get"
+    parts: dict[str, str] = field(default_factory=dict)  # further parts of the address, by kind of object
+
+
+O = "o/<uuid:organization>/"  # noqa: E741 - as short as it is frequent
+PAGES = {
+    O: Page(Permission.VIEW_USAGE),
+    f"{O}usage/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/calls/<str:call_id>/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
+    f"{O}invoices/": Page(Permission.VIEW_BILLING),
+    f"{O}invoices/<uuid:invoice>/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/<str:component>/": Page(
+        Permission.VIEW_BILLING, parts={"invoice": "invoice", "component": "component"}
+    ),
+    f"{O}credits/": Page(Permission.VIEW_BILLING),
+    f"{O}payment-methods/": Page(Permission.VIEW_BILLING),
+    f"{O}payment-methods/add/": Page(Permission.MANAGE_BILLING),
+    f"{O}payment-methods/mandate/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}payment-methods/added/": Page(Permission.MANAGE_BILLING),
+    f"{O}payment-methods/<int:method>/default/": Page(Permission.MANAGE_BILLING, "post", {"method": "method"}),
+    f"{O}payment-methods/<int:method>/remove/": Page(Permission.MANAGE_BILLING, "post", {"method": "method"}),
+    f"{O}payment-methods/stripe/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}settings/": Page(Permission.VIEW_USAGE),
+}
+# Asked for by a person, for no organization.
+PERSONAL = {"", "organizations/new/", "accounts/profile/"}
+# Open to everyone, or guarded by something else that has tests of its own.
+OPEN = {"stripe/webhooks/", "accounts/terms/"}
+# By allauth, which knows a person and no organization.
+ALLAUTH = "accounts/"
+STAFF = "staff/"
+# Pages on which an own organization may answer 404, because they need an object that the request must name.
+NEEDS_AN_OBJECT = {f"{O}payment-methods/mandate/", f"{O}payment-methods/added/"}
+
+API = {
+    "api/v1/calls": {"get": ApiKey.Scope.USAGE_READ, "post": ApiKey.Scope.CALLS_WRITE},
+    "api/v1/calls/<str:call_id>": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/usage": {"get": ApiKey.Scope.USAGE_READ},
+}
+API_OPEN = {"api/v1/schema", "api/v1/docs"}
+
+
+def routes(patterns: list[URLPattern | URLResolver] | None = None, prefix: str = "") -> Iterator[str]:
+    for pattern in patterns if patterns is not None else get_resolver().url_patterns:
+        address = prefix + str(pattern.pattern).lstrip("^").rstrip("$").replace("\\Z", "")
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern.url_patterns, address)
+        else:
+            yield address
+
+
+def test_every_route_has_an_entry():
+    known = {*PAGES, *PERSONAL, *OPEN, *API, *API_OPEN}
+    missing = [route for route in routes() if route not in known and not route.startswith((ALLAUTH, STAFF))]
+    assert missing == []
+
+
+def test_no_entry_is_left_without_its_route():
+    assert {*PAGES, *PERSONAL, *OPEN, *API, *API_OPEN} - set(routes()) == set()
+
+
+def furnish(organization):
+    """Give an organization one of everything that an address can name; return their names."""
+    accounts.open(organization=organization, now=NOW)
+    invoice = Invoice.objects.create(
+        organization=organization, stripe_invoice_id=f"in_{organization.pk}", currency="USD", drafted_at=NOW
+    )
+    method = PaymentMethod.objects.create(
+        organization=organization, stripe_payment_method_id=f"pm_{organization.pk}", kind="card", created_at=NOW
+    )
+    call = Call.objects.create(
+        organization=organization,
+        call_id=f"call_{organization.pk}",
+        started_at=NOW,
+        duration_ms=0,
+        call_type="web_call",
+        status="ended",
+        products=[],
+        digest=b"0" * 32,
+        received_at=NOW,
+    )
+    return {
+        "invoice": str(invoice.public_id),
+        "method": str(method.pk),
+        "call": call.call_id,
+        "component": "llm",
+    }
+
+
+def address(route: str, organization_id: object, names: dict[str, str]) -> str:
+    page = PAGES[route]
+    filled = route.replace("<uuid:organization>", str(organization_id))
+    for part, kind in page.parts.items():
+        for converter in ("str", "int", "uuid"):
+            filled = filled.replace(f"<{converter}:{part}>", names[kind])
+    return f"/{filled}"
+
+
+def ask(client: Client, method: str, path: str):
+    return getattr(client, method)(path)
+
+
+def logged_in(user) -> Client:
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+@pytest.mark.parametrize("route", PAGES)
+def test_anonymous_visitors_are_sent_to_log_in(route, acme):
+    response = ask(Client(), PAGES[route].method, address(route, acme.public_id, furnish(acme)))
+    assert response.status_code == 302
+    assert response.url.startswith("/accounts/login/")
+
+
+@pytest.mark.parametrize("role", Role.values)
+@pytest.mark.parametrize("route", PAGES)
+def test_a_role_sees_of_its_own_organization_what_it_may(route, role, acme, make_user):
+    user = make_user(f"{role}@acme.example")
+    join(acme, user, role)
+    page = PAGES[route]
+    response = ask(logged_in(user), page.method, address(route, acme.public_id, furnish(acme)))
+    if page.permission not in access.PERMISSIONS[role]:
+        assert response.status_code == 403
+    elif route not in NEEDS_AN_OBJECT:
+        assert response.status_code in {200, 302}
+
+
+@pytest.mark.parametrize("route", PAGES)
+def test_i16_foreign_and_missing_organizations_answer_alike(route, acme, other, charlie):
+    names = furnish(acme)
+    furnish(other)
+    client = logged_in(charlie)
+    foreign = ask(client, PAGES[route].method, address(route, acme.public_id, names))
+    missing = ask(client, PAGES[route].method, address(route, uuid.uuid4(), names))
+    assert foreign.status_code == missing.status_code == 404
+    assert foreign.content == missing.content
+
+
+@pytest.mark.parametrize("route", [route for route, page in PAGES.items() if page.parts])
+def test_i16_a_foreign_object_under_ones_own_organization_is_missing(route, acme, other, charlie):
+    foreign_names = furnish(acme)
+    furnish(other)
+    response = ask(logged_in(charlie), PAGES[route].method, address(route, other.public_id, foreign_names))
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("route", sorted(PERSONAL))
+def test_personal_pages_ask_for_a_log_in(route):
+    response = Client().get(f"/{route}")
+    assert response.status_code == 302
+    assert response.url.startswith("/accounts/login/")
+
+
+def test_customers_do_not_open_the_staff_desk(alice, acme):
+    client = logged_in(alice)
+    staff_routes = [route for route in routes() if route.startswith(STAFF) and "<" not in route and "(" not in route]
+    assert len(staff_routes) > 20
+    for route in staff_routes:
+        response = client.get(f"/{route}")
+        assert response.status_code in {302, 403, 404}, route
+
+
+def test_staff_without_a_second_factor_do_not_open_the_staff_desk(make_user):
+    assert settings.STAFF_MFA_REQUIRED
+    client = logged_in(make_user("staff@vendor.example", is_staff=True, is_superuser=True))
+    assert client.get("/staff/accounts/organization/").status_code == 302
+
+
+def test_staff_are_strangers_to_the_customers_pages(make_user, acme):
+    staff = make_user("staff@vendor.example", is_staff=True, is_superuser=True)
+    assert logged_in(staff).get(f"/o/{acme.public_id}/").status_code == 404
+
+
+# ── API ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def api_client(organization, scopes) -> Client:
+    _, secret = api_keys.issue(organization=organization, name="k", scopes=scopes, now=NOW)
+    return Client(headers={"authorization": f"Bearer {secret}"})
+
+
+def api_address(route: str, names: dict[str, str]) -> str:
+    return "/" + route.replace("<str:call_id>", names["call"])
+
+
+def api_cases() -> list[tuple[str, str]]:
+    return [(route, method) for route, methods in API.items() for method in methods]
+
+
+@pytest.fixture
+def frozen(monkeypatch):
+    monkeypatch.setattr("accounts.clock.now", lambda: NOW)
+
+
+@pytest.mark.parametrize(("route", "method"), api_cases())
+def test_the_api_refuses_a_missing_key(route, method, acme, frozen):
+    response = ask(Client(), method, api_address(route, furnish(acme)))
+    assert response.status_code == 401
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("route", "method"), api_cases())
+def test_the_api_refuses_a_key_without_the_scope(route, method, acme, frozen):
+    others = [scope for scope in ApiKey.Scope if scope != API[route][method]]
+    response = ask(api_client(acme, others), method, api_address(route, furnish(acme)))
+    assert response.status_code == 403
+
+
+def test_i16_a_key_finds_its_own_call_and_a_foreign_one_is_missing(acme, other, frozen):
+    own, foreign = furnish(acme), furnish(other)
+    client = api_client(acme, [ApiKey.Scope.USAGE_READ])
+    assert client.get(f"/api/v1/calls/{own['call']}").status_code == 200
+    answer_foreign = client.get(f"/api/v1/calls/{foreign['call']}")
+    answer_missing = client.get("/api/v1/calls/call_nowhere")
+    assert answer_foreign.status_code == answer_missing.status_code == 404
+    assert answer_foreign.json() | {"instance": ""} == answer_missing.json() | {"instance": ""}
+
+
+def test_i16_a_key_cannot_ask_for_another_organization(acme, other, frozen):
+    furnish(acme), furnish(other)
+    client = api_client(acme, [ApiKey.Scope.USAGE_READ])
+    foreign = client.get("/api/v1/calls", {"organization": other.reference})
+    missing = client.get("/api/v1/calls", {"organization": "nobody"})
+    assert foreign.status_code == missing.status_code == 404
