@@ -7,6 +7,7 @@ from django.core import mail
 from django.test import Client
 
 from accounts.models import User
+from accounts.templatetags.account_pages import device
 from tests.accounts.conftest import code_in_last_mail, text_of
 from tests.conftest import PASSWORD
 
@@ -63,10 +64,24 @@ def test_the_password_can_be_changed_with_the_old_one(log_in: LogIn, dana: User)
 
 
 def test_other_sessions_are_ended_and_this_one_stays(log_in: LogIn, dana: User) -> None:
-    elsewhere = Client(headers={"User-Agent": "Elsewhere"})
+    elsewhere = Client(headers={"User-Agent": "Firefox/140.0 (Linux)"})
     elsewhere.post("/accounts/login/", {"login": dana.email, "password": PASSWORD})
     client = log_in(dana)
-    assert "Elsewhere" in text_of(client.get("/accounts/sessions/"))
+    assert "Firefox on Linux" in text_of(client.get("/accounts/sessions/"))
     client.post("/accounts/sessions/")
     assert elsewhere.get("/accounts/profile/").status_code == 302
     assert client.get("/accounts/profile/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36", "Chrome on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit Chrome/156.0 Safari/537.36 Edg/156.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1", "Safari on iPhone"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 15.0; rv:140.0) Firefox/140.0", "Firefox on macOS"),
+        ("curl/8.0", "Unknown device"),
+    ],
+)
+def test_a_device_is_named_as_people_name_it(user_agent: str, name: str) -> None:
+    assert device(user_agent) == name

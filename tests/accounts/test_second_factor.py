@@ -1,6 +1,7 @@
 """A person protects the account with a second factor."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from urllib.parse import urlencode
 
 import pytest
@@ -12,7 +13,7 @@ from accounts.models import User
 from tests.accounts.conftest import text_of
 from tests.conftest import PASSWORD
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.accounts.urls")]
+pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.accounts.urls")]
 LogIn = Callable[..., Client]
 ACTIVATE = "/accounts/2fa/totp/activate/"
 DEACTIVATE = "/accounts/2fa/totp/deactivate/"
@@ -20,12 +21,18 @@ CODES = "/accounts/2fa/recovery-codes/"
 
 
 @pytest.fixture
-def enrolled(log_in: LogIn, confirm: Callable[[], None], dana: User) -> tuple[Client, str]:
+def enrolled(
+    log_in: LogIn,
+    confirm: Callable[[], None],
+    dana: User,
+    django_capture_on_commit_callbacks: Callable[..., AbstractContextManager],
+) -> tuple[Client, str]:
     """Dana with an authenticator app, set up through the pages, and its secret."""
     client = log_in(dana)
     confirm()
     form = client.get(ACTIVATE).context["form"]
-    answer = client.post(ACTIVATE, {"code": mfa.current_code(form.secret)})
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = client.post(ACTIVATE, {"code": mfa.current_code(form.secret)})
     assert (answer.status_code, answer.url) == (302, CODES)
     return client, form.secret
 
