@@ -32,7 +32,12 @@ def stripe_js(_request: Request) -> Response:
     return _serve("stripe.js")
 
 
+def favicon(_request: Request) -> Response:
+    return _serve("icon.svg")
+
+
 routes = [
+    Route("/favicon.ico", favicon),
     *(Route(path, stripe_js) for path in ("/stripe.js", "/v3", "/v3/", "/dahlia/stripe.js")),
     Route("/elements/static/{name}", asset),
 ]

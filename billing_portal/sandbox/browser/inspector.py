@@ -125,7 +125,7 @@ def _related(sandbox, identifier: str) -> Html:
         if found:
             items = markup.join(_related_item(each) for each in found[:_RELATED])
             more = f"and {len(found) - _RELATED:,} more" if len(found) > _RELATED else ""
-            group = '<h3>$kind</h3><ul class="plain">$items</ul><p class="hint flush">$more</p>'
+            group = '<h3>$kind</h3><ul class="bare">$items</ul><p class="hint flush">$more</p>'
             groups.append(markup.fill(group, kind=kind, items=items, more=more))
     return markup.join(groups) or Html('<p class="hint">Nothing names this object.</p>')
 
@@ -179,7 +179,7 @@ def _deliveries(sandbox, identifier: str) -> Html:
     item = "<li>$url: $attempts tries so far. $error</li>"
     items = [markup.fill(item, url=each["url"], attempts=each["attempts"], error=each["error"]) for each in pending]
     text = markup.join(items) or Html("<li>Nothing is left to deliver.</li>")
-    return markup.fill('<section class="card"><h2>Deliveries</h2><ul class="plain">$items</ul></section>', items=text)
+    return markup.fill('<section class="card"><h2>Deliveries</h2><ul class="bare">$items</ul></section>', items=text)
 
 
 def list_events(request: Request) -> Response:

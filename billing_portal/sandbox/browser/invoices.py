@@ -11,10 +11,10 @@ from billing_portal.sandbox.browser.markup import Html
 
 
 def _opened(request: Request) -> dict | None:
-    """Return the invoice whose own hosted address this is; the token in it is the only key there is."""
-    invoice = lookup.find(request.app.state.sandbox, "invoice", request.path_params["invoice"])
-    path = f"/i/{request.path_params['invoice']}/{request.path_params['token']}"
-    return invoice if invoice and urlsplit(invoice.get("hosted_invoice_url") or "").path == path else None
+    """Return the invoice whose own hosted address this is; knowing the address is the only key there is."""
+    rest = request.path_params["rest"]
+    invoice = lookup.find(request.app.state.sandbox, "invoice", rest.partition("/")[0])
+    return invoice if invoice and urlsplit(invoice.get("hosted_invoice_url") or "").path == f"/i/{rest}" else None
 
 
 def _no_invoice(request: Request) -> Response:
@@ -96,18 +96,22 @@ async def _payment(sandbox, invoice: dict, here: str) -> Html:
     intent = await _intent(sandbox, invoice)
     question, fresh = Html(""), Html("")
     if intent and intent["status"] == "requires_action":
-        secret = quote(intent["client_secret"])
-        address = f"/3ds/{intent['id']}?client_secret={secret}&back={quote(here)}"
         question = markup.fill(
             '<p>Your bank wants you to confirm this payment.</p><a class="button primary wide" href="$address">'
             "Confirm with my bank</a>",
-            address=address,
+            address=_bank(intent, here),
         )
     if intent and intent["status"] not in ("succeeded", "canceled"):
         amount = money.display(invoice["amount_remaining"], invoice["currency"])
         fresh = pages.payment_form(intent["client_secret"], f"Pay {amount}", done=here)
     saved = lookup.payment_methods(sandbox, lookup.identifier_of(invoice["customer"]))
+    if saved and fresh:
+        fresh = markup.fill("<h3>Or pay another way</h3>$form", form=fresh)
     return markup.render("invoice_payment.html", question=question, saved=_saved(saved, here), fresh=fresh)
+
+
+def _bank(intent: dict, back: str) -> str:
+    return f"/3ds/{intent['id']}?client_secret={quote(intent['client_secret'])}&back={quote(back)}"
 
 
 def _saved(methods: list[dict], here: str) -> Html:
@@ -184,18 +188,21 @@ async def show(request: Request) -> Response:
 
 
 async def pay(request: Request) -> Response:
-    """Pay with a saved method of the invoice's own customer."""
+    """Pay with a saved method of the invoice's own customer, who is here to answer the bank."""
     invoice, sandbox = _opened(request), request.app.state.sandbox
-    if not invoice:
+    intent = await _intent(sandbox, invoice) if invoice else None
+    if not invoice or not intent:
         return _no_invoice(request)
     chosen = (await request.form()).get("payment_method")
     owned = [each["id"] for each in lookup.payment_methods(sandbox, lookup.identifier_of(invoice["customer"]))]
     if chosen not in owned:
         return await _show(request, invoice, failure="Choose one of the payment methods.", status=400)
-    status, body = await sandbox.call("POST", f"/v1/invoices/{invoice['id']}/pay", {"payment_method": chosen})
-    if status == 200:
-        return RedirectResponse(urlsplit(invoice["hosted_invoice_url"]).path, status_code=303)
-    return await _show(request, _opened(request) or invoice, failure=body["error"]["message"], status=status)
+    params = {"payment_method": chosen, "return_url": invoice["hosted_invoice_url"]}
+    status, body = await sandbox.call("POST", f"/v1/payment_intents/{intent['id']}/confirm", params)
+    if status != 200:
+        return await _show(request, _opened(request) or invoice, failure=body["error"]["message"], status=status)
+    here = urlsplit(invoice["hosted_invoice_url"]).path
+    return RedirectResponse(_bank(body, here) if body["status"] == "requires_action" else here, status_code=303)
 
 
 async def pdf(request: Request) -> Response:
@@ -210,7 +217,7 @@ async def pdf(request: Request) -> Response:
 
 
 routes = [
-    Route("/i/{invoice}/{token}", show),
-    Route("/i/{invoice}/{token}/pay", pay, methods=["POST"]),
-    Route("/i/{invoice}/{token}/pdf", pdf),
+    Route("/i/{rest:path}/pay", pay, methods=["POST"]),
+    Route("/i/{rest:path}/pdf", pdf),
+    Route("/i/{rest:path}", show),
 ]

@@ -33,9 +33,18 @@ def identifier_of(reference: object) -> str | None:
 
 
 def payment_methods(sandbox, customer: str | None) -> list[dict]:
-    """Return a customer's saved payment methods, the newest first."""
-    methods = [each for each in sandbox.objects("payment_method") if identifier_of(each.get("customer")) == customer]
-    return sorted(methods, key=lambda each: each.get("created", 0), reverse=True) if customer else []
+    """Return a customer's saved payment methods: the default one, then the newest first."""
+    if not customer:
+        return []
+    owner = find(sandbox, "customer", customer) or {}
+    default = default_method(owner)
+    newest_first = sandbox.objects("payment_method")[::-1]
+    methods = [each for each in newest_first if identifier_of(each.get("customer")) == customer]
+    return sorted(methods, key=lambda each: each["id"] != default)
+
+
+def default_method(customer: dict) -> str | None:
+    return identifier_of((customer.get("invoice_settings") or {}).get("default_payment_method"))
 
 
 def merchant(sandbox) -> str:

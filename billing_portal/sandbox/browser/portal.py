@@ -23,8 +23,7 @@ class _Visit:
         self.methods = lookup.payment_methods(self.sandbox, self.customer.get("id"))
 
     def default(self) -> str | None:
-        settings = self.customer.get("invoice_settings") or {}
-        return lookup.identifier_of(settings.get("default_payment_method"))
+        return lookup.default_method(self.customer)
 
     def owns(self, method: object) -> bool:
         return method in {each["id"] for each in self.methods}

@@ -23,6 +23,7 @@ def open_shop(page, shop, intent, **query):
 
 
 def type_card(frame, number="4242424242424242", expiry="1234", cvc="123", postal="94110"):
+    expect(frame.get_by_label("Card number")).to_be_enabled()
     frame.get_by_label("Card number").press_sequentially(number)
     frame.get_by_label("Expiration date").press_sequentially(expiry)
     frame.get_by_label("Security code").press_sequentially(cvc)

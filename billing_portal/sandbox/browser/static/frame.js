@@ -210,6 +210,7 @@ const begin = async ({ key, elements, options }, port) => {
   link.start({ email: billing?.email ?? state.session.customer?.email, changed });
   showSession();
   openTab(visibleTabs()[0]);
+  byId("fields").disabled = false; // Nothing that was typed before this could be lost.
   emit("ready");
 };
 
