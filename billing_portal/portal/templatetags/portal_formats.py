@@ -7,6 +7,7 @@ from typing import Any
 
 from django import template
 
+from billing_portal.billing import minor_units
 from billing_portal.portal import formats
 
 register = template.Library()
@@ -84,3 +85,8 @@ def moment_exact(value: datetime, zone: tzinfo | None = None) -> str:
 @_filter
 def percent_of(numerator: int, denominator: int) -> str:
     return formats.percent(numerator, denominator)
+
+
+@_filter
+def money_minor(minor: int, currency: str) -> str:
+    return formats.money(minor_units.to_micros(minor, currency), currency)
