@@ -1,7 +1,6 @@
 """One API request from its path to its answer: authentication, idempotency, typing, behaviour, rendering."""
 
 import asyncio
-import copy
 import hashlib
 import json
 import logging
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import generic, rendering
 from .errors import InvalidAnswer, StripeError, invalid
 from .specification import Operation
-from .store import Object
+from .store import Object, snapshot
 
 if TYPE_CHECKING:
     from .engine import Sandbox
@@ -88,7 +87,7 @@ async def _idempotent(box: "Sandbox", request: Request, request_id: str) -> Answ
     result = await _execute(box, request, request_id, is_secret)
     if result.status not in {401, 404, 409, 429}:
         box.store.insert("_idempotency", key, {
-            "fingerprint": fingerprint, "at": box.now(), "status": result.status, "body": copy.deepcopy(result.body),
+            "fingerprint": fingerprint, "at": box.now(), "status": result.status, "body": snapshot(result.body),
         })  # fmt: skip
         box.store.commit()
     return result
@@ -107,7 +106,7 @@ def _replay(box: "Sandbox", key: str, fingerprint: str) -> Answer | None:
             f" Try using a key other than '{key}' if you meant to execute a different request.",
             type="idempotency_error",
         )
-    return Answer(record["status"], copy.deepcopy(record["body"]), {"Idempotent-Replayed": "true"})
+    return Answer(record["status"], snapshot(record["body"]), {"Idempotent-Replayed": "true"})
 
 
 def _fingerprint(request: Request) -> str:
@@ -186,7 +185,7 @@ def _shown(box: "Sandbox", result: Object, expand: Any) -> Object:
     if "_kind" in result:
         return rendering.render(box, result, expand)
     if expand:
-        result = copy.deepcopy(result)
+        result = snapshot(result)
         for path in expand:
             rendering.expand_path(box, result, path.split("."), path)
     elif box.strict and result.get("object") not in {"list", "search_result", None}:

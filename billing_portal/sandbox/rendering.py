@@ -1,12 +1,11 @@
 """What the API shows of stored objects: without private fields, with lists, expanded where asked."""
 
-import copy
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .errors import invalid
 from .registry import RESOURCES
-from .store import Object
+from .store import Object, snapshot
 
 if TYPE_CHECKING:
     from .engine import Sandbox
@@ -26,7 +25,7 @@ def render(box: "Sandbox", obj: Object, expand: Iterable[str] = ()) -> Object:
     if box.strict and shown.get("object") not in {None, "list"}:
         box.schemas.check_object(shown)
     if paths:
-        shown = copy.deepcopy(shown)
+        shown = snapshot(shown)
         for path in paths:
             expand_path(box, shown, path.split("."), path)
     return shown
@@ -57,7 +56,7 @@ def _include(box: "Sandbox", shown: Object, step: str, path: str) -> None:
     include = declared.includes.get(step) if declared else None
     if include:
         stored = box.store.get(declared.kind, shown[declared.key])
-        shown[step] = copy.deepcopy(include(box, stored or shown))
+        shown[step] = snapshot(include(box, stored or shown))
     elif step not in shown:
         kind = _kind(shown)
         known = box.schemas.properties(kind) if kind in box.schemas.named else {step: None}
@@ -72,7 +71,7 @@ def _looked_up(box: "Sandbox", value: Any, path: str) -> Any:
     target = box.store.find(value)
     if target is None:
         raise invalid(f"This property cannot be expanded ({path}).", param="expand[0]")
-    return copy.deepcopy(render(box, target))
+    return snapshot(render(box, target))
 
 
 def _is_id_list(value: Any) -> bool:

@@ -13,6 +13,11 @@ from typing import Any
 Object = dict[str, Any]
 
 
+def snapshot(value: Any) -> Any:
+    """A copy that shares nothing; all values are JSON, and this is several times faster than ``deepcopy``."""
+    return json.loads(json.dumps(value))
+
+
 class Store:
     """Objects by kind, in the order they were made, with an index per field that is asked for."""
 

@@ -168,7 +168,7 @@ class Webhooks:
     async def _post(self, endpoint: Object, event: Object) -> str | None:
         """None when the endpoint answered 2xx, else what went wrong. Signed anew with the wall clock."""
         assert self._client is not None
-        body = json.dumps(render(self._box, event), indent=2).encode()
+        body = json.dumps(render(self._box, event)).encode()
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",

@@ -35,7 +35,7 @@ def test_state_survives_a_kill(tmp_path):
     sandbox.client.v1.customers.create({"name": "Once"}, {"idempotency_key": "kept"})
     before, then = sandbox.dump()["objects"], sandbox.now()
     process.kill()
-    process.wait()
+    stop(process, sandbox)
     process, sandbox = start("--state", state)
     try:
         assert sandbox.dump()["objects"] == before

@@ -1,7 +1,7 @@
 """Sums over meter events: what summaries show and invoices bill.
 
 Aggregation is asynchronous: an event counts once the sandbox's clock has moved a moment past its receipt.
-Events are kept by meter, customer and day, so that a sum touches only the days it covers.
+Events are kept by meter, customer and week, so that a sum touches only the weeks it covers.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from billing_portal.sandbox.store import Object
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
 
-DAY = 86400
+WEEK = 7 * 86400
 
 
 def stream(meter: str, customer: str, timestamp: int) -> str:
-    return f"{meter}:{customer}:{timestamp // DAY}"
+    return f"{meter}:{customer}:{timestamp // WEEK}"
 
 
 def windows(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
@@ -31,8 +31,8 @@ def events(box: "Sandbox", meter: Object, customer: str, start: int, end: int) -
     seen_until = box.clock.exact() - box.aggregation_seconds
     found = [
         event
-        for day in range(start // DAY, (end - 1) // DAY + 1)
-        for event in box.store.where("billing.meter_event", _stream=f"{meter['id']}:{customer}:{day}")
+        for week in range(start // WEEK, (end - 1) // WEEK + 1)
+        for event in box.store.where("billing.meter_event", _stream=f"{meter['id']}:{customer}:{week}")
         if start <= event["timestamp"] < end and event["_received"] <= seen_until and not event.get("_canceled")
     ]
     return sorted(found, key=lambda event: event["timestamp"])
