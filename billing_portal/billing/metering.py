@@ -6,14 +6,13 @@ in one batch; a report keeps its identifier and its minute whatever happens to a
 
 import random
 import time
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
 import structlog
 from django.db import transaction
 from django.db.models import Exists, Min, OuterRef, QuerySet, Subquery, Sum
 
-from billing_portal.billing import cycles, gateway, locks
+from billing_portal.billing import cycles, gateway, locks, meter_sums
 from billing_portal.billing.models import (
     Customer,
     Invoice,
@@ -271,7 +270,7 @@ def is_known_already(error: gateway.Refused) -> bool:
 def _is_counted(report: Report, customer: Customer, meter: Meter) -> bool:
     """Ask the summary of the report's own minute, which holds no other event, whether an old attempt was counted."""
     assert report.minute_at is not None
-    return counted(meter, customer, report.minute_at, report.minute_at + MINUTE) == report.micros
+    return meter_sums.counted(meter, customer, report.minute_at, report.minute_at + MINUTE) == report.micros
 
 
 def _reject(report: Report, error: dict[str, object]) -> bool:
@@ -279,31 +278,3 @@ def _reject(report: Report, error: dict[str, object]) -> bool:
     Report.objects.filter(pk=report.pk).update(state=report.state, error=error)
     log.error("report rejected", report_id=report.pk, organization_id=report.organization_id, code=error["code"])
     return True
-
-
-# ── What Stripe has counted ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def counted(meter: Meter, customer: Customer, starts_at: datetime, ends_at: datetime) -> int:
-    """Return what Stripe has summed up of a customer's events in a half-open span of whole minutes, in micros.
-
-    Stripe aggregates asynchronously: an event just accepted may be missing for a while.
-    """
-    summaries = gateway.list_meter_event_summaries(
-        meter.stripe_meter_id,
-        customer=customer.stripe_customer_id,
-        start_time=int(starts_at.timestamp()),
-        end_time=int(ends_at.timestamp()),
-    )
-    return sum(int(summary["aggregated_value"]) for summary in summaries)
-
-
-def uncounted(organization_id: int, month: date) -> Iterator[tuple[str, int, int]]:
-    """Yield (component, ours, Stripe's) in micros wherever Stripe's sum of a month is not that of our reports."""
-    customer = Customer.objects.get(organization_id=organization_id)
-    ours = reported(organization_id, month)
-    starts_at, ends_at = cycles.bounds(month)
-    for meter in Meter.objects.order_by("id"):
-        theirs = counted(meter, customer, starts_at, ends_at)
-        if theirs != ours.get(meter.component, 0):
-            yield meter.component, ours.get(meter.component, 0), theirs

@@ -12,7 +12,17 @@ from django.core.cache import cache
 from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 
-from billing_portal.billing import credit_lines, cycles, gateway, intents, invoice_lines, invoices, locks, metering
+from billing_portal.billing import (
+    credit_lines,
+    cycles,
+    gateway,
+    intents,
+    invoice_lines,
+    invoices,
+    locks,
+    meter_sums,
+    metering,
+)
 from billing_portal.billing.models import Customer, Intent, Invoice, InvoiceLine
 from billing_portal.ledger import periods, settlement, totals
 from usage.models import Component
@@ -138,9 +148,10 @@ def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
     metering.send_reports(organization_id=organization_id, now=now)
     if waiting := metering.unaccepted(organization_id, month).count():
         return f"Stripe has not accepted {waiting} usage report{'s' if waiting > 1 else ''} yet."
-    if _gross(organization_id, month) != metering.reported(organization_id, month):
+    reported = metering.reported(organization_id, month)
+    if reported != _gross(organization_id, month):
         return "Settled usage is in no report."
-    for component, ours, theirs in metering.uncounted(organization_id, month):
+    for component, ours, theirs in meter_sums.differences(organization_id, month, reported):
         return f"Stripe has counted {theirs:,} of {ours:,} micros of {Component(component).label}."
     credit_lines.put_on(invoice, now=now)
     return credit_lines.mismatch(invoice)

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 
 from django.db.models import Exists, OuterRef, Sum
 
-from billing_portal.billing import call_audit, credit_lines, cycles, invoices, metering, minor_units
+from billing_portal.billing import call_audit, credit_lines, cycles, invoices, meter_sums, metering, minor_units
 from billing_portal.billing.call_audit import Difference
 from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine
 from billing_portal.ledger import totals
@@ -111,12 +111,13 @@ def _rolled_up(organization_id: int, month: date) -> dict[str, int]:
 def report_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:
     """Yield every difference between a month's settlements, its reports and, if `deep`, what Stripe has summed up."""
     settled = totals.month(organization_id, month).gross
-    yield from _compare("reports", settled, metering.reported(organization_id, month), "Settled usage is in no report.")
+    reported = metering.reported(organization_id, month)
+    yield from _compare("reports", settled, reported, "Settled usage is in no report.")
     for report in metering.unaccepted(organization_id, month):
         cause = f"Stripe has not accepted the report: {report.get_state_display().lower()}."
         yield Difference("reports accepted", report.identifier, report.micros, 0, cause)
     if deep and settled:
-        for component, ours, theirs in metering.uncounted(organization_id, month):
+        for component, ours, theirs in meter_sums.differences(organization_id, month, reported):
             yield Difference("Stripe's sums", _name(component), ours, theirs, "Stripe counted other events than ours.")
 
 

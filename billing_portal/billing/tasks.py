@@ -7,12 +7,19 @@ from celery import shared_task
 
 from accounts import clock
 from billing_portal.billing import inbox, metering, month_end
-from billing_portal.billing.models import Invoice
+from billing_portal.billing.invoice_tasks import advance_invoice
+
+__all__ = [
+    "advance_invoice",
+    "advance_invoices",
+    "catch_up_events",
+    "handle_event",
+    "handle_waiting_events",
+    "send_reports",
+]
 
 _BATCHES = 500
 _REPORTS = 2_000
-# Stripe counts asynchronously, within seconds: an invoice that waits is looked at again soon, later by the sweep.
-_LOOKS = 6
 
 
 @shared_task
@@ -28,6 +35,12 @@ def handle_event(event_id: int) -> None:
 
 
 @shared_task
+def catch_up_events() -> None:
+    """Take in the events that Stripe has and never delivered."""
+    inbox.catch_up(now=clock.now())
+
+
+@shared_task
 def send_reports() -> None:
     """Write the reports that are due and send what waits."""
     now = clock.now()
@@ -40,11 +53,3 @@ def send_reports() -> None:
 def advance_invoices() -> None:
     """Take every invoice that waits as far as it can go."""
     month_end.advance_waiting(now=clock.now())
-
-
-@shared_task
-def advance_invoice(invoice_id: int, look: int = 1) -> None:
-    """Take one invoice as far as it can go; if it waits for Stripe, look again in a moment, a few times."""
-    advanced = month_end.advance(Invoice.objects.get(pk=invoice_id), now=clock.now())
-    if not advanced and look < _LOOKS:
-        advance_invoice.apply_async((invoice_id, look + 1), countdown=2**look)
