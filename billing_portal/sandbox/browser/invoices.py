@@ -151,7 +151,7 @@ async def _show(request: Request, invoice: dict, *, failure: str | None = None, 
         receipt=_receipt_link(sandbox, await _intent(sandbox, invoice)),
         payment=await _payment(sandbox, invoice, here),
         lines=markup.join(_line(line) for line in await _lines(sandbox, invoice)),
-        totals=markup.join(_total(name, amount, invoice["currency"]) for name, amount in totals(invoice)),
+        totals=markup.join(pages.total(name, amount, invoice["currency"]) for name, amount in totals(invoice)),
     )
     scripts = pages.PAYMENT_SCRIPTS if pays else Html("")
     return pages.customer_page(request, title, content, scripts=scripts, status=status)
@@ -165,12 +165,6 @@ def _facts(invoice: dict) -> dict[str, object]:
         "Next attempt": pages.day(invoice.get("next_payment_attempt")),
         "Note": invoice.get("description"),
     }
-
-
-def _total(name: str, amount: int, currency: str) -> Html:
-    strong = "strong" if name in ("Total", "Amount due") else ""
-    row = '<tr class="$strong"><th scope="row" colspan="2">$name</th><td class="number right">$amount</td></tr>'
-    return markup.fill(row, strong=strong, name=name, amount=money.display(amount, currency))
 
 
 def _receipt_link(sandbox, intent: dict | None) -> Html:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from billing_portal.sandbox.browser import lookup, markup, responses
+from billing_portal.sandbox.browser import lookup, markup, money, responses
 from billing_portal.sandbox.browser.markup import Html
 
 _MENU = {"/_sandbox/": "Overview", "/_sandbox/events": "Events", "/_sandbox/faults/": "Faults"}
@@ -58,6 +58,13 @@ def facts(pairs: dict[str, object]) -> Html:
     row = '<div><dt>$name</dt><dd class="number">$value</dd></div>'
     rows = [markup.fill(row, name=name, value=value) for name, value in pairs.items() if value not in (None, "")]
     return markup.fill('<dl class="facts">$rows</dl>', rows=markup.join(rows))
+
+
+def total(name: str, amount: int, currency: str) -> Html:
+    """Write one row of the sums below a table of three columns."""
+    strong = "strong" if name in ("Total", "Amount due") else ""
+    row = '<tr class="$strong"><th scope="row" colspan="2">$name</th><td class="number right">$amount</td></tr>'
+    return markup.fill(row, strong=strong, name=name, amount=money.display(amount, currency))
 
 
 def day(timestamp: int | None) -> str:

@@ -36,6 +36,7 @@ def serve(build: Callable[[str], Starlette]) -> Iterator[str]:
     """Serve an application on a free loopback port from a thread; yield its origin."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()  # Who connects before the server has started waits instead of being refused.
     origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(build(origin), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
