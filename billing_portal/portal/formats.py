@@ -6,6 +6,7 @@ language's; every function also takes it by name. A minus is U+2212, as wide as 
 
 from datetime import date, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError, numbers
 from babel import dates as babel_dates
@@ -125,12 +126,17 @@ def percent(numerator: int, denominator: int, *, digits: int = 1, locale: Locale
 
 
 def _currency(micros: int, currency: str, *, digits: int, locale: Locale | None) -> str:
-    amount = (Decimal(micros) / MICROS_PER_UNIT).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     locale = locale or active_locale()
-    pattern = locale.currency_formats["standard"]
-    return _minus(
-        pattern.apply(amount + 0, locale, currency=currency, currency_digits=False, force_frac=(digits, digits))
-    )
+    amount = (Decimal(micros) / MICROS_PER_UNIT).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    pattern = _currency_pattern(str(locale), digits)
+    return _minus(pattern.apply(amount + 0, locale, currency=currency, currency_digits=False))
+
+
+@lru_cache(maxsize=256)
+def _currency_pattern(locale: str, digits: int) -> numbers.NumberPattern:
+    """Return the locale's pattern for money with exactly `digits` decimals in place of its usual two."""
+    usual = Locale.parse(locale).currency_formats["standard"].pattern
+    return numbers.parse_pattern(usual.replace("0.00", "0." + "0" * digits if digits else "0"))
 
 
 def _minus(text: str) -> str:

@@ -15,11 +15,11 @@ _NOTHING = "–"
 
 
 def _filter(function: Callable[..., str]) -> Callable[..., str]:
-    """Register a filter under the function's name; a missing value or a missing currency shows a dash."""
+    """Register a filter under the function's name; a missing value shows a dash."""
 
     @wraps(function)
     def guarded(value: Any, *arguments: Any) -> str:
-        if value is None or value == "" or (arguments and arguments[0] == ""):
+        if value is None or value == "":
             return _NOTHING
         return function(value, *arguments)
 
