@@ -1,0 +1,47 @@
+"""The page one comes to first: this month, what is left, where it goes."""
+
+from datetime import timedelta
+
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
+
+from accounts import clock
+from accounts.access import Permission
+from accounts.organization_view import OrganizationRequest, organization_view
+from billing_portal.billing import cards
+from billing_portal.ledger import authorization, balances, totals
+from billing_portal.ledger.models import Account
+from billing_portal.portal import call_list, charts, usage_figures
+from usage import periods
+
+_DAYS = 30
+_LATEST = 8
+
+
+@require_GET
+@organization_view(Permission.VIEW_USAGE)
+def overview(request: OrganizationRequest) -> HttpResponse:
+    """Show this month's figures, the last 30 days, and the latest calls."""
+    now, organization = clock.now(), request.organization
+    account = get_object_or_404(Account.objects.select_related("organization"), organization=organization)
+    has_card = cards.has_usable_card(organization)
+    today = periods.day_of(now, organization.zone)
+    month = today.replace(day=1)
+    figures = usage_figures.of(organization, starts_on=today - timedelta(days=_DAYS - 1), ends_on=today)
+    month_totals = totals.month(organization.pk, month)
+    context = {
+        "month": month,
+        "gross_micros": month_totals.gross_micros,
+        "burnt_micros": month_totals.burnt_micros,
+        "accrued_micros": month_totals.accrued_micros,
+        "calls": usage_figures.of(organization, starts_on=month, ends_on=today).total.calls,
+        "balance": balances.balance(account, now=now),
+        "authorization": authorization.authorize(account, has_card=has_card, now=now),
+        "has_card": has_card,
+        "chart": figures.chart,
+        "shares": figures.shares,
+        "line": charts.sparkline([column.micros for column in figures.chart.columns]),
+        "latest": call_list.latest(organization, limit=_LATEST),
+    }
+    return render(request, "portal/overview.html", context)

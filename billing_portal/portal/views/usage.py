@@ -1,0 +1,127 @@
+"""Usage: the days and components of a range, and every call in it, down to its price."""
+
+from datetime import date, timedelta
+from typing import Any
+
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET
+
+from accounts import clock
+from accounts.access import Permission
+from accounts.models import Organization
+from accounts.organization_view import OrganizationRequest, organization_view
+from billing_portal.billing.models import Invoice
+from billing_portal.ledger import settlement
+from billing_portal.portal import call_list, call_page, usage_figures
+from usage import charges, periods
+from usage.models import Call, CallDetail, Charge, UnratedCall
+
+_LONGEST = timedelta(days=366)
+
+
+@require_GET
+@organization_view(Permission.VIEW_USAGE)
+def usage(request: OrganizationRequest) -> HttpResponse:
+    """Show a range's figures and its calls, newest first; htmx asks for the calls alone."""
+    organization = request.organization
+    today = periods.day_of(clock.now(), organization.zone)
+    starts_on, ends_on = _range(request.GET, today)
+    here = reverse("usage", args=[organization.public_id])
+    filters = call_list.Filters.of(request.GET, starts_on=starts_on, ends_on=ends_on, zone=organization.zone)
+    page = call_list.page(organization, filters, cursor=request.GET.get("cursor", ""))
+    context: dict[str, Any] = {
+        "starts_on": starts_on,
+        "ends_on": ends_on,
+        "filters": filters,
+        "calls": page.calls,
+        "reset_url": f"{here}?from={starts_on}&to={ends_on}",
+        "first_url": _with(request.GET, here) if page.is_later else "",
+        "next_url": _with(request.GET, here, cursor=page.next_cursor) if page.next_cursor else "",
+        "status_choices": call_list.STATUSES,
+        "product_choices": usage_figures.products_of(organization, starts_on=starts_on, ends_on=ends_on),
+    }
+    if request.htmx:
+        return render(request, "portal/usage.html#calls", context)
+    figures = usage_figures.of(organization, starts_on=starts_on, ends_on=ends_on)
+    context |= {
+        "chart": figures.chart,
+        "shares": figures.shares,
+        "total": figures.total,
+        "average_micros": figures.total.micros // figures.total.calls if figures.total.calls else 0,
+        "products": [
+            {**product, "url": _with(request.GET, here, product=product["name"]) + "#calls"}
+            for product in figures.products
+        ],
+        "ranges": _ranges(here, today, starts_on, ends_on),
+    }
+    return render(request, "portal/usage.html", context)
+
+
+@require_GET
+@organization_view(Permission.VIEW_USAGE)
+def call(request: OrganizationRequest, call_id: str) -> HttpResponse:
+    """Show one call: its price line by line, who paid for it, and its facts."""
+    found = get_object_or_404(Call, organization=request.organization, call_id=call_id, revision=1)
+    charge = Charge.objects.filter(call=found).select_related("price_version__book").first()
+    detail = CallDetail.objects.filter(call=found).first()
+    context: dict[str, Any] = {
+        "call": found,
+        "status_label": call_list.label(found.status),
+        "disconnection_label": call_list.label(found.disconnection_reason),
+        "detail": detail,
+        "metadata": call_page.printable(detail.metadata) if detail else [],
+        "charge": charge,
+        "unrated": UnratedCall.objects.filter(call=found).first(),
+    }
+    if charge is not None:
+        context["lines"] = [call_page.line(each, charge.currency) for each in charges.lines(charge)]
+        context["funding"] = call_page.parts(settlement.funding(charge))
+        context["invoice"] = _invoice(request.organization, charge)
+    return render(request, "portal/call.html", context)
+
+
+def _invoice(organization: Organization, charge: Charge) -> Invoice | None:
+    if charge.billed_month is None:
+        return None
+    invoices = Invoice.objects.filter(organization=organization, month=charge.billed_month)
+    return invoices.exclude(state=Invoice.State.VOID).first()
+
+
+def _range(query: QueryDict, today: date) -> tuple[date, date]:
+    """Return the asked range of days, the last 30 by default; never backwards, never longer than a year."""
+    ends_on = min(_day(query.get("to")) or today, today)
+    starts_on = _day(query.get("from")) or ends_on - timedelta(days=29)
+    starts_on = min(starts_on, ends_on)
+    return max(starts_on, ends_on - _LONGEST), ends_on
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        return None
+
+
+def _ranges(here: str, today: date, starts_on: date, ends_on: date) -> list[dict[str, Any]]:
+    last_month = periods.previous_month(today)
+    choices = [
+        ("7 days", today - timedelta(days=6), today),
+        ("30 days", today - timedelta(days=29), today),
+        ("This month", today.replace(day=1), today),
+        ("Last month", last_month, today.replace(day=1) - timedelta(days=1)),
+    ]
+    return [
+        {"label": label, "url": f"{here}?from={start}&to={end}", "current": (start, end) == (starts_on, ends_on)}
+        for label, start, end in choices
+    ]
+
+
+def _with(query: QueryDict, here: str, **changes: str) -> str:
+    """Return this page's address with its filters and `changes`; paging always begins anew unless it is changed."""
+    changed = query.copy()
+    changed.pop("cursor", None)
+    for name, value in changes.items():
+        changed[name] = value
+    return f"{here}?{changed.urlencode()}" if changed else here
