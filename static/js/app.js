@@ -79,9 +79,9 @@
     }, 1600);
   });
 
-  // A filter form sends itself when a choice changes; without scripts its button does.
+  // A filter form sends itself when a choice changes; what is typed, dates too, waits for Enter or the button.
   document.addEventListener("change", (event) => {
-    if (event.target.matches?.("form[data-autosubmit] :is(select, input:not([type=search], [type=text]))")) {
+    if (event.target.matches?.("form[data-autosubmit] :is(select, input:is([type=checkbox], [type=radio]))")) {
       event.target.form.requestSubmit();
     }
   });
