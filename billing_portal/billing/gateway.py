@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import stripe
 from django.conf import settings
@@ -50,6 +50,10 @@ class Failed(Exception):
 
 class InsideTransaction(Failed):
     """A network call was about to hold a transaction open: a mistake in the program."""
+
+
+class PastTheGateway(Failed):
+    """The SDK was called by someone else than this module: a mistake in the program."""
 
 
 class Unavailable(Failed):
@@ -178,8 +182,8 @@ class _NoClient(stripe.HTTPClient):
 
     name = "none"
 
-    def request(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
-        raise stripe.APIConnectionError(f"Only the gateway calls Stripe: {method} {url}", should_retry=False)
+    def request(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise PastTheGateway(f"Only the gateway calls Stripe: {args}")
 
 
 def refuse_other_callers() -> None:

@@ -5,7 +5,7 @@ So it works offline here: we fetch first, through the gateway, and hand it what 
 kinds that we do not mirror stay empty; `stripe_data` is always the whole object, as Stripe sent it.
 """
 
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import djstripe.models as djstripe
 from django.db import models
@@ -14,6 +14,7 @@ from djstripe.models.base import StripeModel
 from billing_portal.billing import gateway
 from billing_portal.billing.gateway import Kind, Object
 
+Reference: TypeAlias = "models.ForeignKey[Any, Any]"
 # Stripe's `object` → the gateway's kind and dj-stripe's model.
 MIRRORED: dict[str, tuple[Kind, type[StripeModel]]] = {
     "charge": ("charges", djstripe.Charge),
@@ -86,7 +87,7 @@ def copy(data: Object) -> None:
     _sync(model, data, without=gone)
 
 
-def _references(model: type[StripeModel], data: Object) -> dict[models.ForeignKey, str]:
+def _references(model: type[StripeModel], data: Object) -> dict[Reference, str]:
     """Return the ids that the object refers to, by the model's foreign keys to mirrored kinds."""
     found = {}
     for field in model._meta.concrete_fields:
@@ -108,13 +109,17 @@ def _id_of(value: Any) -> str:
     return str(value["id"] if isinstance(value, dict) else value or "")
 
 
-def _is_here(field: models.ForeignKey, stripe_id: str) -> bool:
-    return cast(type[StripeModel], field.related_model).objects.filter(id=stripe_id).exists()
+def _is_here(field: Reference, stripe_id: str) -> bool:
+    return bool(_model_of(field).objects.filter(id=stripe_id).exists())
 
 
-def _fetch(field: models.ForeignKey, stripe_id: str) -> bool:
+def _model_of(field: Reference) -> type[StripeModel]:
+    return cast(type[StripeModel], field.related_model)
+
+
+def _fetch(field: Reference, stripe_id: str) -> bool:
     """Copy what a reference names; False if Stripe does not have it any more."""
-    kind, _ = MIRRORED[_OBJECTS[cast(type[StripeModel], field.related_model)]]
+    kind, _ = MIRRORED[_OBJECTS[_model_of(field)]]
     try:
         data = gateway.retrieve(kind, stripe_id)
     except gateway.NotFound:

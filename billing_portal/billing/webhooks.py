@@ -2,10 +2,11 @@
 
 import json
 import time
+from functools import partial
 
 import structlog
 from django.conf import settings
-from django.db import DataError
+from django.db import DataError, transaction
 from django.http import HttpRequest, HttpResponse, RawPostDataException, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
@@ -55,6 +56,6 @@ def _refusal(reason: str) -> HttpResponse:
 def _queue(event_id: int) -> None:
     """Queue the handling of a stored event; without a broker the sweep finds it (F20)."""
     try:
-        tasks.handle_event.delay_on_commit(event_id)
+        transaction.on_commit(partial(tasks.handle_event.delay, event_id))
     except OperationalError:
         log.warning("event not queued", event_id=event_id)
