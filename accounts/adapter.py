@@ -9,7 +9,7 @@ from django.conf import settings
 from accounts import mail
 
 
-class AccountAdapter(DefaultAccountAdapter):
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Send allauth's e-mails as the portal sends its own."""
 
     error_messages = DefaultAccountAdapter.error_messages | {
@@ -22,13 +22,14 @@ class AccountAdapter(DefaultAccountAdapter):
         mail.send(template=template_prefix, to=email, **context)
 
 
-class MfaAdapter(DefaultMFAAdapter):
+class MfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     """Show the vendor's name where a device asks whether to use a passkey."""
 
     error_messages = DefaultMFAAdapter.error_messages | {"incorrect_code": "This code is not correct."}
 
     def get_public_key_credential_rp_entity(self) -> dict[str, str]:
-        return super().get_public_key_credential_rp_entity() | {"name": settings.VENDOR_NAME}
+        entity: dict[str, str] = super().get_public_key_credential_rp_entity()
+        return entity | {"name": settings.VENDOR_NAME}
 
     def generate_authenticator_name(self, user: Any, type: Any) -> str:  # noqa: A002 (allauth's name)
         count = user.authenticator_set.filter(type=type).count()

@@ -1,5 +1,7 @@
 """The staff desk's door: log in where everyone does, with a second factor."""
 
+from collections.abc import Callable
+
 from allauth.account.decorators import secure_admin_login
 from django.conf import settings
 from django.contrib import admin, messages
@@ -29,7 +31,8 @@ class StaffSite(admin.AdminSite):
         """Send the anonymous to the portal's own log-in, and staff without a second factor to get one."""
         if super().has_permission(request) and not self.has_permission(request):
             return self._ask_for_second_factor(request)
-        return secure_admin_login(super().login)(request, extra_context=extra_context)
+        log_in: Callable[..., HttpResponse] = secure_admin_login(super().login)
+        return log_in(request, extra_context=extra_context)
 
     def _ask_for_second_factor(self, request: HttpRequest) -> HttpResponse:
         confirm_url = mfa.confirm_url(request.user)

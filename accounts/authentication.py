@@ -70,7 +70,7 @@ class HasScope(BasePermission):
         return self
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        if request.auth is None:
+        if not isinstance(request.auth, ApiKey):
             return False
         if self.scope not in request.auth.scopes:
             raise Problem(
@@ -83,7 +83,7 @@ class HasScope(BasePermission):
         return True
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """Tell the API's description how to authenticate."""
 
     target_class = ApiKeyAuthentication

@@ -26,7 +26,7 @@ class SignupForm(forms.Form):
         terms.accept(user=user, version=settings.TERMS_VERSION, now=clock.now())
 
 
-class ProfileForm(forms.ModelForm):
+class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = User
         fields = ["name"]

@@ -8,6 +8,7 @@ from allauth.mfa import app_settings
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth
 from allauth.mfa.utils import encrypt
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 
 from accounts.models import User
@@ -15,9 +16,9 @@ from accounts.models import User
 _SECOND_FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]
 
 
-def is_enrolled(user: User) -> bool:
+def is_enrolled(user: User | AnonymousUser) -> bool:
     """Say whether the person has an authenticator app or a passkey."""
-    return Authenticator.objects.filter(user=user, type__in=_SECOND_FACTORS).exists()
+    return bool(Authenticator.objects.filter(user=user, type__in=_SECOND_FACTORS).exists())
 
 
 def is_proved(request: HttpRequest) -> bool:
@@ -28,7 +29,7 @@ def is_proved(request: HttpRequest) -> bool:
     return any(record["method"] == "mfa" for record in get_authentication_records(request, request.user))
 
 
-def confirm_url(user: User) -> str | None:
+def confirm_url(user: User | AnonymousUser) -> str | None:
     """Return where the person proves a second factor within the session; None without an enrolment."""
     for method in get_adapter().get_reauthentication_methods(user):
         if method["id"].startswith("mfa_reauthenticate"):
@@ -45,10 +46,10 @@ def enroll_totp(user: User, secret: str) -> None:
 
 def new_secret() -> str:
     """Return a fresh secret of 160 random bits, in base 32."""
-    return auth.generate_totp_secret()
+    return str(auth.generate_totp_secret())
 
 
 def current_code(secret: str) -> str:
     """Return the code an authenticator app shows now, by wall time."""
     counter = int(time.time()) // app_settings.TOTP_PERIOD
-    return auth.format_hotp_value(auth.hotp_value(secret, counter))
+    return str(auth.format_hotp_value(auth.hotp_value(secret, counter)))

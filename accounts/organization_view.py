@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django_htmx.http import HttpResponseClientRefresh
 
 from accounts import access
+from accounts.models import Membership, Organization
 
 View = Callable[..., HttpResponse]
 
@@ -18,8 +19,8 @@ View = Callable[..., HttpResponse]
 class OrganizationRequest(HttpRequest):
     """What a view under `organization_view` gets; for annotations only."""
 
-    membership: access.Membership
-    organization: access.Organization
+    membership: Membership
+    organization: Organization
 
 
 def organization_view(permission: access.Permission) -> Callable[[View], View]:

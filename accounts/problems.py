@@ -72,7 +72,7 @@ def response(problem: Problem) -> HttpResponse:
 def exception_handler(exception: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """Answer the errors a client can understand; None lets the others propagate, as DRF asks."""
     problem = _problem_of(exception)
-    return problem and response(problem)
+    return None if problem is None else response(problem)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -11,11 +11,13 @@ _LABELS = {"Email": "E-mail address", "Remember Me": "Keep me logged in"}
 
 
 @register.simple_tag
-def plain(form: forms.Form | None) -> str:
+def plain(form: forms.Form | str) -> str:
     """Drop the placeholders that repeat the labels, and say things as the portal says them."""
-    for bound in form or []:
+    if isinstance(form, str):  # an unknown variable
+        return ""
+    for bound in form:
         bound.field.widget.attrs.pop("placeholder", None)
-        bound.label = _LABELS.get(bound.label, bound.label)
+        bound.label = _LABELS.get(str(bound.label), bound.label)
         bound.help_text = _HELP.get(bound.name, bound.help_text)
         if bound.name == "password1":
             bound.help_text = f"At least {_shortest_password()} characters, and not a common one."
@@ -26,7 +28,7 @@ def plain(form: forms.Form | None) -> str:
 
 def _shortest_password() -> int:
     validators = password_validation.get_default_password_validators()
-    return next(validator.min_length for validator in validators if hasattr(validator, "min_length"))
+    return next(int(validator.min_length) for validator in validators if hasattr(validator, "min_length"))
 
 
 # The first that occurs in the user agent names the browser: most of them also claim to be those further down.

@@ -1,5 +1,6 @@
 """The door of an organization's pages."""
 
+import re
 from uuid import uuid4
 
 import pytest
@@ -44,7 +45,8 @@ def test_foreign_and_missing_are_the_same_404(
     client.force_login(charlie)
     foreign, missing = client.get(url_of(acme.public_id)), client.get(url_of(uuid4()))
     assert foreign.status_code == missing.status_code == 404
-    assert foreign.content == missing.content
+    bodies = [re.sub(rb"[A-Za-z0-9]{64}", b"csrf-token", answer.content) for answer in (foreign, missing)]
+    assert bodies[0] == bodies[1]
 
 
 @pytest.mark.parametrize("role", MATRIX)
