@@ -221,7 +221,7 @@ def shares(
     return tuple(result)
 
 
-def sparkline(values: Sequence[int], *, width: int = 96, height: int = 32) -> Sparkline:
+def sparkline(values: Sequence[int], *, width: int = 80, height: int = 24) -> Sparkline:
     """Return the path of a small line through `values`, the last at the right edge, and of the area below it.
 
     The base is zero, so that a flat line high up reads as steady and not as nothing.
