@@ -66,14 +66,6 @@ def collect_reference(invoice: Invoice) -> str:
     return f"invoice:{invoice.stripe_invoice_id}"
 
 
-def is_carried_over(invoice: Invoice) -> bool:
-    """Say whether Stripe marked the invoice paid without a payment: its total went to the customer balance.
-
-    That happens to totals below zero or below Stripe's minimum charge; the next invoice starts with that balance.
-    """
-    return invoice.state == State.PAID and invoice.total_minor != 0 and invoice.amount_due_minor == 0
-
-
 def month_of(data: Mapping[str, Any]) -> date | None:
     """Return the month of usage that a Stripe invoice bills: only those drafted at the end of a cycle have one."""
     if data.get("billing_reason") != "subscription_cycle":

@@ -290,6 +290,14 @@ class Invoice(models.Model):
     def __str__(self) -> str:
         return self.number or self.stripe_invoice_id
 
+    @property
+    def is_carried_over(self) -> bool:
+        """Say whether Stripe marked it paid without a payment: its total went to the customer balance.
+
+        That happens to totals below zero or below Stripe's minimum charge; the next invoice starts with that balance.
+        """
+        return self.state == self.State.PAID and self.total_minor != 0 and self.amount_due_minor == 0
+
 
 class InvoiceLine(models.Model):
     """One line of a Stripe invoice, from the paginated endpoint. `kind` says what stands behind it."""

@@ -30,8 +30,8 @@ from usage.models import Component
 log = structlog.get_logger(__name__)
 
 State = Invoice.State
-# Stripe drafts an invoice within minutes of the period's end; after an hour without a webhook we ask.
-_WEBHOOK_PATIENCE = timedelta(hours=1)
+# Stripe drafts within minutes of the period's end, and finalizes an hour later: ask before that if no webhook came.
+_WEBHOOK_PATIENCE = timedelta(minutes=10)
 _ASK_AGAIN_SECONDS = 300
 _ASK_ABOUT_OPEN_SECONDS = 3600
 
@@ -87,7 +87,7 @@ def _waiting() -> QuerySet[Invoice]:
     """Return drafts of a month, final invoices without their lines, and open ones that we have not tried to charge."""
     tried = Intent.objects.filter(reference=Concat(Value("pay:"), OuterRef("stripe_invoice_id")))
     lines = InvoiceLine.objects.filter(invoice=OuterRef("pk"))
-    untried = Q(state=State.OPEN) & ~Exists(tried.exclude(state=Intent.State.PENDING))
+    untried = Q(state=State.OPEN, credited_at__isnull=False) & ~Exists(tried.exclude(state=Intent.State.PENDING))
     return (
         Invoice.objects.filter(month__isnull=False)
         .exclude(state=State.VOID)
@@ -126,9 +126,10 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
         if reason := _prepare(invoice, invoice.month, now=now):
             return reason
         invoice = _finalize(invoice, now=now)
-    elif invoice.month is not None and invoice.credited_at is None and invoice.finalized_at is not None:
-        log.error("finalized without us", invoice_id=invoice.pk, organization_id=invoice.organization_id)
     invoice_lines.store(invoice)
+    if invoice.month is not None and invoice.credited_at is None:
+        log.error("finalized without us", invoice_id=invoice.pk, organization_id=invoice.organization_id)
+        return "Stripe finalized it without us; the reconciliation says what has to be put right."
     if invoice.state == State.OPEN and invoice.month is not None:
         _pay(invoice, now=now)
     return ""

@@ -1,11 +1,17 @@
 """What the tests of billing live in: a month, customers of the sandbox, settlements, calls."""
 
-from datetime import UTC, date, datetime
+import random
+import tomllib
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import msgspec
 
 from accounts.models import Organization
-from billing_portal.billing import customers, gateway
-from billing_portal.billing.models import Customer
+from billing_portal.billing import customers, gateway, invoices
+from billing_portal.billing.models import Customer, Invoice
 from billing_portal.ledger.models import Account, Settlement, SettlementLine
+from usage import ingestion, prices
 
 MONTH = date(2027, 2, 1)
 MIDMONTH = datetime(2027, 2, 10, 9, 30, tzinfo=UTC)
@@ -48,3 +54,47 @@ def settled(organization: Organization, micros: dict[str, int], *, month: date =
         for component, gross in micros.items()
     )
     return settlement
+
+
+def load_prices() -> None:
+    """Put the sample company's list prices in force, long ago."""
+    path = Path(prices.__file__).parent / "price_books" / "parley.toml"
+    prices.load(tomllib.loads(path.read_text()), now=datetime(2024, 1, 1, tzinfo=UTC))
+
+
+def record_calls(organization: Organization, count: int, *, starts_at: datetime, now: datetime, seed: int = 1) -> None:
+    """Record `count` calls of a few products, a minute apart, with ids that begin with the seed."""
+    rng = random.Random(seed)
+    items = []
+    for number in range(count):
+        start = starts_at + timedelta(minutes=number)
+        duration_ms = rng.randrange(0, 600_000)
+        items.append(
+            msgspec.json.encode(
+                {
+                    "call_id": f"call_{seed}_{number}",
+                    "organization": organization.reference,
+                    "call_type": "phone_call",
+                    "call_status": "ended",
+                    "start_timestamp": int(start.timestamp() * 1000),
+                    "end_timestamp": int(start.timestamp() * 1000) + duration_ms,
+                    "duration_ms": duration_ms,
+                    "products": ["platform", "elevenlabs_tts", "gpt_4o_mini"],
+                    "add_ons": rng.sample(["background_voice_cancellation", "post_call_analysis_gpt_4o"], k=number % 3),
+                    "llm_token_usage": {"average": rng.randrange(500, 9_000), "num_requests": 4},
+                }
+            )
+        )
+    for batch in (items[i : i + 1000] for i in range(0, len(items), 1000)):
+        answers = ingestion.record(batch, now=now)
+        assert {answer.status for answer in answers} == {"recorded"}, answers[:3]
+
+
+def invoice_of(organization: Organization, *, month: date = MONTH, now: datetime = ANCHOR) -> Invoice:
+    """Take over the month's draft from Stripe, as its webhook would."""
+    customer = Customer.objects.get(organization=organization)
+    drafts = [
+        invoices.receive(found, now=now)
+        for found in gateway.list_all("invoices", {"customer": customer.stripe_customer_id})
+    ]
+    return next(invoice for invoice in drafts if invoice.month == month)

@@ -1,0 +1,275 @@
+"""A month from the first call to a paid invoice that agrees, and everything that can go wrong at its end."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from django.db import connection
+
+from accounts.models import Organization
+from billing_portal.billing import gateway, month_end, reconciliation
+from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Report
+from billing_portal.ledger import credits, settlement, totals
+from billing_portal.ledger.models import Grant, Period, Transaction
+from tests.billing.world import ANCHOR, MIDMONTH, MONTH, invoice_of, load_prices, record_calls
+from tests.stripe.conftest import RunningSandbox
+from usage.models import Charge
+
+Subscribed = Callable[..., Organization]
+CLOSING = ANCHOR + timedelta(minutes=10)
+
+
+@pytest.fixture
+def used(stripe: RunningSandbox, subscribed: Subscribed) -> Callable[..., Organization]:
+    """Return a maker of customers with welcome credit and 60 calls in February; the time is 1 March, 12:10 UTC."""
+
+    def make(reference: str, *, calls: int = 60, credit_micros: int = 10_000_000, **fields: object) -> Organization:
+        load_prices()
+        organization = subscribed(reference, **fields)
+        if credit_micros:
+            credits.grant(
+                organization=organization,
+                kind=Grant.Kind.WELCOME,
+                micros=credit_micros,
+                reference="welcome",
+                now=MIDMONTH,
+            )
+        later = MIDMONTH + timedelta(hours=12)
+        record_calls(organization, calls, starts_at=MIDMONTH, now=later)
+        settlement.settle_all(organization.pk, now=later)
+        stripe.advance_to(CLOSING.timestamp())
+        return organization
+
+    return make
+
+
+def outcome(organization: Organization) -> dict[str, object]:
+    """What must be the same whatever went wrong on the way."""
+    invoice = Invoice.objects.get(organization=organization, month=MONTH)
+    lines = invoice.lines.values_list("kind", "component", "grant_kind", "quantity", "amount_minor")
+    return {
+        "state": invoice.state,
+        "total": invoice.total_minor,
+        "paid": invoice.amount_paid_minor,
+        "lines": sorted(lines, key=str),
+        "collected": Transaction.objects.filter(organization=organization, kind="collect").count(),
+    }
+
+
+def test_a_month_ends_paid_and_without_difference(used: Subscribed) -> None:
+    acme = used("acme")
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    month = totals.month(acme.pk, MONTH)
+    assert (invoice.state, invoice.waiting_for) == (Invoice.State.PAID, "")
+    assert month.burnt_micros == 10_000_000
+    assert abs(invoice.total_minor * 10_000 - month.accrued_micros) < 10_000 * invoice.lines.count()
+    assert invoice.amount_paid_minor == invoice.total_minor > 0
+    assert Period.objects.get(organization=acme, month=MONTH).closed_at is not None
+    result = reconciliation.reconcile_invoice(invoice, deep=True)
+    assert result.differences == []
+    assert {line.calls for line in result.lines if line.component == "llm"} <= set(range(61))
+
+
+def test_i06_walking_it_again_changes_nothing(stripe: RunningSandbox, used: Subscribed) -> None:
+    acme = used("acme")
+    invoice = invoice_of(acme)
+    month_end.advance(invoice, now=CLOSING)
+    before = outcome(acme), stripe.dump()["objects"]
+    assert month_end.advance(invoice, now=CLOSING)
+    assert month_end.advance_waiting(now=CLOSING) == 0
+    assert (outcome(acme), stripe.dump()["objects"]) == before
+
+
+def test_full_cover_ends_at_exactly_zero(used: Subscribed) -> None:
+    acme = used("acme", credit_micros=10_000_000_000)
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert (invoice.state, invoice.total_minor, invoice.amount_due_minor) == (Invoice.State.PAID, 0, 0)
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+def test_without_credit_the_total_is_the_sum_of_rounded_components(used: Subscribed) -> None:
+    acme = used("acme", credit_micros=0)
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert invoice.lines.filter(kind=InvoiceLine.Kind.CREDIT).count() == 0
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+def test_a_month_without_usage_is_paid_at_zero(used: Subscribed) -> None:
+    acme = used("acme", calls=0)
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert (invoice.state, invoice.total_minor) == (Invoice.State.PAID, 0)
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+def test_a_total_under_the_minimum_is_carried_over(used: Subscribed) -> None:
+    acme = used("acme", calls=1, credit_micros=0)
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert invoice.state == Invoice.State.PAID
+    assert 0 < invoice.total_minor < 50
+    assert (invoice.amount_due_minor, invoice.amount_paid_minor) == (0, 0)
+    assert invoice.ending_balance_minor == invoice.total_minor
+    assert invoice.is_carried_over
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+@pytest.mark.parametrize("currency", ["JPY"])
+def test_f42_a_currency_without_decimals(used: Subscribed, currency: str) -> None:
+    from billing_portal.billing import minor_units
+
+    assert minor_units.exponent(currency) == 0
+    acme = used("acme", calls=0, currency=currency, credit_micros=0)
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+
+
+def test_f35_a_decline_leaves_it_open_to_stripes_retries(stripe: RunningSandbox, used: Subscribed) -> None:
+    acme = used("acme")
+    stripe.faults(decline_next={"code": "insufficient_funds", "count": 1})
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert (invoice.state, invoice.amount_paid_minor) == (Invoice.State.OPEN, 0)
+    assert invoice.next_payment_attempt_at is not None
+    assert month_end.advance_waiting(now=CLOSING) in {0, 1}
+    stripe.advance(15 * 86400)
+    assert month_end.advance(invoice, now=stripe.now())
+    invoice.refresh_from_db()
+    assert invoice.state == Invoice.State.PAID
+    assert reconciliation.reconcile_invoice(invoice, deep=False).differences == []
+
+
+def test_without_a_card_it_stays_open(used: Subscribed) -> None:
+    acme = used("acme", card=None)
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert invoice.state == Invoice.State.OPEN
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+def test_stripes_own_clock_does_not_finalize_what_we_hold(stripe: RunningSandbox, used: Subscribed) -> None:
+    acme = used("acme")
+    invoice = invoice_of(acme)
+    Report.objects.update(state=Report.State.REJECTED)
+    stripe.faults(fail_next={"status": 500, "path": "meter_events", "count": 1000})
+    assert not month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert "usage report" in invoice.waiting_for
+    stripe.faults(fail_next={})
+    stripe.advance(5 * 86400)
+    assert gateway.retrieve("invoices", invoice.stripe_invoice_id)["status"] == "draft"
+    assert month_end.advance(invoice, now=stripe.now())
+    assert reconciliation.reconcile_invoice(Invoice.objects.get(pk=invoice.pk), deep=True).differences == []
+
+
+@pytest.mark.parametrize("path", ["meter_events", "invoiceitems", "finalize", "/pay", "/lines", "event_summaries"])
+@pytest.mark.parametrize("fault", ["500", "429", "timeout before", "timeout after"])
+def test_f14_f17_f18_f19_any_step_may_fail_and_is_repeated(
+    stripe: RunningSandbox, used: Subscribed, path: str, fault: str
+) -> None:
+    acme = used("acme", calls=20, credit_micros=500_000)
+    invoice = invoice_of(acme)
+    if fault.startswith("timeout"):
+        stripe.faults(timeout_next={"when": fault.split()[1], "seconds": 4, "path": path, "count": 1})
+    else:
+        stripe.faults(fail_next={"status": int(fault), "path": path, "count": 1})
+    for _ in range(4):
+        month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert invoice.state == Invoice.State.PAID
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+    assert len(stripe.dump()["objects"]["invoiceitem"]) == CreditLine.objects.filter(amount_minor__gt=0).count()
+    assert len(stripe.dump()["objects"]["charge"]) == 1
+
+
+def test_f47_a_late_call_is_billed_in_the_month_that_is_open(used: Subscribed) -> None:
+    acme = used("acme")
+    invoice = invoice_of(acme)
+    month_end.advance(invoice, now=CLOSING)
+    before = outcome(acme)
+    late = CLOSING + timedelta(hours=1)
+    record_calls(acme, 3, starts_at=MIDMONTH + timedelta(days=1), now=late, seed=7)
+    settlement.settle_all(acme.pk, now=late)
+    assert set(Charge.objects.filter(call__call_id__startswith="call_7_").values_list("billed_month", flat=True)) == {
+        date(2027, 3, 1)
+    }
+    month_end.advance(invoice, now=late)
+    assert outcome(acme) == before
+    assert reconciliation.reconcile_invoice(Invoice.objects.get(pk=invoice.pk), deep=True).differences == []
+
+
+def test_f47_a_call_that_arrives_with_the_draft_is_still_in_it(used: Subscribed) -> None:
+    acme = used("acme")
+    invoice = invoice_of(acme)
+    record_calls(acme, 3, starts_at=MIDMONTH + timedelta(days=1), now=CLOSING, seed=7)
+    assert month_end.advance(invoice, now=CLOSING)
+    assert Charge.objects.filter(billed_month=MONTH).count() == 63
+    assert reconciliation.reconcile_invoice(Invoice.objects.get(pk=invoice.pk), deep=True).differences == []
+
+
+def test_f23_two_walkers_at_once_make_one_invoice(stripe: RunningSandbox, used: Subscribed) -> None:
+    acme = used("acme")
+    invoice = invoice_of(acme)
+    start = threading.Barrier(3)
+
+    def walk() -> None:
+        start.wait()
+        month_end.advance_waiting(now=CLOSING)
+        connection.close()
+
+    threads = [threading.Thread(target=walk) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    month_end.advance_waiting(now=CLOSING)
+    invoice.refresh_from_db()
+    assert invoice.state == Invoice.State.PAID
+    assert len(stripe.dump()["objects"]["charge"]) == 1
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+def test_f04_an_invoice_whose_webhook_never_came_is_found(used: Subscribed) -> None:
+    acme = used("acme")
+    assert month_end.find_missing(now=ANCHOR + timedelta(minutes=5)) == 0
+    assert month_end.advance_waiting(now=CLOSING) == 1
+    assert Invoice.objects.get(organization=acme, month=MONTH).state == Invoice.State.PAID
+
+
+def test_an_invoice_that_stripe_finalized_first_is_named(
+    stripe: RunningSandbox, used: Subscribed, settings: object
+) -> None:
+    acme = used("acme")
+    invoice = invoice_of(acme)
+    gateway.act("invoices", "finalize_invoice", invoice.stripe_invoice_id, {"auto_advance": False}, "too-early")
+    month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    levels = {difference.level for difference in reconciliation.reconcile_invoice(invoice, deep=False).differences}
+    assert {"credit", "line amount"} <= levels
+    assert "without" in invoice.waiting_for
+
+
+def test_two_months_in_a_row_keep_apart(stripe: RunningSandbox, used: Subscribed) -> None:
+    acme = used("acme")
+    month_end.advance(invoice_of(acme), now=CLOSING)
+    march = datetime(2027, 3, 20, tzinfo=UTC)
+    stripe.advance_to(march.timestamp())
+    record_calls(acme, 30, starts_at=march - timedelta(days=1), now=march, seed=9)
+    april = datetime(2027, 4, 1, 12, 10, tzinfo=UTC)
+    stripe.advance_to(april.timestamp())
+    second = invoice_of(acme, month=date(2027, 3, 1), now=april)
+    assert month_end.advance(second, now=april)
+    for invoice in Invoice.objects.filter(month__isnull=False):
+        assert invoice.state == Invoice.State.PAID
+        assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
