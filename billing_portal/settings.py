@@ -208,17 +208,26 @@ ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_SIGNUP_FORM_CLASS = "accounts.forms.SignupForm"
 ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
+# By code, because a link's token would stand in the logs of every server it passes.
+ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
+ACCOUNT_PASSWORD_RESET_BY_CODE_TIMEOUT = 900
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_NOTIFICATIONS = True
 ACCOUNT_CHANGE_EMAIL = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ADAPTER = "accounts.adapter.MfaAdapter"
 MFA_TOTP_ISSUER = VENDOR_NAME
+MFA_TOTP_TOLERANCE = 1
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = STRIPE_IS_SANDBOX
 USERSESSIONS_TRACK_ACTIVITY = True
 # Staff open the desk only with a second factor.
 STAFF_MFA_REQUIRED = env.bool("STAFF_MFA_REQUIRED", True)
+
+# How many proxies stand before the portal: without it, all clients behind one share a rate limit.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", 0)
 
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"{VENDOR_NAME} Billing <billing@example.com>")
 EMAIL_BACKEND = env.str(

@@ -12,3 +12,6 @@ urlpatterns = [
     path("staff/", admin.site.urls),
     path("", include("billing_portal.portal.urls")),
 ]
+
+handler404 = "accounts.problems.not_found"
+handler500 = "accounts.problems.server_error"

@@ -8,4 +8,4 @@ ACCOUNT_RATE_LIMITS = False
 # Tasks run where they are queued; journeys start a real worker instead.
 CELERY_TASK_ALWAYS_EAGER = True
 CELERY_TASK_EAGER_PROPAGATES = True
-LOG_LEVEL = "WARNING"
+STATIC_ROOT = STATICFILES_DIRS[0]  # noqa: F405 - served as it stands; whitenoise warns of a missing folder

@@ -1,4 +1,4 @@
-"""What the demo's world contains besides customers: prices, the vendor's staff, and the days since the last month end."""
+"""The demo's world besides its customers: prices, the staff, and the days since the last month end."""
 
 import calendar
 import itertools
@@ -9,8 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
-from accounts import clock, mfa
-from accounts.models import User
+from accounts import clock, mfa, people
 from billing_portal.ledger import settlement
 from billing_portal.ledger.models import Account
 from billing_portal.local import story
@@ -26,14 +25,13 @@ def seed_prices() -> None:
     prices.load(tomllib.loads(PRICES.read_text()), now=clock.now())
 
 
-def seed_staff() -> User:
+def seed_staff() -> None:
     """Make the support person, with a second factor; again changes nothing."""
-    staff = User.objects.filter(email=STAFF_EMAIL).first()
-    if staff is None:
-        staff = User.objects.create_superuser(STAFF_EMAIL, story.PASSWORD, name="Robin Support")
-        story.confirm_email(staff)
+    staff = people.admit(email=STAFF_EMAIL, password=story.PASSWORD, name="Robin Support", is_staff=True)
+    if not staff.is_superuser:
+        staff.is_superuser = True
+        staff.save(update_fields=["is_superuser"])
         mfa.enroll_totp(staff, STAFF_TOTP_SECRET)
-    return staff
 
 
 def is_seeded() -> bool:

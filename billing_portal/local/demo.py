@@ -1,7 +1,7 @@
 """`manage.py demo`: the whole product on this machine, with a seeded company; or the story once, with `--exit`.
 
-Starts PostgreSQL, Valkey, the Stripe sandbox, web, worker and beat, in this order, and stops them at Ctrl-C. It needs no
-Django itself: it decides which servers the processes it starts will find in their environment.
+Starts PostgreSQL, Valkey, the Stripe sandbox, web, worker and beat, in this order, and stops them at Ctrl-C.
+It needs no Django itself: it decides which servers the processes it starts find in their environment.
 """
 
 import argparse
@@ -76,6 +76,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _tell_story(options: argparse.Namespace) -> int:
     """Run the story in a world of its own that is gone afterwards; 0 only if it ends paid and without difference."""
     directory = Path(tempfile.mkdtemp(prefix="story-", dir=_story_home()))
+    directory.chmod(0o755)  # PostgreSQL, run as nobody, must find its way through
     sandbox_port = free_port()
     processes = _processes(directory, web_port=free_port(), sandbox_port=sandbox_port)
     watch = MemoryWatch(processes)
@@ -88,7 +89,7 @@ def _tell_story(options: argparse.Namespace) -> int:
     finally:
         watch.done.set()
         processes.stop()
-        servers.stop(directory)
+        servers.remove(directory)
         shutil.rmtree(directory, ignore_errors=True)
     _say(f"Peak memory of sandbox, web, worker and beat together: {watch.peak_bytes / 1e6:,.0f} MB.")
     return code
@@ -185,7 +186,6 @@ def _kill_worker_when_told(processes: Processes) -> None:
 def _story_home() -> Path:
     home = servers.default_directory() / "stories"
     home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o755)  # PostgreSQL, run as nobody, must find its way through
     return home
 
 

@@ -92,7 +92,11 @@ def test_i01_what_expires_becomes_breakage_once(acme, books, now):
 @pytest.mark.parametrize("statement", ["UPDATE ledger_entry SET micros = micros + 1", "DELETE FROM ledger_entry"])
 def test_entries_can_be_neither_edited_nor_deleted(acme, books, now, statement):
     give(acme, now)
-    with pytest.raises(ProgrammingError, match="Cannot update or delete"), transaction.atomic(), connection.cursor() as cursor:
+    with (
+        pytest.raises(ProgrammingError, match="Cannot update or delete"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
         cursor.execute(statement)
 
 

@@ -28,4 +28,5 @@ class Command(BaseCommand):
         console.print(table)
         code = mfa.current_code(company.STAFF_TOTP_SECRET)
         console.print(f"Staff need a second factor: the code now is {code}; secret {company.STAFF_TOTP_SECRET}")
-        console.print("A new code later: manage.py log_ins. Mail is written to the demo's folder `mail`. Ctrl-C stops it all.")
+        console.print("A new code later: manage.py log_ins. Mail goes to the folder `mail` of the demo's files.")
+        console.print("Ctrl-C stops everything; the next start goes on where this one ended.")

@@ -1,0 +1,171 @@
+"""Settlement on real charges: numbering, funding, months, and what concurrency must not change."""
+
+import threading
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.db.models import Sum
+
+from billing_portal.ledger import accounts, balances, credits, periods, settlement, totals, verification
+from billing_portal.ledger.models import Burn, Grant, Settlement
+from usage.models import Charge
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _no_settling_behind_the_back(monkeypatch):
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+
+
+def charges_of(organization):
+    return Charge.objects.filter(organization=organization).order_by("sequence")
+
+
+def gross_of(organization) -> int:
+    return charges_of(organization).aggregate(micros=Sum("amount_micros"))["micros"]
+
+
+def test_i04_charges_are_numbered_from_one_without_a_gap(with_calls, now):
+    acme = with_calls("acme", 25)
+    assert settlement.settle_all(acme.pk, now=now) == 25
+    assert [charge.sequence for charge in charges_of(acme)] == list(range(1, 26))
+    assert list(verification.verify(acme.pk)) == []
+
+
+def test_nothing_waiting_settles_nothing(with_calls, now):
+    acme = with_calls("acme", 3)
+    settlement.settle_all(acme.pk, now=now)
+    assert settlement.settle(acme.pk, now=now) == 0
+    assert Settlement.objects.count() == 1
+
+
+def test_credit_pays_first_and_the_rest_is_accrued(with_calls, now):
+    acme = with_calls("acme", 40)
+    gross = gross_of(acme)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=gross // 3, reference="w", now=now)
+    settlement.settle_all(acme.pk, now=now)
+    balance = balances.balance(accounts.open(organization=acme, now=now), now=now)
+    assert balance.credit_micros == 0
+    assert balance.accrued_micros == gross - gross // 3
+    assert list(verification.verify(acme.pk)) == []
+
+
+def test_i04_every_charge_is_funded_exactly(with_calls, now):
+    acme = with_calls("acme", 30)
+    gross = gross_of(acme)
+    for number, part in enumerate((5, 7, 3)):
+        credits.grant(
+            organization=acme, kind=Grant.Kind.GOODWILL, micros=gross // part, reference=f"g{number}", now=now
+        )
+    while settlement.settle(acme.pk, now=now, limit=7):
+        pass
+    by_grant: dict[int, int] = {}
+    accrued = 0
+    for charge in charges_of(acme):
+        funding = settlement.funding(charge)
+        assert sum(micros for _, micros in funding.grants) + funding.accrued_micros == charge.amount_micros
+        accrued += funding.accrued_micros
+        for grant, micros in funding.grants:
+            by_grant[grant.pk] = by_grant.get(grant.pk, 0) + micros
+    for grant in Grant.objects.all():
+        assert by_grant.get(grant.pk, 0) == grant.amount_micros - grant.remaining_micros
+    assert accrued == totals.month(acme.pk, date(2026, 10, 1)).accrued_micros
+
+
+def test_i08_small_batches_end_like_one_large_one(with_calls, now):
+    acme, other = with_calls("acme", 30), with_calls("other", 30)
+    for organization in (acme, other):
+        credits.grant(organization=organization, kind=Grant.Kind.WELCOME, micros=500_000, reference="w", now=now)
+        credits.grant(organization=organization, kind=Grant.Kind.PREPAID, micros=900_000, reference="p", now=now)
+    settlement.settle_all(acme.pk, now=now)
+    while settlement.settle(other.pk, now=now, limit=4):
+        pass
+    october = date(2026, 10, 1)
+    assert totals.month(acme.pk, october) == totals.month(other.pk, october)
+    left = [
+        list(Grant.objects.filter(organization=each).values_list("kind", "remaining_micros")) for each in (acme, other)
+    ]
+    assert left[0] == left[1]
+
+
+def test_i05_expired_credit_is_not_spent(with_calls, now):
+    acme = with_calls("acme", 5)
+    expires_at = now + timedelta(days=1)
+    credits.grant(
+        organization=acme, kind=Grant.Kind.WELCOME, micros=10**9, reference="w", now=now, expires_at=expires_at
+    )
+    settlement.settle_all(acme.pk, now=expires_at)
+    assert not Burn.objects.exists()
+
+
+def test_f45_a_call_belongs_to_the_month_it_began_in_in_the_customers_zone(with_calls, now):
+    first_of_november_utc = datetime(2026, 11, 1, 3, 0, tzinfo=UTC)
+    acme = with_calls("acme", 1, starts_at=first_of_november_utc, time_zone="America/Los_Angeles")
+    settlement.settle_all(acme.pk, now=first_of_november_utc + timedelta(hours=1))
+    assert charges_of(acme).get().billed_month == date(2026, 10, 1)
+
+
+def test_f47_a_late_call_is_billed_in_the_open_month(with_calls, now):
+    acme = with_calls("acme", 1)
+    november = datetime(2026, 11, 2, tzinfo=UTC)
+    periods.close(acme.pk, date(2026, 10, 1), now=november)
+    settlement.settle_all(acme.pk, now=november)
+    assert charges_of(acme).get().billed_month == date(2026, 11, 1)
+
+
+def test_a_call_from_before_the_account_is_billed_in_its_first_month(with_calls, now):
+    acme = with_calls("acme", 1, starts_at=now - timedelta(days=90))
+    settlement.settle_all(acme.pk, now=now)
+    assert charges_of(acme).get().billed_month == date(2026, 10, 1)
+
+
+def test_calls_of_two_months_are_settled_apart(with_calls, now):
+    acme = with_calls("acme", 10, starts_at=datetime(2026, 10, 31, 23, 55, tzinfo=UTC))
+    settlement.settle_all(acme.pk, now=datetime(2026, 11, 1, 1, tzinfo=UTC))
+    assert list(Settlement.objects.values_list("month", "first_sequence", "last_sequence")) == [
+        (date(2026, 10, 1), 1, 5),
+        (date(2026, 11, 1), 6, 10),
+    ]
+
+
+def test_a_period_is_not_closed_before_it_ends(with_calls, now):
+    acme = with_calls("acme", 1)
+    with pytest.raises(periods.PeriodNotOver):
+        periods.close(acme.pk, date(2026, 10, 1), now=now)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_i04_settling_from_many_threads_settles_each_charge_once(with_calls, now):
+    acme = with_calls("acme", 60)
+    gross = gross_of(acme)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=gross // 2, reference="w", now=now)
+    start = threading.Barrier(6)
+
+    def work() -> None:
+        start.wait()
+        try:
+            while settlement.settle(acme.pk, now=now, limit=5):
+                pass
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [charge.sequence for charge in charges_of(acme)] == list(range(1, 61))
+    assert totals.month(acme.pk, date(2026, 10, 1)).accrued_micros == gross - gross // 2
+    assert list(verification.verify(acme.pk)) == []
+
+
+def test_a_falsified_charge_is_named(with_calls, now):
+    acme = with_calls("acme", 3)
+    settlement.settle_all(acme.pk, now=now)
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("UPDATE usage_charge SET amount_micros = amount_micros + 1 WHERE sequence = 2")
+        cursor.execute("SET session_replication_role = DEFAULT")
+    assert [each.law for each in verification.verify(acme.pk)] == ["I4 a settlement's gross is the sum of its charges"]
