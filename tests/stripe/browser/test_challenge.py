@@ -37,6 +37,6 @@ def test_a_failed_challenge_is_an_error(page, shop, api, kind):
 
 def test_escape_answers_no(page, shop, api):
     bank = reach_the_bank(page, shop, api.setup_intent())
-    bank.get_by_role("button", name="Complete").focus()
+    expect(bank.get_by_role("button", name="Complete")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("#result")).to_contain_text("setup_intent_authentication_failure")

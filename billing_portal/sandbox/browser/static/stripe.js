@@ -220,18 +220,17 @@
         boxShadow: "0 0 0 100vmax rgb(10 14 24 / 55%), 0 24px 64px rgb(0 0 0 / 40%)", background: "Canvas",
       });
       frame.style.height = "430px";
-      const close = () => {
-        dialog.close();
+      const finish = () => {
         dialog.remove();
         resolve();
       };
-      frame.addEventListener("load", () => {
-        const line = new Line(frame, {}, ({ event }) => event === "finished" && close());
-        dialog.oncancel = (click) => {
-          click.preventDefault(); // Escape answers the bank with "no", as closing its window would.
-          void line.call("fail");
-        };
-      });
+      let connected;
+      const line = new Promise((connect) => (connected = connect));
+      const greet = () => connected(new Line(frame, {}, ({ event }) => event === "finished" && finish()));
+      let pages = 0; // A second one means: answered before the script could keep the first in place.
+      frame.addEventListener("load", () => (++pages === 1 ? greet() : finish()));
+      // Escape closes the dialog and answers the bank with "no", as closing its window would.
+      dialog.addEventListener("close", async () => (await line).call("fail"));
       dialog.append(frame);
       document.body.append(dialog);
       dialog.showModal();
