@@ -85,9 +85,7 @@ def advance_to(instant: datetime) -> None:
 def sign_up(sample: samples.SampleOrganization, *, currency: str = "USD") -> Organization:
     """Let a customer sign up and save a card; doing it again changes nothing."""
     now = clock.now()
-    email = f"owner@{sample.reference}.example"
-    owner = User.objects.filter(email=email).first() or User.objects.create_user(email, PASSWORD, name="Sam Owner")
-    confirm_email(owner)
+    owner = people.admit(email=f"owner@{sample.reference}.example", password=PASSWORD, name="Sam Owner")
     organization = onboarding.open_organization(
         user=owner,
         name=sample.name,
