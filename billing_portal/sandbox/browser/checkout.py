@@ -13,6 +13,10 @@ from billing_portal.sandbox.browser import lookup, markup, money, pages
 from billing_portal.sandbox.browser.markup import Html
 
 _PLACEHOLDER = "{CHECKOUT_SESSION_ID}"
+_EMAIL = Html(
+    '<div class="stack email"><label for="email">E-mail</label>'
+    '<input id="email" name="email" type="email" autocomplete="email" required></div>'
+)
 
 
 def _opened(request: Request) -> dict | None:
@@ -70,16 +74,20 @@ async def show(request: Request) -> Response:
 async def _offer(request: Request, session: dict, intent: dict) -> Response:
     pays = intent["object"] == "payment_intent"
     amount = money.display(intent["amount"], intent["currency"]) if pays else ""
-    details = session.get("customer_details") or {}
+    email = session.get("customer_email") or (session.get("customer_details") or {}).get("email")
+    asks = not email and not session.get("customer")
     content = markup.render(
         "checkout.html",
         back=_cancel(session),
         title=f"Pay {lookup.merchant(request.app.state.sandbox)}" if pays else "Save a payment method",
         amount=markup.fill('<p class="amount number">$amount</p>', amount=amount) if pays else Html(""),
-        facts=pages.facts({"E-mail": session.get("customer_email") or details.get("email")}),
+        facts=pages.facts({"E-mail": email}),
         items=await _summary(request, session) if pays else Html(""),
         form=pages.payment_form(
-            intent["client_secret"], f"Pay {amount}" if pays else "Save", done=f"/c/pay/{session['id']}/done"
+            intent["client_secret"],
+            f"Pay {amount}" if pays else "Save",
+            done=f"/c/pay/{session['id']}/done",
+            above=_EMAIL if asks else Html(""),
         ),
     )
     return pages.customer_page(request, "Checkout", content, scripts=pages.PAYMENT_SCRIPTS, leaves=True)
@@ -96,10 +104,9 @@ async def _summary(request: Request, session: dict) -> Html:
 
 
 async def done(request: Request) -> Response:
-    """Send the customer back once the intent has succeeded, never before."""
+    """Send the customer back once the session is complete, never before."""
     session = _opened(request)
-    intent = _intent(request.app.state.sandbox, session) if session else None
-    if intent is None or intent["status"] not in ("succeeded", "processing"):
+    if session is None or session["status"] != "complete":
         return RedirectResponse(request.url.path.removesuffix("/done"), status_code=303)
     url = _return_url(session)
     if urlsplit(url).scheme in ("http", "https"):

@@ -88,9 +88,9 @@ def alert(text: str | None) -> Html:
     return markup.fill('<p class="alert" role="alert">$text</p>', text=text) if text else Html("")
 
 
-def payment_form(secret: str, label: str, *, done: str, session: str = "") -> Html:
+def payment_form(secret: str, label: str, *, done: str, above: Html = Html("")) -> Html:  # noqa: B008 -- immutable
     """Build a form around our own Payment Element; `pay.js` confirms and then goes to `done`."""
-    return markup.render("payment_form.html", secret=secret, label=label, done=done, session=session)
+    return markup.render("payment_form.html", secret=secret, label=label, done=done, above=above)
 
 
 PAYMENT_SCRIPTS = markup.join([script("/stripe.js", module=False), script("/elements/static/pay.js")])

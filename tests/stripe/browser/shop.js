@@ -7,6 +7,8 @@ const say = (text) => (result.textContent += `${text}\n`);
 const say_result = ({ setupIntent, paymentIntent, error }) =>
   say(error ? `error ${error.type} ${error.code} ${error.decline_code ?? "-"}` : `${(setupIntent ?? paymentIntent).id} ${(setupIntent ?? paymentIntent).status}`);
 
+if (query.get("done")) document.body.dataset.done = query.get("redirect_status");
+
 const stripe = Stripe("pk_test_shop");
 const clientSecret = query.get("secret");
 const theme = query.get("theme");
@@ -29,4 +31,3 @@ document.getElementById("pay").addEventListener("click", async () => {
   say_result(await confirm({ elements, confirmParams: { return_url: `${location.origin}/?done=1` }, redirect: query.get("redirect") ?? "if_required" }));
 });
 
-if (query.get("done")) document.body.dataset.done = query.get("redirect_status");

@@ -1,11 +1,11 @@
 /* The hosted pages pay with the same stripe.js and Payment Element that the portal embeds. */
 
 const start = (form) => {
-  const { secret, session, done } = form.dataset;
+  const { secret, done } = form.dataset;
   const button = form.querySelector("button.primary");
   const failure = form.querySelector("[role=alert]");
   const stripe = window.Stripe("pk_test_hosted");
-  const elements = stripe.elements({ clientSecret: secret, customerSessionClientSecret: session || undefined });
+  const elements = stripe.elements({ clientSecret: secret });
   const element = elements.create("payment");
   const fail = (error) => {
     failure.textContent = error.message;
@@ -20,7 +20,8 @@ const start = (form) => {
     button.disabled = true;
     failure.hidden = true;
     const confirm = secret.startsWith("seti_") ? stripe.confirmSetup : stripe.confirmPayment;
-    const confirmParams = { return_url: new URL(done, location.href).href };
+    const billing_details = { email: form.elements.email?.value };
+    const confirmParams = { return_url: new URL(done, location.href).href, payment_method_data: { billing_details } };
     const { error, setupIntent } = await confirm({ elements, confirmParams, redirect: "if_required" });
     button.disabled = false;
     if (error) return fail(error);
