@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import generic, rendering
 from .errors import InvalidAnswer, StripeError, invalid
+from .registry import PUBLIC
 from .specification import Operation
 from .store import Object, snapshot
 
@@ -60,6 +61,9 @@ async def _with_faults(box: "Sandbox", request: Request, request_id: str) -> Ans
         code, kind = ("rate_limit", "invalid_request_error") if status == 429 else (None, "api_error")
         error = StripeError("The sandbox was told to fail this request.", status=status, type=kind, code=code)
         return Answer(status, error.body(), {"Stripe-Should-Retry": "true"})
+    if box.faults.exceeds_rate():
+        message = "Request rate limit exceeded. Learn more about rate limits at https://stripe.com/docs/rate-limits."
+        return Answer(429, StripeError(message, code="rate_limit").body(), {"Stripe-Should-Retry": "true"})
     hang = box.faults.take_timeout(request.method, request.path)
     if hang and hang[0] == "before":
         await asyncio.sleep(hang[1])
@@ -139,6 +143,8 @@ async def _execute(box: "Sandbox", request: Request, request_id: str, is_secret:
             status=404,
         )
     operation, ids = found
+    if request.key.startswith("ek_test_") and (operation.method, operation.path) not in PUBLIC:
+        raise StripeError("A session's token opens nothing but the event stream.", status=401)
     if not is_secret and (operation.method, operation.path) not in PUBLISHABLE:
         raise StripeError(
             "This API call cannot be made with a publishable API key. Please use a secret API key.",
@@ -146,7 +152,7 @@ async def _execute(box: "Sandbox", request: Request, request_id: str, is_secret:
         )  # fmt: skip
     schema = box.request_schema(operation, is_secret=is_secret)
     params = box.coercer.request(request.values, schema)
-    call = generic.Call(request.path, ids, params, is_secret)
+    call = generic.Call(request.path, ids, params, is_secret, request.key)
     async with box.gate(operation, call):
         box.request = {"id": request_id, "idempotency_key": request.idempotency_key}
         try:

@@ -59,3 +59,8 @@ def exponent(currency: str) -> int:
 def rounded(amount: Decimal) -> int:
     """Half up, away from zero, to a whole minor unit."""
     return int(amount.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def share(amount: int, part: int, whole: int) -> int:
+    """The part of an amount that belongs to a part of the whole, rounded half up."""
+    return rounded(Decimal(amount) * part / whole) if whole else 0

@@ -1,5 +1,7 @@
 """What goes wrong on purpose: declines, server errors, timeouts, and mishandled webhooks."""
 
+import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,18 +21,22 @@ class Faults:
     fail: dict[str, Any] = field(default_factory=dict)
     timeout: dict[str, Any] = field(default_factory=dict)
     webhooks: dict[str, Any] = field(default_factory=dict)
+    rate_limit: dict[str, Any] = field(default_factory=dict)
+    radar: dict[str, Any] = field(default_factory=dict)
+    _recent: deque[float] = field(default_factory=deque)
 
     def set(self, wanted: dict[str, Any]) -> None:
         """Set what the request names and leave the rest; an empty hash ends a fault."""
         names = {
             "decline_next": "decline", "fail_next": "fail", "timeout_next": "timeout", "webhooks": "webhooks",
+            "rate_limit": "rate_limit", "radar": "radar",
         }  # fmt: skip
         for name, value in wanted.items():
             if name not in names or not isinstance(value, dict):
                 raise invalid(f"Received unknown parameter: {name}", param=name, code="parameter_unknown")
             if name == "decline_next" and value.get("code", "generic_decline") not in DECLINE_CODES:
                 raise invalid(f"Unknown decline code {value['code']}", param="decline_next[code]")
-            setattr(self, names[name], {"count": 1} | value if value and name != "webhooks" else dict(value))
+            setattr(self, names[name], {"count": 1} | value if value and name.endswith("_next") else dict(value))
 
     def take_decline(self) -> str | None:
         """The code the next charge is declined with, if one is to be."""
@@ -47,6 +53,16 @@ class Faults:
             return None
         return self.timeout.get("when", "before"), float(self.timeout.get("seconds", 30))
 
+    def exceeds_rate(self) -> bool:
+        """Whether this request is one too many in a second, where ``{"per_second": n}`` is set."""
+        limit, now = self.rate_limit.get("per_second", 0), time.monotonic()
+        while self._recent and self._recent[0] <= now - 1:
+            self._recent.popleft()
+        if limit and len(self._recent) >= limit:
+            return True
+        self._recent.append(now)
+        return False
+
     def take_drop(self) -> bool:
         if self.webhooks.get("drop_next", 0) <= 0:
             return False
@@ -59,6 +75,8 @@ class Faults:
             "fail_next": self.fail,
             "timeout_next": self.timeout,
             "webhooks": self.webhooks,
+            "rate_limit": self.rate_limit,
+            "radar": self.radar,
         }
 
 

@@ -41,7 +41,7 @@ class Coercer:
 
     def request(self, values: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         """The typed parameters of a request, or Stripe's refusal naming the parameter at fault."""
-        return self._members(values, schema, "")
+        return self._members(values, schema, "") if schema else values
 
     def value(self, value: Any, schema: dict[str, Any], param: str) -> Any:
         schema = self.schemas.resolve(schema)

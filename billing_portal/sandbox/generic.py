@@ -26,6 +26,7 @@ class Call:
     ids: dict[str, str]
     params: dict[str, Any] = field(default_factory=dict)
     is_secret: bool = True
+    key: str = ""
 
     @property
     def id(self) -> str:

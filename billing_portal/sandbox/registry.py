@@ -36,6 +36,7 @@ class Resource:
 RESOURCES: dict[str, Resource] = {}
 PATHS: dict[str, Resource] = {}
 OPERATIONS: dict[tuple[str, str], Handler] = {}
+PUBLIC: set[tuple[str, str]] = set()  # operations that check their caller themselves
 GATES: dict[tuple[str, str], Handler] = {}
 JOBS: dict[str, Handler] = {}
 LISTENERS: dict[str, list[Handler]] = {}

@@ -55,6 +55,14 @@ class Specification:
             pattern = re.compile(PARAMETER.sub(r"(?P<\1>[^/]+)", path) + "$")
             self._patterns.append((method, pattern, operation))
 
+    def allow(self, method: str, path: str) -> None:
+        """Take in an operation that Stripe does not publish; its parameters are not checked."""
+        if (method, path) not in self.operations:
+            operation = Operation(method, path, {}, None, {}, is_json=False)
+            self.operations[method, path] = operation
+            pattern = re.compile(PARAMETER.sub(r"(?P<\1>[^/]+)", path) + "$")
+            self._patterns.append((method, pattern, operation))
+
     def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]] | None:
         """The operation behind a request's path, with the path's arguments."""
         if exact := self._literal.get((method, path)):

@@ -138,6 +138,11 @@ def _add_tax_id(box: "Sandbox", customer: Object, params: dict[str, Any]) -> Obj
     )
 
 
+@operation("GET", "/v1/tax_ids/{id}")
+def retrieve_tax_id(box: "Sandbox", call: generic.Call) -> Object:
+    return box.get("tax_id", call.id)
+
+
 @operation("POST", "/v1/customers/{customer}/balance_transactions")
 def create_balance_transaction(box: "Sandbox", call: generic.Call) -> Object:
     customer = box.get("customer", call.ids["customer"])

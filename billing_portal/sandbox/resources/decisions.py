@@ -49,7 +49,9 @@ def on_setup(box: "Sandbox", method: Object, *, authenticated: bool) -> Decision
     card = payment_methods.card_of(method)
     if method["type"] != "card":
         return APPROVED
-    if (blocked := _radar(box, method)) and (blocked.blocked_by == "highest_risk_level" or box.radar_covers_setup):
+    if (blocked := _radar(box, method)) and (
+        blocked.blocked_by == "highest_risk_level" or box.faults.radar.get("cover_setup_intents")
+    ):
         return blocked
     if card.authentication and not authenticated:
         return Decision(needs_authentication=True)
@@ -62,7 +64,7 @@ def _radar(box: "Sandbox", method: Object) -> Decision | None:
     card = payment_methods.card_of(method)
     if card.blocked:
         return Decision("fraudulent", blocked_by="highest_risk_level")
-    if box.blocks_prepaid and (method.get("card") or {}).get("funding") == "prepaid":
+    if box.faults.radar.get("block_prepaid") and (method.get("card") or {}).get("funding") == "prepaid":
         return Decision("generic_decline", blocked_by="rule")
     return None
 

@@ -269,7 +269,7 @@ def finalize_now(box: "Sandbox", call: generic.Call) -> Object:
         )
     if "auto_advance" in call.params:
         box.change(invoice, auto_advance=call.params["auto_advance"])
-    taxes.require_location(invoice)
+    taxes.require_location(box, invoice)
     finalize(box, invoice)
     if invoice["status"] == "open" and invoice["auto_advance"]:
         if invoice["collection_method"] == "charge_automatically":
@@ -289,7 +289,7 @@ def finalize(box: "Sandbox", invoice: Object) -> None:
     customer = box.get("customer", invoice["customer"])
     now = box.time_of(invoice)
     totals.apply_credits(box, invoice)
-    totals.compute(box, invoice, final=True)
+    totals.compute(box, invoice)
     _use_balance(box, invoice, customer)
     sequence = customer["next_invoice_sequence"]
     box.change(customer, next_invoice_sequence=sequence + 1)
@@ -327,7 +327,7 @@ def _use_balance(box: "Sandbox", invoice: Object, customer: Object) -> None:
 def pay(box: "Sandbox", call: generic.Call) -> Object:
     invoice = box.get("invoice", call.ids["invoice"])
     if invoice["status"] == "draft":
-        taxes.require_location(invoice)
+        taxes.require_location(box, invoice)
         finalize(box, invoice)
     elif invoice["status"] not in {"open", "uncollectible"}:
         raise invalid(f"Invoice is already {invoice['status']}", code="invoice_not_editable")

@@ -27,6 +27,7 @@ WHOLE = re.compile(r"[+-]?\d{1,15}$")
 OLDEST = 35 * 86400
 FURTHEST = 5 * 60
 REMEMBERED = 24 * 3600
+REPORTED_AFTER = 2
 CALL_SECONDS = 0.004
 
 
@@ -75,7 +76,9 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
 
 def record(box: "Sandbox", params: dict[str, Any], *, kind: str = "billing.meter_event") -> Object:
     """Take one event in. The checks that need no other object are made at once."""
-    now = box.now()
+    owner = _owner_of(box, params)
+    now = box.time_of(owner or {})
+    received = now - 1 if owner and owner["test_clock"] else box.clock.exact()
     timestamp = params.get("timestamp", now)
     if timestamp < now - OLDEST:
         raise invalid("The timestamp is too far in the past: at most 35 days.", param="timestamp",
@@ -88,11 +91,10 @@ def record(box: "Sandbox", params: dict[str, Any], *, kind: str = "billing.meter
         if now - earlier["created"] < REMEMBERED:
             raise invalid(f"An event already exists with identifier {identifier}.", param="identifier")
     value, error, stream = _read(box, params, timestamp)
-    key = box.new_id("mtrevt")
-    return box.create(
+    event = box.create(
         "billing.meter_event",
         emit=False,
-        _id=key,
+        _id=box.new_id("mtrevt"),
         event_name=params["event_name"],
         payload=params["payload"],
         identifier=identifier,
@@ -100,8 +102,27 @@ def record(box: "Sandbox", params: dict[str, Any], *, kind: str = "billing.meter
         _value=value,
         _error=error,
         _stream=stream,
-        _received=box.clock.exact(),
+        _received=received,
     )
+    if error:
+        box.agenda.put("meter_errors.report", params["event_name"], box.now() + REPORTED_AFTER)
+    else:
+        _check_alerts(box, event)
+    return event
+
+
+def _owner_of(box: "Sandbox", params: dict[str, Any]) -> Object | None:
+    """The customer named in a payload, if there is such a customer."""
+    meter = _meter(box, params["event_name"])
+    key = meter["customer_mapping"]["event_payload_key"] if meter else "stripe_customer_id"
+    return box.store.get("customer", params["payload"].get(key) or "")
+
+
+def _check_alerts(box: "Sandbox", event: Object) -> None:
+    meter, customer, _ = event["_stream"].split(":")
+    box.store.change(event, _meter=meter, _owner=customer)
+    if box.store.all("billing.alert"):
+        box.agenda.put("alerts.check", f"{meter}|{customer}", box.now())
 
 
 def _read(box: "Sandbox", params: dict[str, Any], timestamp: int) -> tuple[int, str | None, str | None]:
@@ -132,12 +153,17 @@ def _read(box: "Sandbox", params: dict[str, Any], timestamp: int) -> tuple[int, 
 
 @operation("POST", "/v1/billing/meter_event_adjustments")
 def adjust(box: "Sandbox", call: generic.Call) -> Object:
+    made = cancel(box, call.params)
+    return {k: v for k, v in made.items() if not k.startswith("_")}
+
+
+def cancel(box: "Sandbox", params: dict[str, Any]) -> Object:
     """Cancel one event under a day old; an invoice that is finalised stays as it is."""
-    identifier = (call.params.get("cancel") or {}).get("identifier")
+    identifier = (params.get("cancel") or {}).get("identifier")
     if not identifier:
         raise invalid("Missing required param: cancel[identifier].", param="cancel[identifier]",
                       code="parameter_missing")  # fmt: skip
-    found = box.store.where("billing.meter_event", identifier=identifier, event_name=call.params["event_name"])
+    found = box.store.where("billing.meter_event", identifier=identifier, event_name=params["event_name"])
     recent = [event for event in found if box.now() - event["created"] < REMEMBERED]
     if not recent:
         raise invalid(
@@ -146,13 +172,12 @@ def adjust(box: "Sandbox", call: generic.Call) -> Object:
             code="resource_missing",
         )
     box.store.change(recent[-1], _canceled=True)
-    made = box.create(
+    return box.create(
         "billing.meter_event_adjustment",
         emit=False,
         _id=box.new_id("mtradj"),
         cancel={"identifier": identifier},
-        event_name=call.params["event_name"],
+        event_name=params["event_name"],
         status="pending",
         type="cancel",
     )
-    return {k: v for k, v in made.items() if not k.startswith("_")}

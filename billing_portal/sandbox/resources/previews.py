@@ -27,14 +27,9 @@ def create_preview(box: "Sandbox", call: generic.Call) -> Object:
     if not customer_id:
         raise invalid("You must pass `customer` or `subscription`.", param="customer", code="parameter_missing")
     box.get("customer", customer_id, param="customer")
-    mark = box.store.mark()
-    box.webhooks.mute(True)
-    try:
+    with box.pretend():
         invoice = _build(box, call, customer_id, subscription)
         shown = box.retrieve("invoice", invoice["id"])
-    finally:
-        box.webhooks.mute(False)
-        box.store.rollback(mark)
     return shown | {"id": shown["id"].replace("in_", "upcoming_in_", 1)}
 
 

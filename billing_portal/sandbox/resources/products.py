@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from billing_portal.sandbox import currencies, generic
 from billing_portal.sandbox.errors import invalid
 from billing_portal.sandbox.registry import operation, resource
+from billing_portal.sandbox.rendering import as_list
 from billing_portal.sandbox.store import Object
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ def delete_product(box: "Sandbox", call: generic.Call) -> Object:
         raise invalid("This product cannot be deleted because it has one or more user-created prices.", param="id")
     generic.remove(box, product)
     return {"id": product["id"], "object": "product", "deleted": True}
+
+
+@operation("GET", "/v1/products/{product}/features")
+def list_features(box: "Sandbox", call: generic.Call) -> Object:
+    """Entitlements are no part of the sandbox: a product has none."""
+    box.get("product", call.ids["product"])
+    return as_list([], call.path)
 
 
 @operation("POST", "/v1/prices")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 resource("setup_intent", "seti", "/v1/setup_intents")
 resource("setup_attempt", "setatt", "/v1/setup_attempts")
-resource("mandate", "mandate")
+resource("mandate", "mandate", "/v1/mandates")
 
 OPEN = {"requires_payment_method", "requires_confirmation", "requires_action"}
 

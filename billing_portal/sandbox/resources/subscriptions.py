@@ -46,6 +46,7 @@ resource(
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
         "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
         "cancellation_details": {"comment": None, "feedback": None, "reason": None},
+        "default_tax_rates": [],  # null is valid, but Stripe sends a list and dj-stripe needs one
         "status": "active",
         "collection_method": "charge_automatically",
     },

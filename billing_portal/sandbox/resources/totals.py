@@ -31,7 +31,7 @@ def settle(total: int, balance: int, currency: str) -> Settlement:
     return Settlement(due, 0)
 
 
-def compute(box: "Sandbox", invoice: Object, *, final: bool = False) -> None:
+def compute(box: "Sandbox", invoice: Object) -> None:
     """Bring a draft's usage, taxes and amounts up to date."""
     found = lines.of(box, invoice)
     for line in found:
@@ -39,7 +39,7 @@ def compute(box: "Sandbox", invoice: Object, *, final: bool = False) -> None:
             lines.refresh(box, invoice, line)
     subtotal = sum(line["amount"] for line in found)
     credited = sum(credit["amount"] for credit in invoice["total_pretax_credit_amounts"] or ())
-    tax = taxes.apply(box, invoice, found, final=final)
+    tax = taxes.apply(box, invoice, found)
     net = subtotal - credited
     total = net + tax.exclusive
     customer = box.store.tables["customer"][invoice["customer"]]
