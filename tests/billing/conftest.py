@@ -1,14 +1,16 @@
 """The sandbox over HTTP, and organizations that are customers there."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
 from accounts.models import Organization
-from billing_portal.ledger import accounts
-from tests.billing.world import MIDMONTH, subscribe
+from billing_portal.ledger import accounts, credits, settlement
+from billing_portal.ledger.models import Grant
+from tests.billing.world import CLOSING, MIDMONTH, load_prices, record_calls, subscribe
 from tests.stripe.conftest import RunningSandbox, start, stop
 
 
@@ -38,6 +40,31 @@ def subscribed(stripe: RunningSandbox, make_organization: Callable[..., Organiza
         organization = make_organization(reference, **fields)
         accounts.open(organization=organization, now=now)
         subscribe(organization, card=card, now=now)
+        return organization
+
+    return make
+
+
+@pytest.fixture
+def used(stripe: RunningSandbox, subscribed: Callable[..., Organization]) -> Callable[..., Organization]:
+    """Return a maker of customers with welcome credit and 60 calls in February; the time is 1 March, 12:10 UTC."""
+
+    def make(reference: str, *, calls: int = 60, credit_micros: int = 10_000_000, **fields: object) -> Organization:
+        load_prices()
+        organization = subscribed(reference, **fields)
+        if credit_micros:
+            credits.grant(
+                organization=organization,
+                kind=Grant.Kind.WELCOME,
+                micros=credit_micros,
+                reference="welcome",
+                now=MIDMONTH,
+            )
+        later = MIDMONTH + timedelta(hours=12)
+        record_calls(organization, calls, starts_at=MIDMONTH, now=later)
+        settlement.settle_all(organization.pk, now=later)
+        if stripe.now() < CLOSING:
+            stripe.advance_to(CLOSING.timestamp())
         return organization
 
     return make

@@ -10,38 +10,13 @@ from django.db import connection
 from accounts.models import Organization
 from billing_portal.billing import gateway, month_end, reconciliation
 from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Report
-from billing_portal.ledger import credits, settlement, totals
-from billing_portal.ledger.models import Grant, Period, Transaction
-from tests.billing.world import ANCHOR, MIDMONTH, MONTH, invoice_of, load_prices, record_calls
+from billing_portal.ledger import settlement, totals
+from billing_portal.ledger.models import Period, Transaction
+from tests.billing.world import ANCHOR, CLOSING, MIDMONTH, MONTH, invoice_of, record_calls
 from tests.stripe.conftest import RunningSandbox
 from usage.models import Charge
 
 Subscribed = Callable[..., Organization]
-CLOSING = ANCHOR + timedelta(minutes=10)
-
-
-@pytest.fixture
-def used(stripe: RunningSandbox, subscribed: Subscribed) -> Callable[..., Organization]:
-    """Return a maker of customers with welcome credit and 60 calls in February; the time is 1 March, 12:10 UTC."""
-
-    def make(reference: str, *, calls: int = 60, credit_micros: int = 10_000_000, **fields: object) -> Organization:
-        load_prices()
-        organization = subscribed(reference, **fields)
-        if credit_micros:
-            credits.grant(
-                organization=organization,
-                kind=Grant.Kind.WELCOME,
-                micros=credit_micros,
-                reference="welcome",
-                now=MIDMONTH,
-            )
-        later = MIDMONTH + timedelta(hours=12)
-        record_calls(organization, calls, starts_at=MIDMONTH, now=later)
-        settlement.settle_all(organization.pk, now=later)
-        stripe.advance_to(CLOSING.timestamp())
-        return organization
-
-    return make
 
 
 def outcome(organization: Organization) -> dict[str, object]:

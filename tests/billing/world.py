@@ -16,6 +16,7 @@ from usage import ingestion, prices
 MONTH = date(2027, 2, 1)
 MIDMONTH = datetime(2027, 2, 10, 9, 30, tzinfo=UTC)
 ANCHOR = datetime(2027, 3, 1, 12, tzinfo=UTC)
+CLOSING = ANCHOR + timedelta(minutes=10)
 
 
 def subscribe(organization: Organization, *, card: str | None, now: datetime) -> Customer:
