@@ -1,6 +1,9 @@
 """The task that walks one invoice: apart from the others, so that the inbox's receivers can queue it."""
 
+from functools import partial
+
 from celery import shared_task
+from django.db import transaction
 
 from accounts import clock
 from billing_portal.billing import month_end
@@ -27,4 +30,4 @@ def ask_to_advance(invoice: Invoice) -> None:
     is_new = invoice.state == Invoice.State.DRAFT and invoice.month is not None and not invoice.waiting_for
     is_unread = invoice.state not in {Invoice.State.DRAFT, Invoice.State.VOID} and not invoice.lines.exists()
     if is_new or is_unread:
-        advance_invoice.delay_on_commit(invoice.pk)
+        transaction.on_commit(partial(advance_invoice.delay, invoice.pk))

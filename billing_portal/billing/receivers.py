@@ -7,7 +7,7 @@ so they run before it, outside of any, and are safe to repeat. Types in neither 
 from datetime import datetime
 from typing import Any, Protocol
 
-from billing_portal.billing import cards, customers, invoices
+from billing_portal.billing import cards, customers, invoice_tasks, invoices
 from billing_portal.billing.gateway import Object
 
 
@@ -22,10 +22,13 @@ class GoneAtStripe(Exception):
 
 
 def receive_invoice(invoice: Object, *, now: datetime) -> None:
-    """Take over an invoice. Raises GoneAtStripe for a draft that somebody deleted: a person has to look."""
+    """Take over an invoice, and queue what is to be done with it.
+
+    Raises GoneAtStripe for a draft that somebody deleted: a person has to look.
+    """
     if invoice.get("deleted"):
         raise GoneAtStripe(f"The draft {invoice['id']} was deleted at Stripe.")
-    invoices.receive(invoice, now=now)
+    invoice_tasks.ask_to_advance(invoices.receive(invoice, now=now))
 
 
 RECEIVERS: dict[str, Receiver] = {

@@ -248,3 +248,14 @@ def test_two_months_in_a_row_keep_apart(stripe: RunningSandbox, used: Subscribed
     for invoice in Invoice.objects.filter(month__isnull=False):
         assert invoice.state == Invoice.State.PAID
         assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+def test_news_of_a_draft_starts_its_walk(used: Subscribed) -> None:
+    from accounts import clock
+    from billing_portal.billing import receivers
+
+    acme = used("acme", calls=5)
+    clock.follow(CLOSING - datetime.now(UTC))
+    draft = gateway.retrieve("invoices", invoice_of(acme).stripe_invoice_id)
+    receivers.receive_invoice(draft, now=CLOSING)
+    assert Invoice.objects.get(month=MONTH).state == Invoice.State.PAID

@@ -13,8 +13,9 @@ from rich.table import Table
 from accounts import clock
 from accounts.models import Organization
 from billing_portal.billing import minor_units, reconciliation
+from billing_portal.billing.call_audit import Difference
 from billing_portal.billing.models import Invoice
-from billing_portal.billing.reconciliation import Difference, InvoiceReconciliation, LineReconciliation
+from billing_portal.billing.reconciliation import InvoiceReconciliation, LineReconciliation
 
 _NARROWEST = 150
 
