@@ -33,13 +33,12 @@ MIRRORED: dict[str, tuple[Kind, type[StripeModel]]] = {
 }
 _OBJECTS = {model: name for name, (_, model) in MIRRORED.items()}
 # Nested lists that dj-stripe would page through, or chokes on when they are null: our own tables hold what we need.
-_TRIMMED: dict[str, dict[str, Any]] = {
-    "charge": {"refunds": None},
-    "customer": {"sources": None, "discount": None},
-    "invoice": {"lines": None, "discounts": [], "default_tax_rates": []},
-    "invoiceitem": {"discounts": [], "tax_rates": []},
-    "subscription": {"default_tax_rates": []},
-    "subscription_item": {"tax_rates": []},
+_LEFT_OUT = {"charge": ["refunds"], "customer": ["sources", "discount"], "invoice": ["lines"]}
+_EMPTIED = {
+    "invoice": ["discounts", "default_tax_rates"],
+    "invoiceitem": ["discounts", "tax_rates"],
+    "subscription": ["default_tax_rates"],
+    "subscription_item": ["tax_rates"],
 }
 
 
@@ -144,12 +143,12 @@ def _sync(model: type[StripeModel], data: Object, *, without: list[str]) -> None
 
 def _offline(model: type[StripeModel], data: Object, without: list[str]) -> Object:
     """Return the object such that dj-stripe has nothing to fetch for it."""
-    trimmed = {**data, **{k: v for k, v in _TRIMMED.get(data["object"], {}).items() if k in data}}
+    trimmed = {key: value for key, value in data.items() if key not in _LEFT_OUT.get(data["object"], [])}
+    trimmed |= {key: [] for key in _EMPTIED.get(data["object"], []) if key in data}
     for field in model._meta.get_fields():
-        if field.is_relation and field.name in trimmed and field.related_model not in _OBJECTS:
-            trimmed[field.name] = None
-        elif field.is_relation and isinstance(trimmed.get(field.name), dict):
-            trimmed[field.name] = _id_of(trimmed[field.name])
+        if not (field.many_to_one or field.one_to_one) or field.name not in trimmed:
+            continue
+        trimmed[field.name] = _id_of(trimmed[field.name]) or None if field.related_model in _OBJECTS else None
     trimmed |= dict.fromkeys((name for name in without if name in trimmed), None)
     if data["object"] == "customer" and "default_payment_method" in without:
         trimmed["invoice_settings"] = {**data["invoice_settings"], "default_payment_method": None}
