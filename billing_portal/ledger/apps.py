@@ -1,5 +1,4 @@
 from importlib import import_module
-from importlib.util import find_spec
 
 from django.apps import AppConfig
 
@@ -10,5 +9,4 @@ class LedgerConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receivers once the models are there."""
-        if find_spec("usage.charges") and find_spec("usage.signals"):
-            import_module("billing_portal.ledger.receivers")
+        import_module("billing_portal.ledger.receivers")

@@ -15,7 +15,7 @@ class Command(BaseCommand):
         parser.add_argument("name", help="what the key is for")
         parser.add_argument("--organization", metavar="REF", help="whose key it is")
         parser.add_argument(
-            "--scope", dest="scopes", action="append", choices=ApiKey.Scope.values, required=True, help="may be repeated"
+            "--scope", dest="scopes", action="append", choices=ApiKey.Scope.values, required=True, help="repeatable"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

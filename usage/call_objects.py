@@ -1,0 +1,296 @@
+"""Call objects in Retell's published shape, read into facts; whatever is wrong is named by field and reason.
+
+Beside Retell's fields an item may carry `organization` (the vendor's reference of the customer), and products by name:
+`voice_engine`, `llm_model`, `telephony`, `add_ons` and `products`, which add to those of `call_cost.product_costs`.
+Costs inside a call object are the vendor's own figures: kept, never used. What is not interpreted is kept as it came.
+
+Source of the shape: https://docs.retellai.com/api-references/get-call.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Annotated, Any
+
+import msgspec
+
+from usage import instants
+from usage.json_limits import TooComplex, check_values
+from usage.rating import CallFacts
+
+MAX_ITEM_BYTES = 1024 * 1024
+MAX_DURATION_MS = 31 * 24 * 3600 * 1000
+MAX_TOKENS = 10**9
+MAX_PRODUCTS = 64
+CLOCK_SKEW = timedelta(minutes=5)
+# What the price version derives from tokens; in a call object it is only a figure of the vendor's.
+DERIVED_PRODUCTS = frozenset({"llm_token_surcharge"})
+_UNFINISHED = frozenset({"registered", "ongoing"})
+# Links are signed anew whenever the vendor's API is asked, so they say nothing about the call.
+_LINK_SUFFIX = "_url"
+# It opens the call's room: a secret, and never stored.
+_SECRETS = frozenset({"access_token"})
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Text16 = Annotated[str, msgspec.Meta(max_length=16)]
+Text24 = Annotated[str, msgspec.Meta(max_length=24)]
+Text32 = Annotated[str, msgspec.Meta(max_length=32)]
+Text64 = Annotated[str, msgspec.Meta(max_length=64)]
+Text128 = Annotated[str, msgspec.Meta(max_length=128)]
+
+
+class CallRejected(Exception):
+    """An item cannot be recorded; `field` is a path in the item, empty for the item as a whole."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+class ProductCost(msgspec.Struct, frozen=True, gc=False):
+    product: Name
+
+
+class CallCost(msgspec.Struct, frozen=True):
+    product_costs: list[ProductCost] | None = None
+
+
+class TokenUsage(msgspec.Struct, frozen=True):
+    values: list[int | float] | None = None
+    average: Decimal | None = None
+    num_requests: Decimal | None = None
+
+
+class CallItem(msgspec.Struct, frozen=True):
+    """The fields that are interpreted."""
+
+    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    call_type: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
+    call_status: Annotated[str, msgspec.Meta(min_length=1, max_length=24)]
+    start_timestamp: int | str
+    organization: Name | None = None
+    end_timestamp: int | str | None = None
+    duration_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_DURATION_MS)] | None = None
+    direction: Text16 | None = None
+    disconnection_reason: Text64 | None = None
+    agent_id: Text128 | None = None
+    agent_name: Text128 | None = None
+    from_number: Text32 | None = None
+    to_number: Text32 | None = None
+    metadata: dict[str, msgspec.Raw] | None = None
+    call_cost: CallCost | None = None
+    llm_token_usage: TokenUsage | None = None
+    voice_engine: Name | None = None
+    llm_model: Name | None = None
+    telephony: Name | None = None
+    add_ons: list[Name] | None = None
+    products: list[Name] | None = None
+
+
+# `call_cost` and `llm_token_usage` hold more than is interpreted, so they are kept whole.
+_INTERPRETED = frozenset(CallItem.__struct_fields__) - {"call_cost", "llm_token_usage"}
+
+
+@dataclass(frozen=True, slots=True)
+class CallObject:
+    """A call as it will be stored. `metadata` and `extra` are JSON texts, `digest` is 32 bytes."""
+
+    organization: str | None
+    call_id: str
+    facts: CallFacts
+    started_at: datetime
+    ended_at: datetime | None
+    call_type: str
+    status: str
+    direction: str
+    disconnection_reason: str
+    agent_id: str
+    agent_name: str
+    from_number: str
+    to_number: str
+    metadata: msgspec.Raw
+    extra: msgspec.Raw
+    digest: bytes
+
+
+# What the digest takes from the facts, as understood.
+_COVERED_BY_FACTS = (
+    *("organization", "call_id", "start_timestamp", "end_timestamp", "duration_ms"),
+    *("products", "add_ons", "voice_engine", "llm_model", "telephony"),
+)
+
+_item_decoder = msgspec.json.Decoder(CallItem)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_tree_decoder = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+_canonical = msgspec.json.Encoder(order="sorted")
+
+
+def decode(raw: bytes | msgspec.Raw, *, now: datetime) -> CallObject:
+    """Read one item. Raises CallRejected with the field and the reason of the first thing that is wrong.
+
+    Instants are whole milliseconds since 1970 or RFC 3339 texts. A start may be five minutes ahead of `now`, no more.
+    """
+    if len(memoryview(raw)) > MAX_ITEM_BYTES:
+        raise CallRejected("", f"The item is larger than {MAX_ITEM_BYTES:,} bytes.")
+    try:
+        item = _item_decoder.decode(raw)
+        fields = _fields_decoder.decode(raw)
+        tree = _tree_decoder.decode(raw)
+        check_values(bytes(raw), tree)
+        return _call_object(item, fields, tree, now)
+    except msgspec.ValidationError as error:
+        raise _rejection(error) from None
+    except TooComplex as error:
+        raise CallRejected(error.path, error.reason) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise CallRejected("", f"The item is not readable JSON: {error}.") from None
+
+
+def _call_object(item: CallItem, fields: dict[str, msgspec.Raw], tree: dict[str, Any], now: datetime) -> CallObject:
+    started_at, ended_at = _span(item, now)
+    duration_ms = _duration_ms(item, started_at, ended_at)
+    tokens, requests = _tokens(item.llm_token_usage, fields)
+    facts = CallFacts(duration_ms, _products(item), tokens, requests)
+    extra = {name: fields[name] for name in fields if name not in _INTERPRETED and name not in _SECRETS}
+    return CallObject(
+        organization=item.organization,
+        call_id=item.call_id,
+        facts=facts,
+        started_at=started_at,
+        ended_at=ended_at,
+        call_type=item.call_type,
+        status=item.call_status,
+        direction=item.direction or "",
+        disconnection_reason=item.disconnection_reason or "",
+        agent_id=item.agent_id or "",
+        agent_name=item.agent_name or "",
+        from_number=item.from_number or "",
+        to_number=item.to_number or "",
+        metadata=fields["metadata"] if item.metadata is not None else msgspec.Raw(b"{}"),
+        extra=msgspec.Raw(_encoder.encode(extra)),
+        digest=_digest(facts, started_at, ended_at, tree),
+    )
+
+
+def _span(item: CallItem, now: datetime) -> tuple[datetime, datetime | None]:
+    if item.call_status in _UNFINISHED:
+        raise CallRejected("call_status", f"The call is {item.call_status}: it is recorded when it is over.")
+    started_at = _instant("start_timestamp", item.start_timestamp, now)
+    if item.end_timestamp is None:
+        return started_at, None
+    ended_at = _instant("end_timestamp", item.end_timestamp, now)
+    if ended_at < started_at:
+        raise CallRejected("end_timestamp", "The call ends before it starts.")
+    return started_at, ended_at
+
+
+def _instant(field: str, value: int | str, now: datetime) -> datetime:
+    try:
+        instant = instants.parse(value)
+    except ValueError as error:
+        raise CallRejected(field, str(error)) from None
+    if instant > now + CLOCK_SKEW:
+        raise CallRejected(field, f"{instant.isoformat()} lies in the future.")
+    return instant
+
+
+def _duration_ms(item: CallItem, started_at: datetime, ended_at: datetime | None) -> int:
+    """Return the connected time: as given, else from start to end. A call without both was never connected."""
+    if item.duration_ms is not None:
+        return item.duration_ms
+    if ended_at is None:
+        if item.call_status == "ended":
+            raise CallRejected("duration_ms", "A call that ended needs its duration or its end.")
+        return 0
+    duration_ms = (ended_at - started_at) // timedelta(milliseconds=1)
+    if duration_ms > MAX_DURATION_MS:
+        raise CallRejected("end_timestamp", "The call lasts longer than 31 days.")
+    return duration_ms
+
+
+def _products(item: CallItem) -> tuple[str, ...]:
+    """Return the names of the priced things that a call used: sorted, each once."""
+    costs = (item.call_cost.product_costs if item.call_cost else None) or ()
+    named: set[str | None] = {cost.product for cost in costs}
+    named.update((item.voice_engine, item.llm_model, item.telephony))
+    named.update(item.add_ons or ())
+    named.update(item.products or ())
+    products = sorted(product for product in named if product and product not in DERIVED_PRODUCTS)
+    if len(products) > MAX_PRODUCTS:
+        raise CallRejected("products", f"A call names at most {MAX_PRODUCTS} products, not {len(products)}.")
+    return tuple(products)
+
+
+def _tokens(usage: TokenUsage | None, fields: dict[str, msgspec.Raw]) -> tuple[int, int]:
+    """Return (tokens, requests): the sum over the requests, else mean × requests, rounded half up once."""
+    if usage is None:
+        return 0, 0
+    if usage.values:
+        total, requests = _sum_of_values(usage.values, fields), len(usage.values)
+    else:
+        requests = _whole("llm_token_usage.num_requests", usage.num_requests or Decimal(0))
+        total = (usage.average or Decimal(0)) * requests
+    if not 0 <= total <= MAX_TOKENS:
+        raise CallRejected("llm_token_usage", f"The tokens of a call lie between 0 and {MAX_TOKENS:,}.")
+    return int(Decimal(total).to_integral_value(ROUND_HALF_UP)), requests
+
+
+def _sum_of_values(values: list[int | float], fields: dict[str, msgspec.Raw]) -> int | Decimal:
+    """Return the exact sum: read again as decimals if any value is not written as a whole number."""
+    if min(values) < 0 or max(values) > MAX_TOKENS:
+        raise CallRejected("llm_token_usage.values", f"The tokens of a call lie between 0 and {MAX_TOKENS:,}.")
+    total = sum(values)
+    if isinstance(total, int):
+        return total
+    return sum(msgspec.json.decode(fields["llm_token_usage"], type=_DecimalValues).values, Decimal(0))
+
+
+class _DecimalValues(msgspec.Struct, frozen=True):
+    values: list[Decimal]
+
+
+def _whole(field: str, number: Decimal) -> int:
+    if not 0 <= number <= MAX_TOKENS or number != number.to_integral_value():
+        raise CallRejected(field, f"Expected a whole number between 0 and {MAX_TOKENS:,}.")
+    return int(number)
+
+
+def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, tree: dict[str, Any]) -> bytes:
+    """Return the SHA-256 that tells a repeated call from another one under its id.
+
+    It covers everything that is stored: the billable facts as understood, so that two spellings of one instant are the
+    same, and all other fields as they came, metadata included. Only links and secrets are left out: the vendor signs
+    links anew on every read. The organization is part of the key, not of the content.
+    """
+    for name in _COVERED_BY_FACTS:
+        tree.pop(name, None)
+    for name in [name for name in tree if name.endswith(_LINK_SUFFIX) or name in _SECRETS]:
+        del tree[name]
+    read = (started_at, ended_at, facts.duration_ms, facts.products, facts.llm_tokens, facts.llm_requests)
+    return hashlib.sha256(_canonical.encode((read, tree))).digest()
+
+
+def _rejection(error: msgspec.ValidationError) -> CallRejected:
+    """Turn msgspec's message ("… - at `$.a.b`") into a field and a reason for people."""
+    reason, _, path = str(error).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    if reason.startswith("Object missing required field"):
+        name = reason.split("`")[1]
+        return CallRejected(f"{field}.{name}".lstrip("."), "The field is required.")
+    return CallRejected(field, f"{reason}.")
+
+
+def peek_id(raw: bytes | msgspec.Raw) -> str | None:
+    """Return the id of an item that was rejected, if that much of it can be read."""
+    try:
+        call_id = msgspec.json.decode(raw, type=_Identified).call_id
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return call_id[:128]
+
+
+class _Identified(msgspec.Struct):
+    call_id: str

@@ -1,0 +1,218 @@
+"""Recording calls: each once, rated in the same transaction, every item answered for itself."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import structlog
+from django.db import DataError, connection, transaction
+
+from accounts.models import Organization
+from usage import call_objects, prices, signals, storage
+from usage.call_objects import CallObject, CallRejected
+from usage.models import UnratedCall
+from usage.prices import Catalog
+from usage.rating import AmountOutOfRange, CallFacts, ProductsUnpriced, Rating, rate
+from usage.snapshots import Snapshot
+from usage.storage import NewCall
+
+MAX_ITEMS = 1000
+
+log = structlog.get_logger(__name__)
+
+RECORDED, DUPLICATE, CONFLICT, REJECTED = "recorded", "duplicate", "conflict", "rejected"
+
+
+class Answer(msgspec.Struct, gc=False):
+    """What became of the item at `index`: recorded, duplicate, conflict or rejected.
+
+    A conflict or a rejection has a reason, and a field if it is about one. `rated` says whether a recorded call has a
+    price already.
+    """
+
+    index: int
+    call_id: str | None
+    status: str
+    field: str | None = None
+    reason: str | None = None
+    rated: bool | None = None
+
+
+class TooManyItems(ValueError):
+    """A batch holds at most `MAX_ITEMS` items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """The organization that an item names."""
+
+    id: int
+    currency: str
+
+
+def record(items: Sequence[bytes | msgspec.Raw], *, now: datetime, scope: Organization | None = None) -> list[Answer]:
+    """Record up to 1,000 call objects and return an answer for each, in their order.
+
+    Every item stands for itself: a wrong one is answered as such and keeps no other from being recorded. A known id
+    with the same content is a duplicate, with other content a conflict; neither changes anything. With `scope`, items
+    need not name an organization and may name no other. Raises TooManyItems.
+
+    One transaction; `signals.calls_recorded` follows its commit. Safe to run at once with the same items.
+    """
+    if len(items) > MAX_ITEMS:
+        raise TooManyItems(f"A batch holds at most {MAX_ITEMS:,} calls, not {len(items):,}.")
+    batch = _Batch(now=now, answers=[Answer(index, None, REJECTED) for index in range(len(items))])
+    read = list(batch.read(items))
+    with transaction.atomic():
+        named = batch.with_payers(read, scope)
+        new = list(batch.rated(named, prices.current()))
+        recorded = _insert(batch, new)
+        batch.answer_known([call for call in new if call.index not in recorded])
+        organization_ids = sorted({call.organization_id for call in new if call.index in recorded})
+        if organization_ids:
+            transaction.on_commit(lambda: announce(organization_ids))
+    return batch.answers
+
+
+def rate_unrated(*, now: datetime, limit: int = 1000) -> int:
+    """Rate up to `limit` waiting calls whose price has arrived; return how many that were. Safe twice and at once."""
+    with transaction.atomic():
+        catalog = prices.current()
+        waiting = (
+            UnratedCall.objects.select_for_update(of=("self",), skip_locked=True)
+            .select_related("call__organization")
+            .order_by("noticed_at", "call_id")
+        )
+        priced = []
+        for unrated in waiting.iterator(chunk_size=1000):
+            call = unrated.call
+            facts = CallFacts(call.duration_ms, tuple(call.products), call.llm_tokens, call.llm_requests)
+            payer = Payer(call.organization_id, call.organization.currency)
+            snapshot, rating, _ = price(catalog, payer, facts, call.started_at, now)
+            if snapshot and rating:
+                priced.append(storage.RatedCall(call.pk, payer.id, call.started_at, snapshot, rating))
+            if len(priced) >= limit:
+                break
+        storage.charge(priced, now=now)
+        organization_ids = sorted({call.organization_id for call in priced})
+        if organization_ids:
+            transaction.on_commit(lambda: announce(organization_ids))
+    if priced:
+        log.info("waiting calls rated", calls=len(priced))
+    return len(priced)
+
+
+def price(
+    catalog: Catalog, payer: Payer, facts: CallFacts, started_at: datetime, now: datetime
+) -> tuple[Snapshot | None, Rating | None, list[str]]:
+    """Return the version that prices a call and what it costs; or, without one, the products that lack a price."""
+    missing = list(facts.products)
+    versions = catalog.candidates(organization_id=payer.id, currency=payer.currency, at=started_at, now=now)
+    for position, snapshot in enumerate(versions):
+        try:
+            return snapshot, rate(facts, snapshot), []
+        except ProductsUnpriced as error:
+            missing = error.products if position == 0 else missing
+    return None, None, missing
+
+
+def announce(organization_ids: list[int]) -> None:
+    """Tell the listeners that calls of these organizations were recorded or rated."""
+    signals.calls_recorded.send(sender=None, organization_ids=organization_ids)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The items of one request on their way; what is answered on the way goes no further."""
+
+    now: datetime
+    answers: list[Answer]
+
+    def read(self, items: Iterable[bytes | msgspec.Raw]) -> Iterator[tuple[int, CallObject]]:
+        """Yield what could be read, with its index."""
+        for index, raw in enumerate(items):
+            try:
+                call = call_objects.decode(raw, now=self.now)
+            except CallRejected as error:
+                self.answers[index].call_id = call_objects.peek_id(raw)
+                self.reject(index, error.field, error.reason)
+                continue
+            self.answers[index].call_id = call.call_id
+            yield index, call
+
+    def with_payers(
+        self, read: list[tuple[int, CallObject]], scope: Organization | None
+    ) -> Iterator[tuple[int, CallObject, Payer]]:
+        """Yield the calls whose organization exists and may be written, having asked for all in one query."""
+        payers = _payers({call.organization for _, call in read if call.organization}, scope)
+        for index, call in read:
+            reference = call.organization or (scope and scope.reference)
+            payer = payers.get(reference or "")
+            if reference is None:
+                self.reject(index, "organization", "The field is required.")
+            elif payer is None:
+                self.reject(index, "organization", f"There is no organization {reference}.")
+            else:
+                yield index, call, payer
+
+    def rated(self, named: Iterable[tuple[int, CallObject, Payer]], catalog: Catalog) -> Iterator[NewCall]:
+        """Yield the calls with their price, or with what they lack; of one id only the first."""
+        first: dict[tuple[int, str], CallObject] = {}
+        for index, call, payer in named:
+            seen = first.setdefault((payer.id, call.call_id), call)
+            if seen is not call:
+                self.repeat(index, same=seen.digest == call.digest)
+                continue
+            try:
+                snapshot, rating, missing = price(catalog, payer, call.facts, call.started_at, self.now)
+            except AmountOutOfRange:
+                self.reject(index, "", "The call costs more than an account can hold.")
+                continue
+            yield NewCall(index, payer.id, call, snapshot, rating, missing)
+
+    def answer_known(self, calls: list[NewCall]) -> None:
+        """Answer the calls whose ids are known already."""
+        known = storage.digests(calls) if calls else {}
+        for new in calls:
+            digests = known.get((new.organization_id, new.call.call_id), ())
+            self.repeat(new.index, same=new.call.digest in digests)
+
+    def repeat(self, index: int, *, same: bool) -> None:
+        answer = self.answers[index]
+        answer.status = DUPLICATE if same else CONFLICT
+        if not same:
+            answer.field, answer.reason = "call_id", "Another content is recorded under this id."
+
+    def reject(self, index: int, field: str, reason: str) -> None:
+        answer = self.answers[index]
+        answer.status, answer.field, answer.reason = REJECTED, field or None, reason
+
+
+def _insert(batch: _Batch, new: list[NewCall]) -> set[int]:
+    """Store the new calls, answer them, and return their indexes; calls with a value no column can hold are rejected."""
+    if not new:
+        return set()
+    try:
+        with transaction.atomic():
+            recorded = storage.insert(new, now=batch.now)
+    except DataError:
+        unfit = storage.unfit(new)
+        if not unfit:
+            raise
+        for index in unfit:
+            batch.reject(index, "", "The item holds a number that cannot be stored.")
+        new[:] = [call for call in new if call.index not in unfit]
+        recorded = storage.insert(new, now=batch.now)
+    for call in new:
+        if call.index in recorded:
+            answer = batch.answers[call.index]
+            answer.status, answer.rated = RECORDED, call.rating is not None
+    return recorded
+
+
+def _payers(references: set[str], scope: Organization | None) -> dict[str, Payer]:
+    if scope is not None:
+        return {scope.reference: Payer(scope.pk, scope.currency)}
+    found = Organization.objects.filter(reference__in=references).values_list("reference", "id", "currency")
+    return {reference: Payer(id, currency) for reference, id, currency in found}

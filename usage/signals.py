@@ -1,0 +1,6 @@
+"""What usage tells whoever listens. It imports none of them."""
+
+from django.dispatch import Signal
+
+# Sent after the commit that recorded or rated calls. Argument: `organization_ids`, a sorted list.
+calls_recorded = Signal()
