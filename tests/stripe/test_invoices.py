@@ -166,13 +166,18 @@ def test_paying_with_a_declined_card_raises_a_card_error(stripe_sandbox, client)
     assert client.v1.invoices.retrieve(invoice.id).attempt_count == 1
 
 
-def test_a_card_that_wants_its_owner_is_refused_off_session(stripe_sandbox, client):
+def test_an_invoice_waits_for_the_owner_of_a_card_that_always_asks(stripe_sandbox, client):
     metered = metered_customer(client, card="pm_card_authenticationRequired")
     invoice = to_draft(stripe_sandbox, client, metered, 1_000_000)
     client.v1.invoices.finalize_invoice(invoice.id, {"auto_advance": False})
     with pytest.raises(stripe.CardError) as refused:
         client.v1.invoices.pay(invoice.id, {"off_session": True})
-    assert refused.value.code == "authentication_required"
+    assert refused.value.code == "invoice_payment_intent_requires_action"
+    intent = refused.value.error.payment_intent
+    assert intent.status == "requires_action"
+    assert "invoice.payment_action_required" in stripe_sandbox.event_types()
+    stripe_sandbox.control.post("/_sandbox/authenticate", json={"intent": intent.id, "outcome": "succeed"})
+    assert client.v1.invoices.retrieve(invoice.id).status == "paid"
 
 
 def test_an_invoice_can_be_paid_in_the_browser_by_its_secret(stripe_sandbox, client):

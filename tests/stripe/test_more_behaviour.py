@@ -163,7 +163,6 @@ def disputed(sandbox, client) -> stripe.Dispute:
         {"amount": 5_000, "currency": "usd", "payment_method": "pm_card_createDispute", "confirm": True,
          "return_url": "https://portal.example/"}
     )  # fmt: skip
-    sandbox.advance(1)
     (dispute,) = client.v1.disputes.list().data
     return dispute
 

@@ -85,8 +85,6 @@ def succeeded(box: "Sandbox", intent: Object, method: Object, *, captured: bool,
     if captured:
         _settle(box, charge, charge["amount"])
     box.tell(charge, "succeeded")
-    if card.dispute:
-        box.agenda.put("dispute.open", charge["id"], box.now())
     return charge
 
 

@@ -189,8 +189,8 @@ def payment_failed(box: "Sandbox", intent: Object) -> None:
 @listener("payment_intent.requires_action")
 def action_required(box: "Sandbox", intent: Object) -> None:
     if (invoice := box.store.get("invoice", intent.get("_invoice") or "")) and invoice["status"] == "open":
-        box.change(invoice, attempted=True, attempt_count=invoice["attempt_count"] + 1)
         box.tell(invoice, "payment_action_required")
+        _note_failure(box, invoice)
 
 
 def _note_failure(box: "Sandbox", invoice: Object) -> None:

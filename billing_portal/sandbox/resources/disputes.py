@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from billing_portal.sandbox import generic
 from billing_portal.sandbox.errors import invalid
-from billing_portal.sandbox.registry import job, operation, resource
+from billing_portal.sandbox.registry import job, listener, operation, resource
 from billing_portal.sandbox.store import Object
 
 from . import charges, payment_methods
@@ -20,12 +20,14 @@ OPEN = {"needs_response", "warning_needs_response"}
 VERDICTS = {"winning_evidence": "won", "losing_evidence": "lost"}
 
 
-@job("dispute.open")
-def open_dispute(box: "Sandbox", key: str) -> None:
-    """The card's owner disputes the charge: the money is taken back until it is decided."""
-    charge = box.get("charge", key)
+@listener("payment_intent.succeeded")
+def open_dispute(box: "Sandbox", intent: Object) -> None:
+    """The owner of some test cards disputes every charge at once: the money is taken back until it is decided."""
+    charge = box.get("charge", intent["latest_charge"])
     method = box.get("payment_method", charge["payment_method"])
-    reason = payment_methods.card_of(method).dispute or "general"
+    reason = payment_methods.card_of(method).dispute
+    if reason is None:
+        return
     inquiry = reason == "inquiry"
     details = box.schemas.blank({"$ref": "#/components/schemas/dispute_evidence_details"})
     dispute = box.create(

@@ -164,6 +164,8 @@ def confirm_intent(box: "Sandbox", intent: Object, params: dict[str, Any]) -> No
 def attempt(box: "Sandbox", intent: Object, method: Object, params: dict[str, Any], *, authenticated: bool) -> None:
     off_session = bool(params.get("off_session"))
     decision = decisions.on_payment(box, method, off_session=off_session, authenticated=authenticated)
+    if decision.decline_code == "authentication_required" and intent.get("_invoice"):
+        decision = decisions.Decision(needs_authentication=True)  # an invoice's payment waits for its customer
     if decision.needs_authentication and not params.get("error_on_requires_action"):
         box.change(intent, status="requires_action", next_action=intents.next_action(box, intent, params))
         box.tell(intent, "requires_action")

@@ -87,8 +87,20 @@ def _refuse(box: "Sandbox", charge: Object, amount: int | None, left: int) -> No
 @job("refund.pending")
 def complete(box: "Sandbox", key: str) -> None:
     made = box.get("refund", key)
-    before = box.change(made, status="succeeded")
-    box.emit("refund.updated", made, before)
+    _tell_update(box, made, box.change(made, status="succeeded"))
+
+
+@operation("POST", "/v1/refunds/{refund}")
+def update(box: "Sandbox", call: generic.Call) -> Object:
+    made = box.get("refund", call.id)
+    _tell_update(box, made, box.change(made, **box.overlay("refund", call.params, made)))
+    return made
+
+
+def _tell_update(box: "Sandbox", made: Object, before: Object) -> None:
+    """Stripe has two names for this event, and sends both."""
+    for name in ("refund.updated", "charge.refund.updated"):
+        box.emit(name, made, before)
 
 
 @job("refund.failed")

@@ -202,6 +202,8 @@ def update(box: "Sandbox", call: generic.Call) -> Object:
         box.change(subscription, cancel_at=chosen)
     _note_cancellation(box, subscription)
     _plan_cancellation(box, subscription)
+    if params.get("trial_end") == "now" and subscription["status"] == "trialing":
+        _end_trial_now(box, subscription)
     after = box.retrieve("subscription", subscription["id"])
     if previous := {name: value for name, value in before.items() if after.get(name) != value}:
         box.tell(subscription, "updated", previous)
@@ -281,13 +283,36 @@ def cycle(box: "Sandbox", key: str) -> None:
     shown = box.retrieve("subscription", key)
     ended = (subscription["_period_start"], boundary)
     box.change(subscription, _period_start=boundary, _period_end=period_end)
-    if subscription["status"] == "trialing":
-        box.change(subscription, status="active")
+    if subscription["status"] == "trialing" and not _end_trial(box, subscription):
+        return
     subscription_items.start_period(box, subscription)
     box.schedule("subscription.cycle", subscription, period_end)
     billing.cycle_invoice(box, subscription, ended)
     after = box.retrieve("subscription", key)
     box.tell(subscription, "updated", {k: v for k, v in shown.items() if after[k] != v})
+
+
+def _end_trial_now(box: "Sandbox", subscription: Object) -> None:
+    """The trial's end becomes the anchor of the periods to come."""
+    now = box.time_of(subscription)
+    box.change(subscription, trial_end=now, billing_cycle_anchor=now, _period_end=now)
+    cycle(box, subscription["id"])
+
+
+def _end_trial(box: "Sandbox", subscription: Object) -> bool:
+    """Whether the subscription goes on: without a payment method it may be paused or end, as was agreed."""
+    customer = box.get("customer", subscription["customer"])
+    method = subscription["default_payment_method"] or customer["invoice_settings"]["default_payment_method"]
+    agreed = subscription["trial_settings"]["end_behavior"]["missing_payment_method"]
+    if method or agreed == "create_invoice":
+        box.change(subscription, status="active")
+        return True
+    if agreed == "cancel":
+        end(box, subscription)
+    else:
+        box.change(subscription, status="paused")
+        box.tell(subscription, "paused")
+    return False
 
 
 @operation("POST", "/v1/subscriptions/{subscription}/resume")
