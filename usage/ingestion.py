@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 import structlog
-from django.db import DataError, connection, transaction
+from django.db import DataError, transaction
 
 from accounts.models import Organization
 from usage import call_objects, prices, signals, storage

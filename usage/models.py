@@ -358,20 +358,25 @@ class DailyUsage(models.Model):
         return f"{self.date} {self.product}: {self.micros}"
 
 
-class HourlyUsage(models.Model):
-    """Totals of settled charges by the UTC hour in which the call started."""
+class QuarterHourUsage(models.Model):
+    """Totals of settled charges by the quarter of an hour in which the call started.
+
+    Every time zone's days and hours begin at such a quarter, so totals of any day and hour can be read from them.
+    """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    hour_at = models.DateTimeField()
+    quarter_at = models.DateTimeField()
     calls = models.BigIntegerField()
     duration_ms = models.BigIntegerField()
     micros = models.BigIntegerField()
 
     class Meta:
-        ordering = ["organization", "hour_at"]
+        ordering = ["organization", "quarter_at"]
         constraints = [
-            models.UniqueConstraint(fields=["organization", "hour_at"], name="hourly_usage_is_one_row_an_hour"),
+            models.UniqueConstraint(
+                fields=["organization", "quarter_at"], name="quarter_hour_usage_is_one_row_a_quarter"
+            ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.hour_at}: {self.calls} calls"
+        return f"{self.quarter_at}: {self.calls} calls"

@@ -1,4 +1,4 @@
-"""Sums over settled charges, kept as they are settled: a daily cube by component and product, and hourly totals.
+"""Sums over settled charges, kept as they are settled: a daily cube by component and product, and quarter hours.
 
 Folding is addition, so the order and the size of batches change nothing; `rebuild` adds everything anew.
 """
@@ -6,14 +6,14 @@ Folding is addition, so the order and the size of batches change nothing; `rebui
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet, Sum
 
 from usage import prices
-from usage.models import DailyUsage, HourlyUsage
+from usage.models import DailyUsage, PriceRate, QuarterHourUsage
 
 
 class Settled(Protocol):
@@ -48,6 +48,7 @@ class ProductTotal:
 
     component: str
     product: str
+    label: str
     calls: int
     micros: int
 
@@ -72,9 +73,9 @@ _DAYS_ANEW = """
     WHERE ch.organization_id = %s AND ch.sequence IS NOT NULL
     GROUP BY 1, 2, 3, 4, 5"""
 
-_HOUR_COLUMNS = "organization_id, hour_at, calls, duration_ms, micros"
-_HOURS_ANEW = """
-    SELECT ch.organization_id, date_trunc('hour', ch.started_at, 'UTC'),
+_QUARTER_COLUMNS = "organization_id, quarter_at, calls, duration_ms, micros"
+_QUARTERS_ANEW = """
+    SELECT ch.organization_id, date_bin('15 minutes', ch.started_at, 'epoch'),
            count(*), sum(c.duration_ms)::bigint, sum(ch.amount_micros)::bigint
     FROM usage_charge ch JOIN usage_call c ON c.id = ch.call_id
     WHERE ch.organization_id = %s AND ch.sequence IS NOT NULL
@@ -86,10 +87,10 @@ _DIFFERING = """
     SELECT 'is', * FROM (TABLE kept EXCEPT TABLE anew) AS superfluous
     ORDER BY 2, 3, 4"""
 
-_FOLD_HOURS = """
-    INSERT INTO usage_hourlyusage AS kept (organization_id, hour_at, calls, duration_ms, micros)
-    SELECT %s, hour.* FROM unnest(%s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[]) AS hour
-    ON CONFLICT (organization_id, hour_at) DO UPDATE SET
+_FOLD_QUARTERS = """
+    INSERT INTO usage_quarterhourusage AS kept (organization_id, quarter_at, calls, duration_ms, micros)
+    SELECT %s, quarter.* FROM unnest(%s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[]) AS quarter
+    ON CONFLICT (organization_id, quarter_at) DO UPDATE SET
         calls = kept.calls + excluded.calls,
         duration_ms = kept.duration_ms + excluded.duration_ms,
         micros = kept.micros + excluded.micros"""
@@ -98,12 +99,12 @@ _FOLD_HOURS = """
 def fold(*, organization_id: int, batch: Sequence[Settled], month: date, dates: Sequence[date]) -> None:
     """Add a batch of charges billed in `month`, each on its date, in the caller's transaction and under its lock."""
     days = _days(batch, dates)
-    hours = _hours(batch)
+    quarters = _quarters(batch)
     with connection.cursor() as cursor:
         if days:
             cursor.execute(_FOLD_DAYS, [organization_id, month, *_columns(days)])
-        if hours:
-            cursor.execute(_FOLD_HOURS, [organization_id, *_columns(hours)])
+        if quarters:
+            cursor.execute(_FOLD_QUARTERS, [organization_id, *_columns(quarters)])
 
 
 def rebuild(organization_id: int) -> None:
@@ -113,9 +114,9 @@ def rebuild(organization_id: int) -> None:
     """
     with transaction.atomic(), connection.cursor() as cursor:
         DailyUsage.objects.filter(organization_id=organization_id).delete()
-        HourlyUsage.objects.filter(organization_id=organization_id).delete()
+        QuarterHourUsage.objects.filter(organization_id=organization_id).delete()
         cursor.execute(f"INSERT INTO usage_dailyusage ({_DAY_COLUMNS}) {_DAYS_ANEW}", [organization_id])
-        cursor.execute(f"INSERT INTO usage_hourlyusage ({_HOUR_COLUMNS}) {_HOURS_ANEW}", [organization_id])
+        cursor.execute(f"INSERT INTO usage_quarterhourusage ({_QUARTER_COLUMNS}) {_QUARTERS_ANEW}", [organization_id])
 
 
 def verify(organization_id: int) -> list[str]:
@@ -124,7 +125,7 @@ def verify(organization_id: int) -> list[str]:
     with connection.cursor() as cursor:
         for anew, columns, table in (
             (_DAYS_ANEW, _DAY_COLUMNS, "usage_dailyusage"),
-            (_HOURS_ANEW, _HOUR_COLUMNS, "usage_hourlyusage"),
+            (_QUARTERS_ANEW, _QUARTER_COLUMNS, "usage_quarterhourusage"),
         ):
             kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"  # noqa: S608 - constants of this module
             cursor.execute(f"WITH anew AS ({anew}), kept AS ({kept}) {_DIFFERING}", [organization_id] * 2)
@@ -143,13 +144,19 @@ def by_product(organization_id: int, *, starts_on: date, ends_on: date) -> list[
     """Return each product's part of the days, the dearest first."""
     rows = _days_of(organization_id, starts_on, ends_on).order_by().values_list("component", "product")
     sums = rows.annotate(all_calls=Sum("calls"), all_micros=Sum("micros")).order_by("-all_micros", "product")
-    return [ProductTotal(component, product, int(calls), int(micros)) for component, product, calls, micros in sums]
+    labels = _labels()
+    return [
+        ProductTotal(component, product, labels.get(product, product), int(calls), int(micros))
+        for component, product, calls, micros in sums
+    ]
 
 
 def total(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> Total:
-    """Return the totals of calls that started in the half-open span; it begins and ends at full hours of UTC."""
-    hours = HourlyUsage.objects.filter(organization_id=organization_id, hour_at__gte=starts_at, hour_at__lt=ends_at)
-    sums = hours.aggregate(calls=Sum("calls"), duration_ms=Sum("duration_ms"), micros=Sum("micros"))
+    """Return the totals of calls that started in the half-open span; it begins and ends at a quarter of an hour, as days do."""
+    span = QuarterHourUsage.objects.filter(quarter_at__gte=starts_at, quarter_at__lt=ends_at)
+    sums = span.filter(organization_id=organization_id).aggregate(
+        calls=Sum("calls"), duration_ms=Sum("duration_ms"), micros=Sum("micros")
+    )
     return Total(**{name: int(value or 0) for name, value in sums.items()})
 
 
@@ -157,6 +164,12 @@ def component_totals(organization_id: int, month: date) -> dict[str, int]:
     """Return micros by component of what is billed in `month`."""
     rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month).order_by("component")
     return {component: int(micros) for component, micros in rows.values_list("component").annotate(total=Sum("micros"))}
+
+
+def _labels() -> dict[str, str]:
+    """Return how price books call the products; of several names, one of the newest version."""
+    named = PriceRate.objects.exclude(label="").order_by("version_id", "id")
+    return dict(named.values_list("product", "label"))
 
 
 def _days_of(organization_id: int, starts_on: date, ends_on: date) -> QuerySet[DailyUsage]:
@@ -177,12 +190,12 @@ def _days(batch: Sequence[Settled], dates: Sequence[date]) -> dict[tuple[Any, ..
     return cells
 
 
-def _hours(batch: Sequence[Settled]) -> dict[tuple[Any, ...], list[int]]:
-    """Sum charges up by (hour): calls, milliseconds, micros. Free and unconnected calls count too."""
+def _quarters(batch: Sequence[Settled]) -> dict[tuple[Any, ...], list[int]]:
+    """Sum charges up by the quarter of an hour: calls, milliseconds, micros. Unconnected calls count too."""
     cells: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
     for charge in batch:
-        hour = charge.started_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        cell = cells[(hour,)]
+        start = charge.started_at
+        cell = cells[(start.replace(minute=start.minute // 15 * 15, second=0, microsecond=0),)]
         cell[0] += 1
         cell[1] += charge.duration_ms
         cell[2] += charge.amount_micros

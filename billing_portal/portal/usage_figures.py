@@ -1,0 +1,58 @@
+"""The figures of a range of days, ready for the page: chart, shares, totals, products."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from accounts.models import Organization
+from billing_portal.portal import charts
+from usage import rollups
+from usage.models import Component
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a range of days came to. All parts rest on the same rollups."""
+
+    chart: charts.StackedChart
+    shares: tuple[charts.Share, ...]
+    total: rollups.Total
+    products: list[dict[str, Any]]
+
+
+def of(organization: Organization, *, starts_on: date, ends_on: date) -> Figures:
+    """Return the figures of the days, both included, in the organization's zone."""
+    amounts = rollups.by_day(organization.pk, starts_on=starts_on, ends_on=ends_on)
+    chart = charts.stacked_by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency=organization.currency)
+    products = rollups.by_product(organization.pk, starts_on=starts_on, ends_on=ends_on)
+    return Figures(
+        chart=chart,
+        shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
+        total=total(organization, starts_on=starts_on, ends_on=ends_on),
+        products=[_product(each) for each in products],
+    )
+
+
+def total(organization: Organization, *, starts_on: date, ends_on: date) -> rollups.Total:
+    """Return the totals of calls that started on the days, both included, in the organization's zone."""
+    return rollups.total(
+        organization.pk,
+        starts_at=datetime.combine(starts_on, time.min, organization.zone),
+        ends_at=datetime.combine(ends_on + timedelta(days=1), time.min, organization.zone),
+    )
+
+
+def products_of(organization: Organization, *, starts_on: date, ends_on: date) -> list[str]:
+    """Return the names of the products used on the days."""
+    used = rollups.by_product(organization.pk, starts_on=starts_on, ends_on=ends_on)
+    return sorted({each.product for each in used if each.component != Component.TOKEN_SURCHARGE})
+
+
+def _product(each: rollups.ProductTotal) -> dict[str, Any]:
+    return {
+        "name": each.product,
+        "label": each.label,
+        "component_label": Component(each.component).label,
+        "calls": each.calls,
+        "micros": each.micros,
+    }
