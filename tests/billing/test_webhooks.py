@@ -18,7 +18,8 @@ from billing_portal.billing.models import InboxEvent
 
 SECRET = "whsec_of_the_test"
 URL = "/stripe/webhooks/"
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
+committed = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,7 @@ def post(body: Any, *, signature: str | None = None, **signing: Any) -> int:
     return client.post(URL, raw, content_type="application/json", headers={"Stripe-Signature": header}).status_code
 
 
+@committed
 def test_a_signed_event_is_stored_and_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     queued: list[int] = []
     monkeypatch.setattr(tasks.handle_event, "delay", queued.append)
@@ -66,6 +68,7 @@ def test_a_signed_event_is_stored_and_queued(monkeypatch: pytest.MonkeyPatch) ->
     assert queued == [stored.pk]
 
 
+@committed
 def test_f1_the_same_event_twenty_times_at_once_is_one_row() -> None:
     def deliver(_: int) -> int:
         try:
@@ -78,6 +81,7 @@ def test_f1_the_same_event_twenty_times_at_once_is_one_row() -> None:
     assert InboxEvent.objects.count() == 1
 
 
+@committed
 def test_f1_a_repetition_is_not_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
     queued: list[int] = []
     monkeypatch.setattr(tasks.handle_event, "delay", queued.append)
@@ -187,9 +191,7 @@ def test_f12_what_is_no_event_is_refused(body: bytes) -> None:
         {"id": ""},
         {"id": "e" * 256},
         {"id": ["evt_1"]},
-        {"id": "evt_\x00"},
         {"type": 7},
-        {"type": "t" * 101},
         {"type": "t" * 300},
         {"object": "list"},
         {"created": "soon"},
@@ -201,15 +203,25 @@ def test_f12_what_is_no_event_is_refused(body: bytes) -> None:
         {"data": {"object": ["cus_1"]}},
         {"data": {"object": {"id": 7}}},
         {"data": {"object": {"id": "cus_1", "customer": {"name": "x"}}}},
-        {"data": {"object": {"id": "c", "name": "a\x00b"}}},
-        {"data": {"object": {"id": "c", "name": "\ud800"}}},
-        {"data": {"object": {"id": "c", "amount": float("nan")}}},
         {"api_version": {"a": 1}},
-        {"api_version": "v" * 41},
     ],
 )
 def test_f12_an_event_of_the_wrong_shape_is_refused(changes: dict[str, Any]) -> None:
     assert post(event(**changes)) == 400
+    assert not InboxEvent.objects.exists()
+
+
+@committed
+def test_f12_what_the_database_cannot_hold_is_refused() -> None:
+    for changes in (
+        {"id": "evt_\x00"},
+        {"type": "t" * 101},
+        {"api_version": "v" * 41},
+        {"data": {"object": {"id": "c", "name": "a\x00b"}}},
+        {"data": {"object": {"id": "c", "name": "\ud800"}}},
+        {"data": {"object": {"id": "c", "amount": float("nan")}}},
+    ):
+        assert post(event(**changes)) == 400, changes
     assert not InboxEvent.objects.exists()
 
 
@@ -238,6 +250,7 @@ def test_refused_usage_is_parked_for_a_person() -> None:
     assert "refused reported usage" in parked.reason
 
 
+@committed
 def test_f20_without_a_broker_the_event_is_stored_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(event_id: int) -> None:
         raise OperationalError("no broker")
