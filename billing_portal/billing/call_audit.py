@@ -8,7 +8,7 @@ differences the rest is counted.
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
@@ -117,37 +117,40 @@ class _Row(NamedTuple):
     amount_micros: int
 
 
-@dataclass(slots=True)
-class _Sums:
-    """What the charges read so far come to, by (component, product), and in the present settlement by component."""
-
-    micros: Counter[tuple[str, str]] = field(default_factory=Counter)
-    settled: Counter[str] = field(default_factory=Counter)
-
-
 def _audit(organization_id: int, month: date) -> Iterator[Difference]:
-    sums = _Sums()
+    charged: Counter[tuple[str, str]] = Counter()
     snapshots = _snapshots()
     rows = _rows(organization_id, month)
     row = next(rows, None)
     for settlement in _settlements(organization_id, month):
         expected = settlement.first_sequence
-        sums.settled.clear()
+        by_rate: Counter[int] = Counter()
         while row is not None and row.sequence <= settlement.last_sequence:
-            yield from _missing(expected, row.sequence)
+            if row.sequence != expected:
+                yield from _missing(expected, row.sequence)
             yield from _rated_anew(row, snapshots)
-            _add(row, sums)
+            for rate_id, micros in zip(row.rate_ids, row.line_micros, strict=True):
+                by_rate[rate_id] += micros
             expected = row.sequence + 1
             row = next(rows, None)
         yield from _missing(expected, settlement.last_sequence + 1)
-        yield from _settled(settlement, sums.settled)
+        by_product = _by_product(by_rate)
+        charged.update(by_product)
+        yield from _settled(settlement, by_product)
     while row is not None:
-        yield Difference(
-            "sequence", f"call {row.call_id}, charge {row.sequence}", None, row.amount_micros, "No settlement."
-        )
+        subject = f"call {row.call_id}, charge {row.sequence}"
+        yield Difference("sequence", subject, None, row.amount_micros, "No settlement.")
         row = next(rows, None)
-    yield from _rolled_up(organization_id, month, sums.micros)
+    yield from _rolled_up(organization_id, month, charged)
     yield from _uncharged(organization_id, month)
+
+
+def _by_product(by_rate: Counter[int]) -> Counter[tuple[str, str]]:
+    """Return micros by (component, product) for those by rate."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for rate_id, ref in prices.rate_refs(by_rate.keys()).items():
+        sums[ref.component, ref.product] += by_rate[rate_id]
+    return sums
 
 
 def _rows(organization_id: int, month: date) -> Iterator[_Row]:
@@ -220,16 +223,11 @@ def _wrong_lines(row: _Row, lines: Iterable[rating.Line]) -> Iterator[Difference
             yield Difference("charges", subject, line.micros if line else None, micros, cause)
 
 
-def _add(row: _Row, sums: _Sums) -> None:
-    refs = prices.rate_refs(set(row.rate_ids))
-    for rate_id, micros in zip(row.rate_ids, row.line_micros, strict=True):
-        ref = refs[rate_id]
-        sums.micros[ref.component, ref.product] += micros
-        sums.settled[ref.component] += micros
-
-
-def _settled(settlement: Settlement, charged: Counter[str]) -> Iterator[Difference]:
+def _settled(settlement: Settlement, by_product: Counter[tuple[str, str]]) -> Iterator[Difference]:
     """Compare the lines of a settlement with the charges in its range."""
+    charged: Counter[str] = Counter()
+    for (component, _), micros in by_product.items():
+        charged[component] += micros
     settled = {line.component: line.gross_micros for line in settlement.lines.all()}
     for component in sorted(settled.keys() | charged.keys()):
         if settled.get(component, 0) != charged[component]:
