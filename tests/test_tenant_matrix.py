@@ -3,6 +3,7 @@
 Foreign and missing organizations are answered alike: 404 with the same body.
 """
 
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from accounts import access, api_keys
 from accounts.access import Permission, Role
 from accounts.models import ApiKey
-from billing_portal.billing.models import Invoice, PaymentMethod
+from billing_portal.billing import gateway
+from billing_portal.billing.models import Customer, Invoice, PaymentMethod
 from billing_portal.ledger import accounts
 from tests.conftest import NOW, join
 from usage.models import Call
@@ -92,6 +94,9 @@ def test_no_entry_is_left_without_its_route():
 def furnish(organization):
     """Give an organization one of everything that an address can name; return their names."""
     accounts.open(organization=organization, now=NOW)
+    Customer.objects.create(
+        organization=organization, stripe_customer_id=f"cus_{organization.pk}", created_at=NOW
+    )
     invoice = Invoice.objects.create(
         organization=organization, stripe_invoice_id=f"in_{organization.pk}", currency="USD", drafted_at=NOW
     )
@@ -130,6 +135,11 @@ def ask(client: Client, method: str, path: str):
     return getattr(client, method)(path)
 
 
+def without_tokens(response) -> str:
+    """Return the page without its CSRF tokens, which are masked anew each time."""
+    return re.sub(r'(csrf-token" content|csrfmiddlewaretoken" value)="[^"]+"', r'\1=""', response.content.decode())
+
+
 def logged_in(user) -> Client:
     client = Client()
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
@@ -149,7 +159,12 @@ def test_a_role_sees_of_its_own_organization_what_it_may(route, role, acme, make
     user = make_user(f"{role}@acme.example")
     join(acme, user, role)
     page = PAGES[route]
-    response = ask(logged_in(user), page.method, address(route, acme.public_id, furnish(acme)))
+    client, path = logged_in(user), address(route, acme.public_id, furnish(acme))
+    try:
+        response = ask(client, page.method, path)
+    except gateway.InsideTransaction:  # past the door, on the way to Stripe
+        assert page.permission in access.PERMISSIONS[role]
+        return
     if page.permission not in access.PERMISSIONS[role]:
         assert response.status_code == 403
     elif route not in NEEDS_AN_OBJECT:
@@ -164,7 +179,7 @@ def test_i16_foreign_and_missing_organizations_answer_alike(route, acme, other, 
     foreign = ask(client, PAGES[route].method, address(route, acme.public_id, names))
     missing = ask(client, PAGES[route].method, address(route, uuid.uuid4(), names))
     assert foreign.status_code == missing.status_code == 404
-    assert foreign.content == missing.content
+    assert without_tokens(foreign) == without_tokens(missing)
 
 
 @pytest.mark.parametrize("route", [route for route, page in PAGES.items() if page.parts])
@@ -232,7 +247,8 @@ def test_the_api_refuses_a_missing_key(route, method, acme, frozen):
 
 @pytest.mark.parametrize(("route", "method"), api_cases())
 def test_the_api_refuses_a_key_without_the_scope(route, method, acme, frozen):
-    others = [scope for scope in ApiKey.Scope if scope != API[route][method]]
+    writing = {ApiKey.Scope.CALLS_WRITE}  # no organization's key may have it
+    others = sorted(set(ApiKey.Scope) - writing - {API[route][method]})
     response = ask(api_client(acme, others), method, api_address(route, furnish(acme)))
     assert response.status_code == 403
 

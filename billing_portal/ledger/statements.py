@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import F, Sum, Window
-from django.db.models.functions import Coalesce
+from django.db import connection
 
-from billing_portal.ledger.models import Account, Entry, Transaction
+from billing_portal.ledger.models import Account, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +20,17 @@ class StatementLine:
     balance_micros: int
 
 
+_MOVEMENTS = """
+    SELECT transaction_id, sum(micros), sum(sum(micros)) OVER (ORDER BY transaction_id)
+    FROM ledger_entry WHERE organization_id = %s AND book = 'credit'
+    GROUP BY transaction_id ORDER BY transaction_id DESC LIMIT %s"""
+
+
 def credit_lines(account: Account, *, limit: int = 50) -> Iterator[StatementLine]:
     """Yield the newest movements of credit, newest first, each with the credit left after it."""
-    moved = (
-        Entry.objects.filter(organization_id=account.organization_id, book=Entry.Book.CREDIT)
-        .order_by()
-        .values("transaction_id", occurred_at=F("transaction__occurred_at"))
-        .annotate(moved=Coalesce(Sum("micros"), 0))
-        .annotate(balance=Window(Sum("moved"), order_by=F("transaction_id").asc()))
-        .order_by("-transaction_id")[:limit]
-    )
-    rows = list(moved)
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVEMENTS, [account.organization_id, limit])
+        rows = cursor.fetchall()
     transactions = Transaction.objects.prefetch_related("entries__grant").in_bulk(
         [row["transaction_id"] for row in rows]
     )

@@ -14,7 +14,7 @@ from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import cards, customers, gateway, mandates
-from billing_portal.billing.models import CardSetup, PaymentMethod
+from billing_portal.billing.models import CardSetup, Customer, PaymentMethod
 
 _STRIPE_AWAY = "Stripe does not answer at the moment. Nothing was changed; please try again in a minute."
 
@@ -119,6 +119,9 @@ def stripe_portal(request: OrganizationRequest) -> HttpResponse:
     back = request.build_absolute_uri(reverse("payment_methods", args=[request.organization.public_id]))
     try:
         return redirect(customers.billing_portal_session_url(request.organization, back))
+    except Customer.DoesNotExist:
+        messages.info(request, "Your account is being set up at Stripe. Please try again in a minute.")
+        return redirect("payment_methods", request.organization.public_id)
     except gateway.Failed:
         messages.error(request, _STRIPE_AWAY)
         return redirect("payment_methods", request.organization.public_id)
