@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import cards, customers, gateway, mandates
+from billing_portal.billing import cards, customers, gateway
 from billing_portal.billing.models import CardSetup, Customer, PaymentMethod
 
 _STRIPE_AWAY = "Stripe does not answer at the moment. Nothing was changed; please try again in a minute."
@@ -36,7 +36,7 @@ def add(request: OrganizationRequest) -> HttpResponse:
     except cards.TooManySetups as error:
         messages.error(request, str(error))
         return redirect("payment_methods", request.organization.public_id)
-    except gateway.Unavailable:
+    except gateway.Failed:
         messages.error(request, _STRIPE_AWAY)
         return redirect("payment_methods", request.organization.public_id)
     return_path = reverse("payment_method_added", args=[request.organization.public_id])
@@ -51,7 +51,6 @@ def add(request: OrganizationRequest) -> HttpResponse:
             "mandateUrl": reverse("payment_method_mandate", args=[request.organization.public_id]),
             "returnUrl": request.build_absolute_uri(return_path),
         },
-        "mandate": mandates.current(request.organization),
     }
     return render(request, "portal/payment_method_add.html", context)
 
@@ -71,10 +70,10 @@ def added(request: OrganizationRequest) -> HttpResponse:
     setup = _setup(request, request.GET.get("setup_intent", ""))
     try:
         method = cards.finish(setup.stripe_setup_intent_id, now=clock.now())
-    except cards.PrepaidCardRefused as refused:
+    except (cards.PrepaidCardRefused, cards.SetupDeclined, cards.MandateMissing) as refused:
         messages.error(request, str(refused))
-    except cards.SetupUnfinished as unfinished:
-        messages.warning(request, str(unfinished))
+    except cards.SetupPending as pending:
+        messages.warning(request, str(pending))
     except gateway.Unavailable:
         messages.warning(request, "Stripe is still confirming the card. It appears here as soon as it is saved.")
     else:
