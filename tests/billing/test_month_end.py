@@ -12,7 +12,7 @@ from billing_portal.billing import gateway, month_end, reconciliation
 from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Report
 from billing_portal.ledger import settlement, totals
 from billing_portal.ledger.models import Period, Transaction
-from tests.billing.world import ANCHOR, CLOSING, MIDMONTH, MONTH, invoice_of, record_calls
+from tests.billing.world import ANCHOR, CLOSING, MIDMONTH, MONTH, invoice_of, record_calls, settled
 from tests.stripe.conftest import RunningSandbox
 from usage.models import Charge
 
@@ -96,16 +96,6 @@ def test_a_total_under_the_minimum_is_carried_over(used: Subscribed) -> None:
     assert invoice.ending_balance_minor == invoice.total_minor
     assert invoice.is_carried_over
     assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
-
-
-@pytest.mark.parametrize("currency", ["JPY"])
-def test_f42_a_currency_without_decimals(used: Subscribed, currency: str) -> None:
-    from billing_portal.billing import minor_units
-
-    assert minor_units.exponent(currency) == 0
-    acme = used("acme", calls=0, currency=currency, credit_micros=0)
-    invoice = invoice_of(acme)
-    assert month_end.advance(invoice, now=CLOSING)
 
 
 def test_f35_a_decline_leaves_it_open_to_stripes_retries(stripe: RunningSandbox, used: Subscribed) -> None:
@@ -259,3 +249,18 @@ def test_news_of_a_draft_starts_its_walk(used: Subscribed) -> None:
     draft = gateway.retrieve("invoices", invoice_of(acme).stripe_invoice_id)
     receivers.receive_invoice(draft, now=CLOSING)
     assert Invoice.objects.get(month=MONTH).state == Invoice.State.PAID
+
+
+@pytest.mark.parametrize(("currency", "minor"), [("JPY", 3_001), ("KWD", 3_000_500)])
+def test_f42_currencies_of_other_decimals_are_billed_to_their_minor_unit(
+    stripe: RunningSandbox, subscribed: Subscribed, currency: str, minor: int
+) -> None:
+    acme = subscribed("acme", currency=currency)
+    settled(acme, {"llm": 3_000_500_000})
+    stripe.advance_to(CLOSING.timestamp())
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    invoice.refresh_from_db()
+    assert (invoice.currency, invoice.total_minor) == (currency, minor)
+    (line,) = invoice.lines.filter(component="llm")
+    assert (line.quantity, line.amount_minor) == (3_000_500_000, minor)
