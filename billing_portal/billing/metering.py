@@ -58,13 +58,15 @@ def reported(organization_id: int, month: date) -> dict[str, int]:
 
 
 def write_reports(organization_id: int, *, now: datetime) -> int:
-    """Put settlements not yet reported, whose month Stripe counts by now, into batches; return the reports written.
+    """Put settlements not yet reported, of months that Stripe counts by now, into batches; return the reports made.
 
-    Nothing is written before the organization has a subscription: Stripe would not bill it.
+    Nothing is written before the organization has a subscription, nor after its customer was deleted at Stripe: it
+    would not be billed, and `reconciliation.unbilled` names it.
     """
     with transaction.atomic():
         accounts.lock(organization_id)
-        customer = Customer.objects.filter(organization_id=organization_id, subscribed_at__isnull=False).first()
+        known = Customer.objects.filter(organization_id=organization_id, deleted_at=None)
+        customer = known.filter(subscribed_at__isnull=False).first()
         if customer is None:
             return 0
         waiting: dict[date, list[int]] = {}

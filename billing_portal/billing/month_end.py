@@ -74,7 +74,9 @@ def find_missing(*, now: datetime, limit: int = 200) -> int:
     """Ask Stripe for the last month's invoice where no webhook told of it (F4); return how many it had."""
     month = cycles.month_ended_by(now - _WEBHOOK_PATIENCE)
     _, ended_at = cycles.bounds(month)
-    customers = Customer.objects.filter(stripe_subscription_id__isnull=False, subscribed_at__lt=ended_at)
+    customers = Customer.objects.filter(
+        deleted_at=None, stripe_subscription_id__isnull=False, subscribed_at__lt=ended_at
+    )
     found = 0
     for customer in customers.exclude(organization__invoices__month=month).order_by("id")[:limit]:
         if cache.add(f"billing.missing.{customer.pk}.{month}", 1, timeout=_ASK_AGAIN_SECONDS):

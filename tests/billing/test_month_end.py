@@ -12,7 +12,7 @@ from billing_portal.billing import gateway, month_end, reconciliation
 from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Report
 from billing_portal.ledger import settlement, totals
 from billing_portal.ledger.models import Period, Transaction
-from tests.billing.world import ANCHOR, CLOSING, MIDMONTH, MONTH, invoice_of, record_calls, settled
+from tests.billing.world import ANCHOR, CLOSING, MIDMONTH, MONTH, invoice_of, load_prices, record_calls, settled
 from tests.stripe.conftest import RunningSandbox
 from usage.models import Charge
 
@@ -264,3 +264,65 @@ def test_f42_currencies_of_other_decimals_are_billed_to_their_minor_unit(
     assert (invoice.currency, invoice.total_minor) == (currency, minor)
     (line,) = invoice.lines.filter(component="llm")
     assert (line.quantity, line.amount_minor) == (3_000_500_000, minor)
+
+
+def test_i10_what_was_carried_over_is_collected_with_the_next_invoice(stripe: RunningSandbox, used: Subscribed) -> None:
+    acme = used("acme", calls=1, credit_micros=0)
+    first = invoice_of(acme)
+    month_end.advance(first, now=CLOSING)
+    march = datetime(2027, 3, 20, tzinfo=UTC)
+    stripe.advance_to(march.timestamp())
+    record_calls(acme, 30, starts_at=march - timedelta(days=1), now=march, seed=9)
+    april = datetime(2027, 4, 1, 12, 10, tzinfo=UTC)
+    stripe.advance_to(april.timestamp())
+    second = invoice_of(acme, month=date(2027, 3, 1), now=april)
+    assert month_end.advance(second, now=april)
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert first.is_carried_over
+    assert second.starting_balance_minor == first.total_minor > 0
+    assert second.amount_paid_minor == first.total_minor + second.total_minor
+    for invoice in (first, second):
+        assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+
+
+def test_a_subscription_of_the_first_morning_has_an_empty_invoice_for_the_month_before(
+    stripe: RunningSandbox, subscribed: Subscribed
+) -> None:
+    load_prices()
+    morning = datetime(2027, 3, 1, 8, tzinfo=UTC)
+    stripe.advance_to(morning.timestamp())
+    acme = subscribed("acme")
+    record_calls(acme, 5, starts_at=morning, now=morning + timedelta(hours=1))
+    settlement.settle_all(acme.pk, now=morning + timedelta(hours=1))
+    stripe.advance_to(CLOSING.timestamp())
+    empty = invoice_of(acme)
+    assert month_end.advance(empty, now=CLOSING)
+    empty.refresh_from_db()
+    assert (empty.month, empty.state, empty.total_minor) == (MONTH, Invoice.State.PAID, 0)
+    april = datetime(2027, 4, 1, 12, 10, tzinfo=UTC)
+    stripe.advance_to(april.timestamp())
+    march = invoice_of(acme, month=date(2027, 3, 1), now=april)
+    assert month_end.advance(march, now=april)
+    march.refresh_from_db()
+    assert march.total_minor > 0
+    assert reconciliation.reconcile_invoice(march, deep=True).differences == []
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "America/New_York"])
+def test_f45_months_of_every_zone_end_before_their_invoice(
+    stripe: RunningSandbox, subscribed: Subscribed, zone: str
+) -> None:
+    load_prices()
+    acme = subscribed("acme", time_zone=zone)
+    edge = datetime(2027, 3, 1, tzinfo=UTC)
+    stripe.advance_to(CLOSING.timestamp())
+    record_calls(acme, 48, starts_at=edge - timedelta(hours=14), now=CLOSING, seed=1)
+    record_calls(acme, 40, starts_at=edge + timedelta(hours=11, minutes=10), now=CLOSING, seed=2)
+    invoice = invoice_of(acme)
+    assert month_end.advance(invoice, now=CLOSING)
+    bounds = Period.objects.get(organization=acme, month=MONTH)
+    in_february = Charge.objects.filter(started_at__gte=bounds.starts_at, started_at__lt=bounds.ends_at)
+    assert set(in_february.values_list("billed_month", flat=True)) <= {MONTH}
+    invoice.refresh_from_db()
+    assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
