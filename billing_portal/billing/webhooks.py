@@ -54,8 +54,8 @@ def _refusal(reason: str) -> HttpResponse:
 
 
 def _queue(event_id: int) -> None:
-    """Queue the handling of a stored event; without a broker the sweep finds it (F20)."""
+    """Queue the handling of a stored event, at once or not at all; without a broker the sweep finds it (F20)."""
     try:
-        transaction.on_commit(partial(tasks.handle_event.delay, event_id))
+        transaction.on_commit(partial(tasks.handle_event.apply_async, (event_id,), retry=False))
     except OperationalError:
         log.warning("event not queued", event_id=event_id)
