@@ -1,5 +1,26 @@
 """The API's addresses under /api/v1/."""
 
-from django.urls import URLPattern
+from django.urls import path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-urlpatterns: list[URLPattern] = []
+from usage.api import description, views
+
+_OPEN: dict[str, list[object]] = {"authentication_classes": [], "permission_classes": []}
+
+urlpatterns = [
+    path("calls", views.CallsView.as_view(), name="api-calls"),
+    path("calls/<str:call_id>", views.CallView.as_view(), name="api-call"),
+    path("usage", views.UsageView.as_view(), name="api-usage"),
+    path(
+        "schema",
+        SpectacularJSONAPIView.as_view(
+            **_OPEN, custom_settings={"APPEND_COMPONENTS": {"schemas": description.schemas()}}
+        ),
+        name="api-schema",
+    ),
+    path(
+        "docs",
+        SpectacularSwaggerSplitView.as_view(**_OPEN, url_name="api-schema", template_name="usage/api_docs.html"),
+        name="api-docs",
+    ),
+]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection
 
@@ -74,10 +74,10 @@ def find(organization_id: int, call_id: str) -> Call | None:
     return calls.order_by("-revision").first()
 
 
-def _conditions(organization_id: int, filters: Filters, after: Cursor | None) -> tuple[list[str], dict[str, object]]:
+def _conditions(organization_id: int, filters: Filters, after: Cursor | None) -> tuple[list[str], dict[str, Any]]:
     """Return the conditions as SQL with named values. No value ever stands in the SQL itself."""
     conditions = ["c.organization_id = %(organization)s"]
-    values: dict[str, object] = {"organization": organization_id}
+    values: dict[str, Any] = {"organization": organization_id}
     if filters.starts_at:
         conditions.append("c.started_at >= %(starts_at)s")
         values["starts_at"] = filters.starts_at

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection
 
@@ -68,7 +68,7 @@ def settle(
     `zone`. Raises AlreadySettled, and then nothing has changed once the transaction is rolled back.
     """
     dates = [periods.day_of(charge.started_at, zone) for charge in batch]
-    values = {
+    values: dict[str, Any] = {
         "before": first_sequence - 1,
         "month": month,
         "ids": [charge.id for charge in batch],

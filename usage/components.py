@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from django.db import connection
 
@@ -38,7 +39,7 @@ def charges_of(
     *, organization_id: int, month: date, component: Component, after: int = 0, limit: int = 50
 ) -> Iterator[ComponentCharge]:
     """Yield the month's calls that used `component`, in the order of settlement, from past number `after` on."""
-    values = {
+    values: dict[str, Any] = {
         "organization": organization_id,
         "month": month,
         "component": str(component),

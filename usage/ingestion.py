@@ -190,7 +190,7 @@ class _Batch:
 
 
 def _insert(batch: _Batch, new: list[NewCall]) -> set[int]:
-    """Store the new calls, answer them, and return their indexes; calls with a value no column can hold are rejected."""
+    """Store the new calls, answer them, and return their indexes. A value that no column can hold is rejected."""
     if not new:
         return set()
     try:
@@ -215,4 +215,4 @@ def _payers(references: set[str], scope: Organization | None) -> dict[str, Payer
     if scope is not None:
         return {scope.reference: Payer(scope.pk, scope.currency)}
     found = Organization.objects.filter(reference__in=references).values_list("reference", "id", "currency")
-    return {reference: Payer(id, currency) for reference, id, currency in found}
+    return {reference: Payer(pk, currency) for reference, pk, currency in found}

@@ -13,14 +13,18 @@ _RFC_3339 = re.compile(
 )
 
 
+class TooEarly(ValueError):
+    """The instant lies before all calls."""
+
+
 def parse(value: int | str) -> datetime:
-    """Return the instant in UTC. Raises ValueError with a reason for people.
+    """Return the instant in UTC. Raises ValueError with a reason for people, TooEarly for one before 2000.
 
     The second 60 of a leap second is the next minute's first, so such an instant is never lost.
     """
     instant = _of_milliseconds(value) if isinstance(value, int) else _of_text(value)
     if instant < EARLIEST:
-        raise ValueError(f"{value} lies before 2000. Instants are whole milliseconds since 1970, or RFC 3339.")
+        raise TooEarly(f"{value} lies before 2000. Instants are whole milliseconds since 1970, or RFC 3339.")
     return instant
 
 

@@ -152,7 +152,7 @@ def by_product(organization_id: int, *, starts_on: date, ends_on: date) -> list[
 
 
 def total(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> Total:
-    """Return the totals of calls that started in the half-open span; it begins and ends at a quarter of an hour, as days do."""
+    """Return the totals of calls that started in the half-open span; it begins and ends with a quarter hour."""
     span = QuarterHourUsage.objects.filter(quarter_at__gte=starts_at, quarter_at__lt=ends_at)
     sums = span.filter(organization_id=organization_id).aggregate(
         calls=Sum("calls"), duration_ms=Sum("duration_ms"), micros=Sum("micros")

@@ -1,0 +1,1 @@
+"""The programs' way in: calls are posted, and calls and usage are read."""

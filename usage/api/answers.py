@@ -1,0 +1,266 @@
+"""What the API answers, as typed values: they are what is sent and what its description is made of.
+
+All amounts are whole micros, millionths of the major unit of the `currency` beside them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from accounts.models import Organization
+from usage import charges, ingestion, rollups
+from usage.calls import ListedCall
+from usage.models import Call, CallDetail, Charge, Component, PriceVersion, UnratedCall
+
+Micros = Annotated[int, Meta(description="Millionths of the currency's major unit.")]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What became of a request's items: how many of each kind, and each in its order."""
+
+    recorded: int
+    duplicates: int
+    conflicts: int
+    rejected: int
+    items: list[ingestion.Answer]
+
+
+class CallSummary(msgspec.Struct, frozen=True):
+    """A call in a list. Without an amount no price covers it yet; without a sequence it is not settled yet."""
+
+    call_id: str
+    started_at: datetime
+    duration_ms: int
+    status: str
+    direction: str
+    agent_id: str
+    agent_name: str
+    products: list[str]
+    amount_micros: Micros | None
+    currency: Currency
+    sequence: int | None
+
+
+class CallPage(msgspec.Struct, frozen=True):
+    """Calls, the latest start first. `next` is the address of the following page, null on the last."""
+
+    items: list[CallSummary]
+    next: Annotated[str, Meta(extra_json_schema={"format": "uri"})] | None
+
+
+class PriceLine(msgspec.Struct, frozen=True):
+    """One product's part of the amount; `quantity` is milliseconds, calls or tokens, as the unit says."""
+
+    component: str
+    product: str
+    label: str
+    unit: str
+    rate_micros: Micros
+    quantity: int
+    micros: Micros
+
+
+class PriceVersionName(msgspec.Struct, frozen=True):
+    """The prices that a call was rated by."""
+
+    book: str
+    number: int
+
+
+class CallRecord(msgspec.Struct, frozen=True):
+    """One call: its facts, and what it costs, line by line.
+
+    While no price covers it, `unpriced` names the products that lack one, and what follows from a price is null.
+    Settlement gives the call its sequence and the month in which it is billed.
+    """
+
+    call_id: str
+    organization: str
+    started_at: datetime
+    ended_at: datetime | None
+    duration_ms: int
+    call_type: str
+    status: str
+    direction: str
+    disconnection_reason: str
+    agent_id: str
+    agent_name: str
+    from_number: str | None
+    to_number: str | None
+    metadata: dict[str, Any] | None
+    products: list[str]
+    llm_tokens: int
+    llm_requests: int
+    received_at: datetime
+    unpriced: list[str]
+    lines: list[PriceLine]
+    amount_micros: Micros | None
+    currency: Currency
+    price_version: PriceVersionName | None
+    sequence: int | None
+    billed_month: Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}$")] | None
+
+
+class UsageDay(msgspec.Struct, frozen=True):
+    """One day's settled usage in the organization's time zone: micros by component, and their sum."""
+
+    date: date
+    components: dict[str, Micros]
+    micros: Micros
+
+
+class UsageTotals(msgspec.Struct, frozen=True):
+    """The settled usage of all days. Calls that were never connected count too."""
+
+    calls: int
+    duration_ms: int
+    components: dict[str, Micros]
+    micros: Micros
+
+
+class UsageReport(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """Settled usage from day to day, both included; days without usage are left out."""
+
+    organization: str
+    currency: Currency
+    time_zone: str
+    from_: date
+    to: date
+    days: list[UsageDay]
+    totals: UsageTotals
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """What is wrong with one parameter."""
+
+    field: str
+    reason: str
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error, as RFC 9457 has it. Programs switch on `type`; people read the rest."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    position: Annotated[int, Meta(description="The byte of the body.")] | msgspec.UnsetType = msgspec.UNSET
+    index: Annotated[int, Meta(description="The item of the body, from 0.")] | msgspec.UnsetType = msgspec.UNSET
+    items: Annotated[int, Meta(description="How many items were sent.")] | msgspec.UnsetType = msgspec.UNSET
+    limit: Annotated[int, Meta(description="How many items, or bytes, may be sent.")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    scope: Annotated[str, Meta(description="The scope that the key lacks.")] | msgspec.UnsetType = msgspec.UNSET
+    errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
+
+
+def recorded(answers: Sequence[ingestion.Answer]) -> Recorded:
+    """Count the answers by kind."""
+    counts = Counter(answer.status for answer in answers)
+    return Recorded(
+        recorded=counts[ingestion.RECORDED],
+        duplicates=counts[ingestion.DUPLICATE],
+        conflicts=counts[ingestion.CONFLICT],
+        rejected=counts[ingestion.REJECTED],
+        items=list(answers),
+    )
+
+
+def summaries(rows: Iterable[ListedCall], currency: str) -> list[CallSummary]:
+    """Return rows of the list as they are shown."""
+    return [
+        CallSummary(
+            call_id=row.call_id,
+            started_at=row.started_at,
+            duration_ms=row.duration_ms,
+            status=row.status,
+            direction=row.direction,
+            agent_id=row.agent_id,
+            agent_name=row.agent_name,
+            products=row.products,
+            amount_micros=row.amount_micros,
+            currency=currency,
+            sequence=row.sequence,
+        )
+        for row in rows
+    ]
+
+
+def call_record(call: Call, organization: Organization) -> CallRecord:
+    """Return one call with its price."""
+    charge = Charge.objects.select_related("price_version__book").filter(call=call).first()
+    detail = CallDetail.objects.filter(call=call).first()
+    unrated = None if charge else UnratedCall.objects.filter(call=call).first()
+    return CallRecord(
+        call_id=call.call_id,
+        organization=organization.reference,
+        started_at=call.started_at,
+        ended_at=call.ended_at,
+        duration_ms=call.duration_ms,
+        call_type=call.call_type,
+        status=call.status,
+        direction=call.direction,
+        disconnection_reason=call.disconnection_reason,
+        agent_id=call.agent_id,
+        agent_name=call.agent_name,
+        from_number=detail.from_number if detail else None,
+        to_number=detail.to_number if detail else None,
+        metadata=detail.metadata if detail else None,
+        products=call.products,
+        llm_tokens=call.llm_tokens,
+        llm_requests=call.llm_requests,
+        received_at=call.received_at,
+        unpriced=unrated.missing if unrated else [],
+        lines=[_price_line(line) for line in charges.lines(charge)] if charge else [],
+        amount_micros=charge.amount_micros if charge else None,
+        currency=charge.currency if charge else organization.currency,
+        price_version=_version_name(charge.price_version) if charge else None,
+        sequence=charge.sequence if charge else None,
+        billed_month=f"{charge.billed_month:%Y-%m}" if charge and charge.billed_month else None,
+    )
+
+
+def usage_report(
+    organization: Organization, days: tuple[date, date], micros: dict[tuple[date, str], int], total: rollups.Total
+) -> UsageReport:
+    """Return the days that have usage, and the sums over them."""
+    by_day: dict[date, dict[str, int]] = {}
+    sums: Counter[str] = Counter()
+    for (day, component), amount in micros.items():
+        by_day.setdefault(day, dict.fromkeys(Component.values, 0))[component] += amount
+        sums[component] += amount
+    return UsageReport(
+        organization=organization.reference,
+        currency=organization.currency,
+        time_zone=organization.time_zone,
+        from_=days[0],
+        to=days[1],
+        days=[UsageDay(day, components, sum(components.values())) for day, components in sorted(by_day.items())],
+        totals=UsageTotals(
+            calls=total.calls,
+            duration_ms=total.duration_ms,
+            components={component: sums[component] for component in Component.values},
+            micros=sums.total(),
+        ),
+    )
+
+
+def _version_name(version: PriceVersion) -> PriceVersionName:
+    return PriceVersionName(version.book.reference, version.number)
+
+
+def _price_line(line: charges.ChargeLine) -> PriceLine:
+    return PriceLine(
+        component=line.component,
+        product=line.product,
+        label=line.label,
+        unit=line.unit,
+        rate_micros=line.rate_micros,
+        quantity=line.quantity,
+        micros=line.micros,
+    )

@@ -1,0 +1,119 @@
+"""The API's addresses: read the request, make one call, answer."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from django.http import HttpResponse
+from django.urls import reverse
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts import clock
+from accounts.authentication import HasScope
+from accounts.models import ApiKey, Organization
+from accounts.problems import Problem
+from usage import calls, ingestion, periods, rollups
+from usage.api import answers, bodies, description, queries
+
+_encoder = msgspec.json.Encoder()
+
+
+class _KeyedView(APIView):
+    """What a key with the scope may ask: `calls:write` to post, `usage:read` otherwise."""
+
+    parser_classes = [JSONParser]
+
+    def get_permissions(self) -> list[BasePermission]:
+        writes = self.request.method == "POST"
+        return [HasScope(ApiKey.Scope.CALLS_WRITE if writes else ApiKey.Scope.USAGE_READ)]
+
+
+class CallsView(_KeyedView):
+    """Record calls, and list them."""
+
+    @description.records("record_calls")
+    def post(self, request: Request) -> HttpResponse:
+        """Record calls."""
+        items = bodies.items_of(request._request)
+        return _answer(answers.recorded(ingestion.record(items, now=clock.now())))
+
+    @description.reads("list_calls", query=queries.CallsQuery, answer=answers.CallPage)
+    def get(self, request: Request) -> HttpResponse:
+        """List calls, the latest start first."""
+        query = queries.read(request.query_params, queries.CallsQuery)
+        organization = _organization(request, query)
+        filters = queries.filters_of(query, organization.zone)
+        rows, following = calls.page(organization.pk, filters, after=queries.cursor_of(query.cursor), limit=query.limit)
+        items = answers.summaries(rows, organization.currency)
+        return _answer(answers.CallPage(items, _address(request, following) if following else None))
+
+
+class CallView(_KeyedView):
+    """One call."""
+
+    @description.reads("get_call", query=queries.OrganizationQuery, answer=answers.CallRecord)
+    def get(self, request: Request, call_id: str) -> HttpResponse:
+        """Get one call with its price, line by line."""
+        query = queries.read(request.query_params, queries.OrganizationQuery)
+        organization = _organization(request, query)
+        call = None if "\x00" in call_id else calls.find(organization.pk, call_id)
+        if call is None:
+            raise _not_found()
+        return _answer(answers.call_record(call, organization))
+
+
+class UsageView(_KeyedView):
+    """Sums by day."""
+
+    @description.reads("get_usage", query=queries.UsageQuery, answer=answers.UsageReport)
+    def get(self, request: Request) -> HttpResponse:
+        """Get settled usage by day and component."""
+        query = queries.read(request.query_params, queries.UsageQuery)
+        organization = _organization(request, query)
+        zone = organization.zone
+        days = queries.days_of(query, today=periods.day_of(clock.now(), zone))
+        starts_at, ends_at = queries.span_of(days, zone)
+        return _answer(
+            answers.usage_report(
+                organization,
+                days,
+                rollups.by_day(organization.pk, starts_on=days[0], ends_on=days[1]),
+                rollups.total(organization.pk, starts_at=starts_at, ends_at=ends_at),
+            )
+        )
+
+
+def _organization(request: Request, query: queries.OrganizationQuery) -> Organization:
+    """Return whose data is read. Another organization than the key's is answered as one that does not exist."""
+    key: object = request.auth
+    assert isinstance(key, ApiKey), "the permission asked for one"
+    own = key.organization
+    if own is not None:
+        if query.organization in ("", own.reference):
+            return own
+        raise _not_found()
+    if not query.organization:
+        raise queries.invalid("organization", "A key of the vendor names the organization.")
+    found = Organization.objects.filter(reference=query.organization).first()
+    if found is None:
+        raise _not_found()
+    return found
+
+
+def _not_found() -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, "not-found", "Nothing was found here")
+
+
+def _address(request: Request, cursor: calls.Cursor) -> str:
+    """Return the address of the page that begins behind the cursor, with the same filters."""
+    parameters = request.query_params.copy()
+    parameters["cursor"] = queries.text_of(cursor)
+    return request.build_absolute_uri(f"{reverse('api-calls')}?{parameters.urlencode()}")
+
+
+def _answer(document: Any) -> HttpResponse:
+    body = _encoder.encode(document)
+    return HttpResponse(body, content_type="application/json", headers={"Cache-Control": "no-store"})
