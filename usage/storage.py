@@ -91,7 +91,7 @@ SELECT o, call, pv, s, cu, am, ri, q, lm, %(now)s FROM item ORDER BY o, s, call
 
 _DIGESTS = """
 SELECT organization_id, call_id, digest FROM usage_call
-JOIN unnest(%s::bigint[], %s::text[]) AS asked (o, id) ON organization_id = o AND call_id = id
+JOIN unnest(%s::bigint[], %s::text[]) AS asked (o, c) ON organization_id = o AND call_id = c
 """
 
 _UNFIT = """
