@@ -95,7 +95,7 @@ def test_an_unknown_customer_is_refused(customer: Customer) -> None:
     assert not Invoice.objects.exists()
 
 
-@pytest.mark.parametrize("order", itertools.permutations([DRAFT, OPEN, UNCOLLECTIBLE, PAID]))
+@pytest.mark.parametrize("order", list(itertools.permutations([DRAFT, OPEN, UNCOLLECTIBLE, PAID])))
 def test_f03_any_order_of_news_ends_the_same(customer: Customer, order: tuple[dict[str, Any], ...]) -> None:
     settled(customer.organization, {"llm": 9_999_999})
     for news in order:
