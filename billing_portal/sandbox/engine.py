@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import api, registry
 from .clock import Agenda, Clock
-from .errors import InvalidAnswer, missing
+from .errors import InvalidAnswer, StripeError, missing
 from .faults import Faults
 from .forms import Coercer
 from .rendering import render
 from .resources import accounts, authentication
-from .schemas import Schemas
+from .schemas import REFERENCE, Schemas
 from .specification import Operation, Specification
 from .store import Object, Store, snapshot
 from .webhooks import Webhooks
@@ -119,10 +119,22 @@ class Sandbox:
         """The request's parameters that the object shows under the same name, as it shows them."""
         properties = self.schemas.properties(kind)
         return {
-            name: self.schemas.overlay(properties[name], value, (base or {}).get(name))
+            name: self._whole(
+                properties[name], self.schemas.overlay(properties[name], value, (base or {}).get(name)), name
+            )
             for name, value in params.items()
             if name in properties and name != "expand"
         }
+
+    def _whole(self, schema: Object, value: Any, param: str) -> Any:
+        """Where an object shows others whole, such as tax rates, a request names them by their ids."""
+        if param == "discounts" and value:
+            raise StripeError("The sandbox does not apply discounts.", status=501, type="api_error", param=param)
+        items = schema.get("items", {})
+        if "$ref" not in items or not isinstance(value, list):
+            return value
+        kind = items["$ref"].removeprefix(REFERENCE)
+        return [render(self, self.get(kind, v, param=param)) if isinstance(v, str) else v for v in value]
 
     def account(self) -> Object:
         """The account that the sandbox is."""

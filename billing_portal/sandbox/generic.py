@@ -62,6 +62,13 @@ def create(box: "Sandbox", call: Call, declared: Resource) -> Object:
     return box.create(declared.kind, **fields)
 
 
+def require(params: dict[str, Any], *names: str) -> None:
+    """Refuse a request without these, where Stripe's specification leaves to behaviour what is required."""
+    for name in names:
+        if params.get(name) is None:
+            raise invalid(f"Missing required param: {name}.", param=name, code="parameter_missing")
+
+
 def retrieve(box: "Sandbox", call: Call, declared: Resource) -> Object:
     obj = box.store.get(declared.kind, call.id)
     if obj and obj.get("_deleted") and declared.kind in SHOWN_WHEN_DELETED:

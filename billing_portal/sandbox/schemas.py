@@ -87,7 +87,10 @@ class Schemas:
         Members Stripe requires in the answer but not in the request are filled in neutrally.
         """
         if value == "" and not _takes_text(schema):
-            return None
+            return self._unset(schema)
+        if isinstance(value, list) and "items" in self.resolve(schema):
+            items = self.resolve(schema)["items"]
+            return [self.overlay(items, item) for item in value]
         if not isinstance(value, dict):
             return value
         target = self._object_branch(schema)
@@ -100,6 +103,13 @@ class Schemas:
             if declared := target["properties"].get(name):
                 result[name] = self.overlay(declared, item, result.get(name))
         return result
+
+    def _unset(self, schema: dict[str, Any]) -> Any:
+        """Null where the answer may be null, else nothing in it; metadata is never null."""
+        resolved = self.resolve(schema)
+        if "additionalProperties" in resolved and "properties" not in resolved:
+            return {}
+        return None if schema.get("nullable") or resolved.get("type") != "array" else []
 
     def _object_branch(self, schema: dict[str, Any]) -> dict[str, Any] | None:
         schema = self.resolve(schema)

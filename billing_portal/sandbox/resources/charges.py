@@ -52,6 +52,7 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
     from . import payment_intents  # noqa: PLC0415 -- payment intents make charges, only this asks for the reverse
 
     params = call.params
+    generic.require(params, "amount", "currency")
     source = params.get("source") or "tok_visa"
     if not isinstance(source, str):
         raise StripeError("The sandbox takes tokens only, such as tok_visa", status=501, type="api_error")

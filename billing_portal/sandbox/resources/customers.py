@@ -76,6 +76,7 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
     method = params.pop("payment_method", token)
     tax_ids = params.pop("tax_id_data", [])
     _refuse_unknown_location(params)
+    params.pop("cash_balance", None)
     generic.check_references(box, "customer", params)
     fields = {"invoice_prefix": invoice_prefix(), "next_invoice_sequence": 1}
     fields["invoice_settings"] = box.schemas.blank(box.schemas.properties("customer")["invoice_settings"])
@@ -105,7 +106,8 @@ def update(box: "Sandbox", call: generic.Call) -> Object:
                 code="resource_missing",
             )
     fields = box.overlay("customer", params, customer)
-    fields.pop("tax", None)
+    for name in ("tax", "cash_balance"):
+        fields.pop(name, None)
     box.change(customer, tell=True, **fields)
     return customer
 
@@ -178,12 +180,15 @@ def move_balance(
 @operation("DELETE", "/v1/customers/{customer}")
 def delete(box: "Sandbox", call: generic.Call) -> Object:
     """Deleting a customer cancels their subscriptions and detaches their payment methods."""
-    from . import subscriptions  # noqa: PLC0415 -- the two know each other: a deleted customer ends subscriptions
+    from . import invoices, subscriptions  # noqa: PLC0415 -- they know customers; only deletion looks back
 
     customer = box.get("customer", call.id)
     for subscription in box.store.where("subscription", customer=customer["id"]):
         if subscription["status"] in RUNNING:
             subscriptions.end(box, subscription)
+    for invoice in box.store.where("invoice", customer=customer["id"]):
+        if invoice["status"] in {"draft", "open"} and not invoice.get("_deleted"):
+            invoices.stop_collecting(box, invoice)
     for method in box.store.where("payment_method", customer=customer["id"]):
         box.change(method, customer=None)
     generic.remove(box, customer)

@@ -32,7 +32,7 @@ def open_by_secret(intent: Object, call: generic.Call) -> None:
     given = call.params.get("client_secret")
     if given is None and call.is_secret:
         return
-    if not given or not secrets.compare_digest(given, intent["client_secret"]):
+    if not given or not secrets.compare_digest(given.encode(), intent["client_secret"].encode()):
         noun = "setup_intent" if intent["object"] == "setup_intent" else "payment_intent"
         raise invalid(
             f"The client_secret provided does not match any associated {noun} on this account.",

@@ -236,6 +236,9 @@ def finalize_when_due(box: "Sandbox", key: str) -> None:
     invoice = box.get("invoice", key)
     if invoice["status"] != "draft" or not invoice["auto_advance"]:
         return
+    if box.store.tables["customer"][invoice["customer"]].get("_deleted"):
+        stop_collecting(box, invoice)
+        return
     now = box.time_of(invoice)
     if now < invoice["created"] + LONGEST_WAIT and (later := _put_off(box, invoice, now)):
         box.change(invoice, automatically_finalizes_at=later)

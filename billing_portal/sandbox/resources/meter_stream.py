@@ -177,6 +177,7 @@ def create_destination(box: "Sandbox", call: generic.Call) -> Object:
     params = call.params
     if params["type"] != "webhook_endpoint" or params["event_payload"] != "thin":
         raise StripeError("The sandbox sends thin events to webhook endpoints only", status=501, type="api_error")
+    generic.require(params, "webhook_endpoint")
     secret = box.new_id("whsec", 32)
     url = params["webhook_endpoint"]["url"]
     return box.create(

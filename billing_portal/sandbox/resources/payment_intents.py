@@ -26,6 +26,7 @@ resource(
     },
 )
 
+NOT_KEPT = {"payment_details", "amount_details", "payment_method_options"}  # taken, but not shown in the answer
 OPEN = {"requires_payment_method", "requires_confirmation", "requires_action"}
 
 
@@ -39,8 +40,7 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
         method = payment_methods.build(box, data)["id"]
     elif method:
         method = payment_methods.resolve(box, method)["id"]
-    fields = box.overlay("payment_intent", params)
-    fields.pop("payment_details", None)
+    fields = box.overlay("payment_intent", {k: v for k, v in params.items() if k not in NOT_KEPT})
     intent = open_intent(box, payment_method=method, params=params, **fields)
     if params.get("confirm"):
         confirm_intent(box, intent, params)
@@ -80,8 +80,7 @@ def update(box: "Sandbox", call: generic.Call) -> Object:
     intent = box.get("payment_intent", call.id)
     _require(intent, OPEN, "update")
     generic.check_references(box, "payment_intent", {k: v for k, v in call.params.items() if k != "payment_method"})
-    changes = box.overlay("payment_intent", call.params, intent)
-    changes.pop("payment_details", None)
+    changes = box.overlay("payment_intent", {k: v for k, v in call.params.items() if k not in NOT_KEPT}, intent)
     if "amount" in changes:
         currencies.check_charge(changes["amount"], changes.get("currency", intent["currency"]))
     if method := changes.get("payment_method"):
