@@ -327,13 +327,18 @@ def outcome() -> list[Any]:
     return [ours, djstripe.Invoice.objects.values("stripe_data").get()]
 
 
+def forget_everything() -> None:
+    """Empty the tables; rows of final invoices cannot be deleted one by one."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE billing_invoice, billing_inboxevent, djstripe_invoice CASCADE")
+
+
 def test_f3_any_order_of_up_to_six_events_has_the_same_result(paid: list[gateway.Object]) -> None:
     assert len(paid) >= 4
     expected = None
     orders = [*itertools.permutations(paid[:4]), tuple(paid[-6:]), tuple(paid[-6:][::-1])]
     for order in orders:
-        Invoice.objects.all().delete()
-        InboxEvent.objects.all().delete()
+        forget_everything()
         for event in order:
             inbox.record(event)
             inbox.handle_waiting(now=NOW)
