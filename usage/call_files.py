@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from usage.call_objects import MAX_ITEM_BYTES
 
@@ -61,7 +61,7 @@ def open_file(path: Path) -> Iterator[CallFile]:
 
 def _decompressed(path: Path, stored: IO[bytes]) -> IO[bytes]:
     if path.suffix == ".gz":
-        return gzip.GzipFile(fileobj=stored)
+        return cast(IO[bytes], gzip.GzipFile(fileobj=stored))
     return lzma.LZMAFile(stored) if path.suffix == ".xz" else stored
 
 
@@ -72,7 +72,11 @@ def _items(file: IO[bytes]) -> Iterator[Item]:
         file.seek(0)
         start = head.removeprefix(_BOM).lstrip()
         if start.startswith(b"["):
-            yield from _of_array(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+            try:
+                yield from _of_array(text)
+            finally:
+                text.detach()  # whoever opened the file closes it
         elif len(head) <= MAX_ITEM_BYTES and _is_one_value(start):
             yield Item(1 + head[: len(head) - len(start)].count(b"\n"), start)
         else:

@@ -30,7 +30,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: Path, organization: str | None, **options: Any) -> None:
         self.counts: Counter[str] = Counter()
-        self.first_wrong = ""
+        self.first_wrong: dict[str, str] = {}
         scope = _scope(organization)
         broken: FileUnreadable | None = None
         try:
@@ -40,8 +40,8 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
         self.stdout.write(", ".join(f"{self.counts[status]:,} {status}" for status in _STATUSES) + ".")
-        if self.first_wrong:
-            self.stdout.write(self.first_wrong)
+        for status, what in self.first_wrong.items():
+            self.stdout.write(f"First {status}: {what}")
         if broken:
             raise CommandError(f"{file}: {broken} What stands before that is recorded.")
         if self.counts[ingestion.REJECTED] or self.counts[ingestion.CONFLICT]:
@@ -64,13 +64,13 @@ class Command(BaseCommand):
                 progress.update(task, completed=file.bytes_read(), calls=self.counts.total())
 
     def _count(self, batch: Sequence[Item], answers: Sequence[ingestion.Answer]) -> None:
-        """Count the answers, and keep the first that says something is wrong."""
+        """Count the answers, and keep the first conflict and the first rejection."""
         self.counts.update(answer.status for answer in answers)
         for item, answer in zip(batch, answers, strict=True):
-            if answer.status in {ingestion.REJECTED, ingestion.CONFLICT} and not self.first_wrong:
-                where = f"{answer.field}: " if answer.field else ""
+            if answer.status in {ingestion.REJECTED, ingestion.CONFLICT}:
                 named = f" ({answer.call_id})" if answer.call_id else ""
-                self.first_wrong = f"First {answer.status}: line {item.line}{named}: {where}{answer.reason}"
+                field = f"{answer.field}: " if answer.field else ""
+                self.first_wrong.setdefault(answer.status, f"line {item.line}{named}: {field}{answer.reason}")
 
 
 def _scope(reference: str | None) -> Organization | None:

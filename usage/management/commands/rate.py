@@ -136,7 +136,7 @@ def _source(options: dict[str, Any]) -> PriceSource:
         return PriceSource(catalog, Payer(organization.pk, organization.currency), clock.now())
     stored = [version for book in (*catalog.defaults.values(), *catalog.own.values()) for version in book]
     public = next(iter(catalog.defaults.values()), None)
-    reference = options["book"] or (public and public[0].book)
+    reference: str | None = options["book"] or (public[0].book if public else None)
     if reference is None:
         raise CommandError("No prices are stored. Load some (manage.py load_prices), or name a file with --prices.")
     if not any(version.book == reference for version in stored):
