@@ -57,10 +57,8 @@ async def answer(box: "Sandbox", request: Request) -> Answer:
 
 
 async def _with_faults(box: "Sandbox", request: Request, request_id: str) -> Answer:
-    if status := box.faults.take_failure(request.method, request.path):
-        code, kind = ("rate_limit", "invalid_request_error") if status == 429 else (None, "api_error")
-        error = StripeError("The sandbox was told to fail this request.", status=status, type=kind, code=code)
-        return Answer(status, error.body(), {"Stripe-Should-Retry": "true"})
+    if failure := box.faults.take_failure(request.method, request.path):
+        return await _fail(box, request, request_id, failure)
     if box.faults.exceeds_rate():
         message = "Request rate limit exceeded. Learn more about rate limits at https://stripe.com/docs/rate-limits."
         return Answer(429, StripeError(message, code="rate_limit").body(), {"Stripe-Should-Retry": "true"})
@@ -68,13 +66,30 @@ async def _with_faults(box: "Sandbox", request: Request, request_id: str) -> Ans
     if hang and hang[0] == "before":
         await asyncio.sleep(hang[1])
         return Answer(504, StripeError("Timed out.", type="api_error").body())
-    try:
-        result = await _idempotent(box, request, request_id)
-    except StripeError as error:
-        result = Answer(error.status, error.body())
+    result = await _answered(box, request, request_id)
     if hang:
         await asyncio.sleep(hang[1])
     return result
+
+
+async def _fail(box: "Sandbox", request: Request, request_id: str, failure: dict[str, Any]) -> Answer:
+    """Fail on purpose, before or after the effect."""
+    status = int(failure["status"])
+    if failure["when"] == "after":
+        await _answered(box, request, request_id)
+    code, kind = ("rate_limit", "invalid_request_error") if status == 429 else (None, "api_error")
+    error = StripeError("The sandbox was told to fail this request.", status=status, type=kind, code=code)
+    result = Answer(status, error.body(), {"Stripe-Should-Retry": "true"})
+    if failure.get("stored") and request.idempotency_key:
+        _remember(box, request.idempotency_key, _fingerprint(request), result)
+    return result
+
+
+async def _answered(box: "Sandbox", request: Request, request_id: str) -> Answer:
+    try:
+        return await _idempotent(box, request, request_id)
+    except StripeError as error:
+        return Answer(error.status, error.body())
 
 
 async def _idempotent(box: "Sandbox", request: Request, request_id: str) -> Answer:
@@ -90,11 +105,14 @@ async def _idempotent(box: "Sandbox", request: Request, request_id: str) -> Answ
         return replay
     result = await _execute(box, request, request_id, is_secret)
     if result.status not in {401, 404, 409, 429}:
-        box.store.insert("_idempotency", key, {
-            "fingerprint": fingerprint, "at": box.now(), "status": result.status, "body": snapshot(result.body),
-        })  # fmt: skip
-        box.store.commit()
+        _remember(box, key, fingerprint, result)
     return result
+
+
+def _remember(box: "Sandbox", key: str, fingerprint: str, result: Answer) -> None:
+    record = {"fingerprint": fingerprint, "at": box.now(), "status": result.status, "body": snapshot(result.body)}
+    box.store.insert("_idempotency", key, record)
+    box.store.commit()
 
 
 def _replay(box: "Sandbox", key: str, fingerprint: str) -> Answer | None:

@@ -42,10 +42,12 @@ class Faults:
         """The code the next charge is declined with, if one is to be."""
         return self.decline.get("code", "generic_decline") if _take(self.decline) else None
 
-    def take_failure(self, method: str, path: str) -> int | None:
-        """The HTTP status to answer this request with instead of carrying it out."""
+    def take_failure(self, method: str, path: str) -> dict[str, Any] | None:
+        """How this request is to fail: its ``status``, ``when`` ("before" or "after" the effect), and whether the
+        failure is ``stored`` under the request's idempotency key, as Stripe does with what began.
+        """
         matches = _matches(self.fail, method, path)
-        return int(self.fail.get("status", 500)) if matches and _take(self.fail) else None
+        return {"status": 500, "when": "before"} | self.fail if matches and _take(self.fail) else None
 
     def take_timeout(self, method: str, path: str) -> tuple[str, float] | None:
         """When ("before" or "after" the effect) and for how long this request hangs."""

@@ -54,7 +54,7 @@ def _include(box: "Sandbox", shown: Object, step: str, path: str) -> None:
     """Add a field that Stripe sends only when asked for it, or refuse an unknown one."""
     declared = RESOURCES.get(_kind(shown))
     include = declared.includes.get(step) if declared else None
-    if include:
+    if declared and include:
         stored = box.store.get(declared.kind, shown[declared.key])
         shown[step] = snapshot(include(box, stored or shown))
     elif step not in shown:

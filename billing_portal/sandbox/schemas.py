@@ -56,7 +56,7 @@ class Schemas:
 
     def _blank_object(self, schema: dict[str, Any], *, with_nullable: bool = True) -> dict[str, Any]:
         required = schema.get("required", ())
-        blank = {}
+        blank: dict[str, Any] = {}
         for name, declared in schema.get("properties", {}).items():
             if declared.get("nullable"):
                 if with_nullable or name in required:
@@ -171,7 +171,7 @@ class Schemas:
 
 
 def _convert_plain(schema: dict[str, Any], convert: Any) -> dict[str, Any]:
-    result = {key: schema[key] for key in ("type", "maxLength", "required") if key in schema}
+    result: dict[str, Any] = {key: schema[key] for key in ("type", "maxLength", "required") if key in schema}
     if "enum" in schema and not schema.get("x-stripeBypassValidation"):
         result["enum"] = schema["enum"]
     if "items" in schema:

@@ -146,5 +146,5 @@ def _operation(method: str, path: str, raw: dict[str, Any]) -> Operation:
     content = raw.get("requestBody", {}).get("content", {})
     body = next((media["schema"] for media in content.values()), None)
     answer = raw["responses"].get("200") or raw["responses"].get("201") or {}
-    schema = next((media["schema"] for media in answer.get("content", {}).values()), {})
+    schema: dict[str, Any] = next((media["schema"] for media in answer.get("content", {}).values()), {})
     return Operation(method, path, query, body, schema, "application/json" in content)

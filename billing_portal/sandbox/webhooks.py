@@ -34,7 +34,7 @@ class Webhooks:
 
     def __init__(self, box: "Sandbox") -> None:
         self._box = box
-        self.extra_endpoints: list[dict[str, str]] = []
+        self.extra_endpoints: list[Object] = []
         self._prepared: list[Object] = []
         self._queue: asyncio.Queue[str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -129,6 +129,15 @@ def test_requests_can_be_failed_on_purpose(stripe_sandbox, client):
     assert client.v1.customers.create().id
 
 
+def test_a_server_error_after_the_effect_can_be_kept_under_its_key(stripe_sandbox, client):
+    stripe_sandbox.faults(fail_next={"count": 1, "status": 500, "when": "after", "stored": True})
+    for replayed in (None, "true"):
+        with pytest.raises(stripe.APIError) as failed:
+            client.v1.customers.create({"name": "Lost"}, {"idempotency_key": "lost"})
+        assert failed.value.headers.get("Idempotent-Replayed") == replayed
+    assert [customer.name for customer in client.v1.customers.list().data] == ["Lost"]
+
+
 def test_a_request_can_time_out_after_its_effect(stripe_sandbox, client):
     stripe_sandbox.faults(timeout_next={"count": 1, "when": "after", "seconds": 1})
     headers = {"Authorization": "Bearer sk_test_x", "Idempotency-Key": "lost"}

@@ -156,6 +156,19 @@ def test_smart_retries_end_after_two_weeks(stripe_sandbox, client):
     assert (failed.status, failed.attempt_count, failed.next_payment_attempt) == ("open", 9, None)
 
 
+def test_after_a_hard_decline_only_another_card_is_tried(stripe_sandbox, client, metered):
+    invoice = to_draft(stripe_sandbox, client, metered, 1_000_000)
+    stripe_sandbox.faults(decline_next={"count": 1, "code": "stolen_card"})
+    stripe_sandbox.advance(5 * 86400)
+    refused = client.v1.invoices.retrieve(invoice.id)
+    assert (refused.status, refused.attempt_count) == ("open", 1)
+    assert refused.next_payment_attempt > stripe_sandbox.timestamp()
+    other = client.v1.payment_methods.attach("pm_card_mastercard", {"customer": metered.customer.id})
+    client.v1.subscriptions.update(metered.subscription.id, {"default_payment_method": other.id})
+    stripe_sandbox.advance_to(refused.next_payment_attempt + 1)
+    assert client.v1.invoices.retrieve(invoice.id).status == "paid"
+
+
 def test_paying_with_a_declined_card_raises_a_card_error(stripe_sandbox, client):
     metered = metered_customer(client, card="pm_card_chargeCustomerFail")
     invoice = to_draft(stripe_sandbox, client, metered, 1_000_000)

@@ -119,10 +119,8 @@ def pay(box: "Sandbox", invoice: Object, params: dict[str, Any]) -> None:
         box.change(invoice, amount_paid_off_stripe=invoice["amount_remaining"])
         mark_paid(box, invoice)
         return
-    if name := params.get("payment_method"):
-        method = box.get("payment_method", name, param="payment_method")
-    else:
-        method = method_for(box, invoice)
+    name = params.get("payment_method")
+    method = box.get("payment_method", name, param="payment_method") if name else method_for(box, invoice)
     if method is None:
         raise invalid(
             "This customer has no attached payment source or default payment method. Please consider adding a default"

@@ -36,9 +36,10 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
 
 def _enter(box: "Sandbox", grant: Object, kind: str, details: Object) -> Object:
     now = box.time_of(grant)
+    fields: Object = {kind: details}
     return box.create(
         ENTRY,
-        **{kind: details},
+        **fields,
         credit_grant=grant["id"],
         effective_at=max(now, grant["effective_at"] or now),
         type=kind,

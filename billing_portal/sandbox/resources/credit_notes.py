@@ -81,7 +81,7 @@ def _read_line(box: "Sandbox", invoice: Object, given: dict[str, Any]) -> dict[s
     line = box.get("line_item", given.get("invoice_line_item"), param="lines[0][invoice_line_item]")
     if line["invoice"] != invoice["id"]:
         raise invalid("The line belongs to another invoice.", param="lines[0][invoice_line_item]")
-    amount = given.get("amount", line["amount"])
+    amount = int(given["amount"] if "amount" in given else line["amount"])
     if amount > line["amount"]:
         raise invalid("The credit is larger than the line.", param="lines[0][amount]")
     return {

@@ -78,7 +78,7 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
     _refuse_unknown_location(params)
     params.pop("cash_balance", None)
     generic.check_references(box, "customer", params)
-    fields = {"invoice_prefix": invoice_prefix(), "next_invoice_sequence": 1}
+    fields: Object = {"invoice_prefix": invoice_prefix(), "next_invoice_sequence": 1}
     fields["invoice_settings"] = box.schemas.blank(box.schemas.properties("customer")["invoice_settings"])
     fields |= box.overlay("customer", params, fields)
     fields.pop("tax", None)

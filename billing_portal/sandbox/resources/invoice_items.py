@@ -31,7 +31,8 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
     invoice = _draft(box, params.get("invoice"))
     if invoice is None and "customer" not in params:
         raise invalid("Missing required param: customer.", param="customer", code="parameter_missing")
-    customer = box.get("customer", params.get("customer") or (invoice and invoice["customer"]), param="customer")
+    owner = params.get("customer") or (invoice or {}).get("customer")
+    customer = box.get("customer", owner, param="customer")
     if invoice and invoice["customer"] != customer["id"]:
         raise invalid("The invoice belongs to another customer.", param="invoice")
     currency = _currency(box, params, invoice, customer)
@@ -106,7 +107,7 @@ def _pricing(price: Object, currency: str) -> Object:
 
 
 def _plain(box: "Sandbox", params: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: params[name] for name in ("description", "discountable", "period") if name in params}
+    fields: Object = {name: params[name] for name in ("description", "discountable", "period") if name in params}
     fields["metadata"] = dict(params.get("metadata") or {})
     fields["tax_rates"] = [box.retrieve("tax_rate", rate) for rate in params.get("tax_rates", ())]
     fields["_tax_behavior"] = params.get("tax_behavior") or (params.get("price_data") or {}).get("tax_behavior")

@@ -82,7 +82,7 @@ def update(box: "Sandbox", call: generic.Call) -> Object:
     generic.check_references(box, "payment_intent", {k: v for k, v in call.params.items() if k != "payment_method"})
     changes = box.overlay("payment_intent", {k: v for k, v in call.params.items() if k not in NOT_KEPT}, intent)
     if "amount" in changes:
-        currencies.check_charge(changes["amount"], changes.get("currency", intent["currency"]))
+        currencies.check_charge(changes["amount"], changes.get("currency") or intent["currency"])
     if method := changes.get("payment_method"):
         method = payment_methods.resolve(box, method)["id"]
         changes |= {"payment_method": method, "status": "requires_confirmation"}
@@ -124,7 +124,9 @@ def cancel_intent(box: "Sandbox", intent: Object, reason: str | None) -> None:
 def capture(box: "Sandbox", call: generic.Call) -> Object:
     intent = box.get("payment_intent", call.ids["intent"])
     _require(intent, {"requires_capture"}, "captur")
-    amount = call.params.get("amount_to_capture", intent["amount_capturable"])
+    amount = int(
+        call.params["amount_to_capture"] if "amount_to_capture" in call.params else intent["amount_capturable"]
+    )
     if not 0 < amount <= intent["amount_capturable"]:
         raise invalid("The amount to capture is more than the amount authorized.", param="amount_to_capture")
     charges.capture(box, box.get("charge", intent["latest_charge"]), amount)
@@ -199,7 +201,7 @@ def succeed(box: "Sandbox", intent: Object, method: Object, *, authenticated: bo
 def fail(box: "Sandbox", intent: Object, method: Object, error: StripeError) -> StripeError:
     """Note the refusal in the intent and complete the error with it."""
     last = intents.last_error(error)
-    changes = {"status": "requires_payment_method", "next_action": None, "last_payment_error": last}
+    changes: Object = {"status": "requires_payment_method", "next_action": None, "last_payment_error": last}
     box.change(intent, **changes, payment_method=None, latest_charge=last.get("charge", intent["latest_charge"]))
     box.tell(intent, "payment_failed")
     error.members["payment_intent"] = box.retrieve("payment_intent", intent["id"])

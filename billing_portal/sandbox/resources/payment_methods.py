@@ -116,7 +116,7 @@ def _expiry(box: "Sandbox", details: dict[str, Any]) -> tuple[int, int]:
 
 def is_expired(box: "Sandbox", method: Object) -> bool:
     card = method.get("card")
-    return bool(card) and (card["exp_year"], card["exp_month"]) < box.date()[:2]
+    return card is not None and (card["exp_year"], card["exp_month"]) < box.date()[:2]
 
 
 @operation("POST", "/v1/payment_methods")

@@ -18,8 +18,8 @@ REFUSED = {"schedule", "schedule_details", "customer_details", "discounts"}
 @operation("POST", "/v1/invoices/create_preview")
 def create_preview(box: "Sandbox", call: generic.Call) -> Object:
     params = call.params
-    for name in REFUSED & params.keys():
-        raise StripeError(f"The sandbox previews no {name}", status=501, type="api_error", param=name)
+    for refused in REFUSED & params.keys():
+        raise StripeError(f"The sandbox previews no {refused}", status=501, type="api_error", param=refused)
     subscription = None
     if name := params.get("subscription"):
         subscription = box.get("subscription", name, param="subscription")

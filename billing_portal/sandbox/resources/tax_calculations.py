@@ -55,12 +55,12 @@ def _customer_details(box: "Sandbox", params: dict[str, Any]) -> Object:
     given = params.get("customer_details") or {}
     details: Object = {"address": None, "address_source": given.get("address_source"), "ip_address": None}
     details |= {"tax_ids": given.get("tax_ids") or [], "taxability_override": given.get("taxability_override", "none")}
-    address = given.get("address")
+    address: Object = given.get("address") or {}
     if name := params.get("customer"):
         customer = box.get("customer", name, param="customer")
         copied = taxes.customer_fields(box, customer)
-        address, details["tax_ids"] = customer["address"], copied["customer_tax_ids"]
-    if not (address or {}).get("country"):
+        address, details["tax_ids"] = customer["address"] or {}, copied["customer_tax_ids"]
+    if not address.get("country"):
         raise invalid(
             "We could not determine the customer's tax location based on the provided customer address.",
             param="customer_details[address]",
