@@ -11,11 +11,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from billing_portal.sandbox.browser import lookup, markup, money, responses
+from billing_portal.sandbox.engine import Sandbox
 from billing_portal.sandbox.errors import StripeError
 from billing_portal.sandbox.resources import authentication
+from billing_portal.sandbox.store import Object
 
 
-def _opened_intent(request: Request) -> dict | None:
+def _opened_intent(request: Request) -> Object | None:
     """Return the intent named in the path if the secret in the query opens it."""
     intent = lookup.intent(request.app.state.sandbox, request.query_params.get("client_secret", ""))
     return intent if intent and intent["id"] == request.path_params["intent"] else None
@@ -45,7 +47,7 @@ def challenge(request: Request) -> Response:
     return responses.page(content, framed=True, leaves=True)
 
 
-def return_address(url: str, intent: dict, *, succeeded: bool) -> str:
+def return_address(url: str, intent: Object, *, succeeded: bool) -> str:
     """Add to a return URL what Stripe adds: the intent, its secret, and how the redirect ended."""
     name, parts = intent["object"], urlsplit(url)
     added = {
@@ -57,7 +59,7 @@ def return_address(url: str, intent: dict, *, succeeded: bool) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
-def _way_back(request: Request, intent: dict, *, succeeded: bool) -> str | None:
+def _way_back(request: Request, intent: Object, *, succeeded: bool) -> str | None:
     """Return where the customer came from: one of our own pages, or the address the intent was confirmed with."""
     own = request.query_params.get("back", "")
     if own.startswith("/") and not own.startswith(("//", "/\\")):
@@ -80,7 +82,7 @@ async def answer(request: Request) -> Response:
     return responses.page(markup.render("message.html", title="Answered", text=text), framed=True)
 
 
-def _finish(sandbox, identifier: str, *, succeeded: bool) -> None:
+def _finish(sandbox: Sandbox, identifier: str, *, succeeded: bool) -> None:
     """Let the engine go on with the intent, as one transaction."""
     try:
         authentication.finish(sandbox, identifier, succeeded)

@@ -11,6 +11,8 @@ from starlette.routing import Route
 
 from billing_portal.sandbox.browser import lookup, markup, money, pages
 from billing_portal.sandbox.browser.markup import Html
+from billing_portal.sandbox.engine import Sandbox
+from billing_portal.sandbox.store import Object
 
 _PLACEHOLDER = "{CHECKOUT_SESSION_ID}"
 _EMAIL = Html(
@@ -19,21 +21,21 @@ _EMAIL = Html(
 )
 
 
-def _opened(request: Request) -> dict | None:
+def _opened(request: Request) -> Object | None:
     return lookup.find(request.app.state.sandbox, "checkout.session", request.path_params["session"])
 
 
-def _intent(sandbox, session: dict) -> dict | None:
+def _intent(sandbox: Sandbox, session: Object) -> Object | None:
     reference = session.get("payment_intent") or session.get("setup_intent")
     return lookup.intent_by_id(sandbox, lookup.identifier_of(reference) or "")
 
 
-async def _items(sandbox, session: dict) -> list[dict]:
+async def _items(sandbox: Sandbox, session: Object) -> list[Object]:
     status, page = await sandbox.call("GET", f"/v1/checkout/sessions/{session['id']}/line_items", {"limit": "100"})
     return page["data"] if status == 200 else []
 
 
-def _item(item: dict) -> Html:
+def _item(item: Object) -> Html:
     return markup.fill(
         '<tr><td>$what</td><td class="number right">$count</td><td class="number right">$amount</td></tr>',
         what=item.get("description") or "Item",
@@ -42,7 +44,7 @@ def _item(item: dict) -> Html:
     )
 
 
-def _sums(session: dict) -> Html:
+def _sums(session: Object) -> Html:
     details = session.get("total_details") or {}
     rows = [
         ("Subtotal", session.get("amount_subtotal")),
@@ -53,7 +55,7 @@ def _sums(session: dict) -> Html:
     return markup.join(pages.total(name, amount, session["currency"]) for name, amount in rows if amount)
 
 
-def _return_url(session: dict) -> str:
+def _return_url(session: Object) -> str:
     url = session.get("success_url") or session.get("return_url") or ""
     return url.replace(_PLACEHOLDER, session["id"])
 
@@ -71,7 +73,7 @@ async def show(request: Request) -> Response:
     return await _offer(request, session, intent)
 
 
-async def _offer(request: Request, session: dict, intent: dict) -> Response:
+async def _offer(request: Request, session: Object, intent: Object) -> Response:
     pays = intent["object"] == "payment_intent"
     amount = money.display(intent["amount"], intent["currency"]) if pays else ""
     email = session.get("customer_email") or (session.get("customer_details") or {}).get("email")
@@ -93,12 +95,12 @@ async def _offer(request: Request, session: dict, intent: dict) -> Response:
     return pages.customer_page(request, "Checkout", content, scripts=pages.PAYMENT_SCRIPTS, leaves=True)
 
 
-def _cancel(session: dict) -> Html:
+def _cancel(session: Object) -> Html:
     url = session.get("cancel_url")
     return markup.fill('<p><a href="$url">← Back</a></p>', url=url) if url else Html("")
 
 
-async def _summary(request: Request, session: dict) -> Html:
+async def _summary(request: Request, session: Object) -> Html:
     items = await _items(request.app.state.sandbox, session)
     return markup.render("checkout_items.html", items=markup.join(map(_item, items)), sums=_sums(session))
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from billing_portal.sandbox.browser import markup, pages
 from billing_portal.sandbox.browser.markup import Html
 from billing_portal.sandbox.faults import DECLINE_CODES
+from billing_portal.sandbox.store import Object
 
 _STEPS = {"hour": "+1 hour", "day": "+1 day", "week": "+1 week", "month": "+1 month"}
 _NUMBERS = {"count": int, "status": int, "seconds": float, "drop_next": int, "delay_seconds": float}
@@ -58,7 +59,7 @@ async def advance(request: Request) -> Response:
 # --- Faults ---------------------------------------------------------------------------------------------------
 
 
-def _left(fault: dict) -> str:
+def _left(fault: Object) -> str:
     details = ", ".join(str(value) for name, value in fault.items() if name != "count" and value)
     return f"{fault['count']} ({details})" if fault.get("count") else "none"
 

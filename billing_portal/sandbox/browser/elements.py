@@ -8,6 +8,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from billing_portal.sandbox.browser import lookup, markup, responses
+from billing_portal.sandbox.engine import Sandbox
+from billing_portal.sandbox.store import Object
 
 _FEATURES = ("payment_method_save", "payment_method_save_usage", "payment_method_remove")
 
@@ -25,12 +27,12 @@ def _has_publishable_key(request: Request) -> bool:
     return request.headers.get("authorization", "").startswith("Bearer pk_test_")
 
 
-def _features(session: dict | None) -> dict:
+def _features(session: Object | None) -> Object:
     component = ((session or {}).get("components") or {}).get("payment_element") or {}
     return (component.get("features") or {}) if component.get("enabled") else {}
 
 
-def _saved_methods(sandbox, session: dict | None) -> list[dict]:
+def _saved_methods(sandbox: Sandbox, session: Object | None) -> list[Object]:
     features = _features(session)
     if not session or features.get("payment_method_redisplay") != "enabled":
         return []
@@ -40,7 +42,7 @@ def _saved_methods(sandbox, session: dict | None) -> list[dict]:
     return [each for each in methods if each.get("allow_redisplay") in shown][:limit]
 
 
-def _describe(sandbox, intent: dict, session: dict | None, *, saves: bool) -> dict:
+def _describe(sandbox: Sandbox, intent: Object, session: Object | None, *, saves: bool) -> Object:
     customer_id = lookup.identifier_of((session or intent).get("customer"))
     customer = lookup.find(sandbox, "customer", customer_id) if customer_id else None
     features = _features(session)
@@ -55,16 +57,20 @@ def _describe(sandbox, intent: dict, session: dict | None, *, saves: bool) -> di
     }
 
 
+async def _form(request: Request) -> dict[str, str]:
+    return {name: str(value) for name, value in (await request.form()).items()}
+
+
 async def open_session(request: Request) -> Response:
     """Describe what the frame has to show; both secrets must open something."""
     if not _has_publishable_key(request):
         return _refuse("You did not provide a publishable API key.", code="api_key_missing", status=401)
-    form, sandbox = await request.form(), request.app.state.sandbox
+    form, sandbox = await _form(request), request.app.state.sandbox
     secret, mode = form.get("client_secret"), form.get("mode")
     intent = lookup.intent(sandbox, secret) if secret else {}
     if intent is None or (not secret and mode not in ("setup", "payment", "subscription")):
         return _refuse("The client_secret provided does not match any associated SetupIntent or PaymentIntent.")
-    session = lookup.customer_session(sandbox, form.get("customer_session_client_secret") or "")
+    session = lookup.customer_session(sandbox, form.get("customer_session_client_secret", ""))
     if form.get("customer_session_client_secret") and not session:
         return _refuse("The customer_session_client_secret provided does not match any CustomerSession.")
     saves = intent.get("object") == "setup_intent" or mode in ("setup", "subscription")
@@ -74,10 +80,10 @@ async def open_session(request: Request) -> Response:
 
 async def remove_method(request: Request) -> Response:
     """Detach a saved payment method of the session's own customer, if the session allows it."""
-    form, sandbox = await request.form(), request.app.state.sandbox
-    session = lookup.customer_session(sandbox, form.get("customer_session_client_secret") or "")
-    method = lookup.find(sandbox, "payment_method", form.get("payment_method") or "")
-    owns = session and method and lookup.identifier_of(method["customer"]) == session["customer"]
+    form, sandbox = await _form(request), request.app.state.sandbox
+    session = lookup.customer_session(sandbox, form.get("customer_session_client_secret", "")) or {}
+    method = lookup.find(sandbox, "payment_method", form.get("payment_method", "")) or {}
+    owns = bool(session) and lookup.identifier_of(method.get("customer")) == session["customer"]
     if not owns or _features(session).get("payment_method_remove") != "enabled":
         return _refuse("This payment method cannot be removed here.", code="payment_method_unexpected_state")
     status, body = await sandbox.call("POST", f"/v1/payment_methods/{method['id']}/detach", {})

@@ -8,6 +8,8 @@ from starlette.routing import Route
 
 from billing_portal.sandbox.browser import controls, json_view, lookup, markup, money, pages
 from billing_portal.sandbox.browser.markup import Html
+from billing_portal.sandbox.engine import Sandbox
+from billing_portal.sandbox.store import Object
 
 _ROWS = 100
 _RELATED = 12
@@ -39,7 +41,7 @@ def _kind(kind: str, count: int) -> Html:
 # --- Objects --------------------------------------------------------------------------------------------------
 
 
-def summary(each: dict) -> str:
+def summary(each: Object) -> str:
     """Say in a few words what an object is: its name, its amount, whatever it has of those."""
     for name in ("amount", "total", "unit_amount", "amount_total"):
         if isinstance(each.get(name), int) and each.get("currency"):
@@ -50,7 +52,7 @@ def summary(each: dict) -> str:
     return next((text for text in named if isinstance(text, str) and text), "")
 
 
-def _row(sandbox, each: dict) -> Html:
+def _row(sandbox: Sandbox, each: Object) -> Html:
     key = each.get("id") or each["_key"]
     status = each.get("status")
     return markup.fill(
@@ -65,7 +67,7 @@ def _row(sandbox, each: dict) -> Html:
     )
 
 
-def _owner(sandbox, each: dict) -> Html:
+def _owner(sandbox: Sandbox, each: Object) -> Html:
     owner = lookup.identifier_of(each.get("customer"))
     return json_view.link(sandbox, owner) if owner else Html("")
 
@@ -111,13 +113,13 @@ def show_object(request: Request) -> Response:
     return pages.workshop_page(request, key, content)
 
 
-def _mentions(each: dict, identifier: str) -> bool:
+def _mentions(each: Object, identifier: str) -> bool:
     if each["_kind"] == "event":
-        return (each.get("data") or {}).get("object", {}).get("id") == identifier
+        return bool(each["data"]["object"].get("id") == identifier)
     return any(value == identifier for name, value in each.items() if name not in ("id", "_key"))
 
 
-def _related(sandbox, identifier: str) -> Html:
+def _related(sandbox: Sandbox, identifier: str) -> Html:
     """List the objects that name this one, by kind, the newest first."""
     groups = []
     for kind in sorted(sandbox.kinds()):
@@ -130,7 +132,7 @@ def _related(sandbox, identifier: str) -> Html:
     return markup.join(groups) or Html('<p class="hint">Nothing names this object.</p>')
 
 
-def _related_item(each: dict) -> Html:
+def _related_item(each: Object) -> Html:
     item = '<li><a class="mono" href="$url">$id</a> <span class="hint">$note</span></li>'
     key = each["_key"]
     return markup.fill(item, url=json_view.address(each["_kind"], quote(key)), id=key, note=summary(each))
@@ -139,28 +141,28 @@ def _related_item(each: dict) -> Html:
 # --- Events ---------------------------------------------------------------------------------------------------
 
 
-def _pending(sandbox) -> dict[str, list[dict]]:
-    pending: dict[str, list[dict]] = {}
+def _pending(sandbox: Sandbox) -> dict[str, list[Object]]:
+    pending: dict[str, list[Object]] = {}
     for each in sandbox.webhooks.describe_pending():
         pending.setdefault(each["event"], []).append(each)
     return pending
 
 
-def _delivery_note(event: dict, pending: list[dict]) -> Html:
+def _delivery_note(event: Object, pending: list[Object]) -> Html:
     if not pending:
         return pages.pill("delivered" if event.get("_acknowledged_at") else "not sent")
     attempts = max(each["attempts"] for each in pending)
     return markup.join([pages.pill("pending"), markup.fill(' <span class="hint">$n tries</span>', n=attempts)])
 
 
-def events_table(sandbox, events: list[dict]) -> Html:
+def events_table(sandbox: Sandbox, events: list[Object]) -> Html:
     pending = _pending(sandbox)
     rows = [_event(sandbox, event, pending.get(event["id"], [])) for event in reversed(events)]
     empty = Html('<tr><td colspan="4">Nothing has happened yet.</td></tr>')
     return markup.render("events_table.html", rows=markup.join(rows) or empty)
 
 
-def _event(sandbox, event: dict, pending: list[dict]) -> Html:
+def _event(sandbox: Sandbox, event: Object, pending: list[Object]) -> Html:
     about = event["data"]["object"].get("id") or ""
     known = sandbox.store.kind_of.get(about)
     return markup.fill(
@@ -174,7 +176,7 @@ def _event(sandbox, event: dict, pending: list[dict]) -> Html:
     )
 
 
-def _deliveries(sandbox, identifier: str) -> Html:
+def _deliveries(sandbox: Sandbox, identifier: str) -> Html:
     pending = _pending(sandbox).get(identifier, [])
     item = "<li>$url: $attempts tries so far. $error</li>"
     items = [markup.fill(item, url=each["url"], attempts=each["attempts"], error=each["error"]) for each in pending]

@@ -1,12 +1,13 @@
 """An invoice on paper."""
 
 from billing_portal.sandbox.browser import money, pages, pdf
+from billing_portal.sandbox.store import Object
 
 _LEFT, _RIGHT, _QUANTITY, _BOTTOM = 56, pdf.WIDTH - 56, 430, pdf.HEIGHT - 80
 _LONGEST = 64  # characters of a description that fit before the quantity
 
 
-def build(invoice: dict, lines: list[dict], totals: list[tuple[str, int]], *, merchant: str) -> bytes:
+def build(invoice: Object, lines: list[Object], totals: list[tuple[str, int]], *, merchant: str) -> bytes:
     """Lay out an A4 invoice; lines run on over as many pages as they need."""
     paper = pdf.Document()
     y = _head(paper, invoice, merchant)
@@ -17,7 +18,7 @@ def build(invoice: dict, lines: list[dict], totals: list[tuple[str, int]], *, me
     return paper.build(title=f"Invoice {number}")
 
 
-def _head(paper: pdf.Document, invoice: dict, merchant: str) -> float:
+def _head(paper: pdf.Document, invoice: Object, merchant: str) -> float:
     paper.text(_LEFT, 80, "Invoice", size=24, bold=True)
     paper.text(_RIGHT, 80, merchant, size=13, bold=True, right=True)
     paper.text(_RIGHT, 96, "Sandbox: not a real invoice", size=9, right=True)
@@ -54,7 +55,7 @@ def _room(paper: pdf.Document, y: float, needed: float) -> float:
     return 80
 
 
-def _line(paper: pdf.Document, line: dict, y: float) -> float:
+def _line(paper: pdf.Document, line: Object, y: float) -> float:
     if y + 30 > _BOTTOM:
         paper.new_page()
         y = _columns(paper, 80)

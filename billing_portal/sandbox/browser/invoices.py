@@ -8,9 +8,11 @@ from starlette.routing import Route
 
 from billing_portal.sandbox.browser import invoice_pdf, lookup, markup, money, pages
 from billing_portal.sandbox.browser.markup import Html
+from billing_portal.sandbox.engine import Sandbox
+from billing_portal.sandbox.store import Object
 
 
-def _opened(request: Request) -> dict | None:
+def _opened(request: Request) -> Object | None:
     """Return the invoice whose own hosted address this is; knowing the address is the only key there is."""
     rest = request.path_params["rest"]
     invoice = lookup.find(request.app.state.sandbox, "invoice", rest.partition("/")[0])
@@ -21,9 +23,10 @@ def _no_invoice(request: Request) -> Response:
     return pages.message(request, "No such invoice", "This address opens no invoice. It may be a draft.")
 
 
-async def _lines(sandbox, invoice: dict) -> list[dict]:
+async def _lines(sandbox: Sandbox, invoice: Object) -> list[Object]:
     """Return all lines; the list inside the invoice holds only the first ten."""
-    found, after = [], {}
+    found: list[Object] = []
+    after: Object = {}
     while True:
         _, page = await sandbox.call("GET", f"/v1/invoices/{invoice['id']}/lines", {"limit": "100", **after})
         found += page.get("data", [])
@@ -32,7 +35,7 @@ async def _lines(sandbox, invoice: dict) -> list[dict]:
         after = {"starting_after": found[-1]["id"]}
 
 
-async def _intent(sandbox, invoice: dict) -> dict | None:
+async def _intent(sandbox: Sandbox, invoice: Object) -> Object | None:
     """Return the payment intent that settles the invoice, if it has one."""
     _, full = await sandbox.call(
         "GET", f"/v1/invoices/{invoice['id']}", {"expand": ["confirmation_secret", "payments"]}
@@ -50,7 +53,7 @@ async def _intent(sandbox, invoice: dict) -> dict | None:
 # --- The page -------------------------------------------------------------------------------------------------
 
 
-def totals(invoice: dict) -> list[tuple[str, int]]:
+def totals(invoice: Object) -> list[tuple[str, int]]:
     """Return the sums below the lines, from subtotal to what is still due."""
     discount = sum(each["amount"] for each in invoice.get("total_discount_amounts") or [])
     credit = sum(each["amount"] for each in invoice.get("total_pretax_credit_amounts") or [])
@@ -63,7 +66,7 @@ def totals(invoice: dict) -> list[tuple[str, int]]:
     return [(name, amount) for name, amount in rows if amount or name in always]
 
 
-def _line(line: dict) -> Html:
+def _line(line: Object) -> Html:
     period = line.get("period") or {}
     spans = period.get("start") and period["end"] - period["start"] >= 86_400
     when = f"{pages.day(period['start'])} – {pages.day(period['end'])}" if spans else ""
@@ -77,7 +80,7 @@ def _line(line: dict) -> Html:
     )
 
 
-def _headline(invoice: dict) -> tuple[str, str]:
+def _headline(invoice: Object) -> tuple[str, str]:
     paid_at = (invoice.get("status_transitions") or {}).get("paid_at")
     if invoice["status"] == "paid":
         return "Invoice paid", pages.day(paid_at)
@@ -85,11 +88,11 @@ def _headline(invoice: dict) -> tuple[str, str]:
     return f"Invoice {invoice.get('number') or 'draft'}", f"Due {due}" if due else ""
 
 
-def _is_payable(invoice: dict) -> bool:
+def _is_payable(invoice: Object) -> bool:
     return invoice["status"] in ("open", "uncollectible") and invoice["amount_remaining"] > 0
 
 
-async def _payment(sandbox, invoice: dict, here: str) -> Html:
+async def _payment(sandbox: Sandbox, invoice: Object, here: str) -> Html:
     """Offer the ways to pay: the bank's question if one is open, saved methods, a new one."""
     if not _is_payable(invoice):
         return Html("")
@@ -110,11 +113,11 @@ async def _payment(sandbox, invoice: dict, here: str) -> Html:
     return markup.render("invoice_payment.html", question=question, saved=_saved(saved, here), fresh=fresh)
 
 
-def _bank(intent: dict, back: str) -> str:
+def _bank(intent: Object, back: str) -> str:
     return f"/3ds/{intent['id']}?client_secret={quote(intent['client_secret'])}&back={quote(back)}"
 
 
-def _saved(methods: list[dict], here: str) -> Html:
+def _saved(methods: list[Object], here: str) -> Html:
     if not methods:
         return Html("")
     rows = [
@@ -134,7 +137,7 @@ def _saved(methods: list[dict], here: str) -> Html:
     )
 
 
-async def _show(request: Request, invoice: dict, *, failure: str | None = None, status: int = 200) -> Response:
+async def _show(request: Request, invoice: Object, *, failure: str | None = None, status: int = 200) -> Response:
     sandbox = request.app.state.sandbox
     here = urlsplit(invoice["hosted_invoice_url"]).path
     title, note = _headline(invoice)
@@ -157,7 +160,7 @@ async def _show(request: Request, invoice: dict, *, failure: str | None = None, 
     return pages.customer_page(request, title, content, scripts=scripts, status=status)
 
 
-def _facts(invoice: dict) -> dict[str, object]:
+def _facts(invoice: Object) -> dict[str, object]:
     return {
         "Number": invoice.get("number"),
         "Billed to": invoice.get("customer_name") or invoice.get("customer_email"),
@@ -167,7 +170,7 @@ def _facts(invoice: dict) -> dict[str, object]:
     }
 
 
-def _receipt_link(sandbox, intent: dict | None) -> Html:
+def _receipt_link(sandbox: Sandbox, intent: Object | None) -> Html:
     charge = lookup.find(sandbox, "charge", lookup.identifier_of((intent or {}).get("latest_charge")) or "")
     url = (charge or {}).get("receipt_url")
     return markup.fill('<a class="button" href="$url">Receipt</a>', url=urlsplit(url).path) if url else Html("")

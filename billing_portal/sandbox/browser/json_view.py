@@ -5,22 +5,23 @@ import re
 
 from billing_portal.sandbox.browser import markup
 from billing_portal.sandbox.browser.markup import Html
+from billing_portal.sandbox.engine import Sandbox
 
 _TOKEN = re.compile(
     r'(?P<key>"(?:\\.|[^"\\])*")(?=: )|(?P<text>"(?:\\.|[^"\\])*")|(?P<bare>\b(?:true|false|null)\b|-?\d[\d.e+-]*)'
 )
 
 
-def show(sandbox, value: object) -> Html:
+def show(sandbox: Sandbox, value: object) -> Html:
     source, parts, at = json.dumps(value, indent=2, ensure_ascii=False), [], 0
     for token in _TOKEN.finditer(source):
         parts.append(markup.escape(source[at : token.start()]))
-        parts.append(_token(sandbox, token.lastgroup, token.group()))
+        parts.append(_token(sandbox, token.lastgroup or "", token.group()))
         at = token.end()
     return markup.join([*parts, source[at:]])
 
 
-def _token(sandbox, kind: str, source: str) -> Html:
+def _token(sandbox: Sandbox, kind: str, source: str) -> Html:
     if kind == "text":
         text = json.loads(source)
         if sandbox.store.kind_of.get(text):
@@ -30,7 +31,7 @@ def _token(sandbox, kind: str, source: str) -> Html:
     return markup.fill('<span class="j-$kind">$source</span>', kind=kind, source=source)
 
 
-def link(sandbox, identifier: str, *, quoted: bool = False) -> Html:
+def link(sandbox: Sandbox, identifier: str, *, quoted: bool = False) -> Html:
     """Link an id to its page in the inspector."""
     pattern = '"<a href="$url">$id</a>"' if quoted else '<a href="$url">$id</a>'
     return markup.fill(pattern, url=address(sandbox.store.kind_of.get(identifier), identifier), id=identifier)

@@ -1,6 +1,7 @@
 """HTML from templates in which every value is escaped unless it is already HTML."""
 
 import html
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -18,7 +19,7 @@ def escape(value: object) -> Html:
     return value if isinstance(value, Html) else Html(html.escape("" if value is None else str(value)))
 
 
-def join(parts: object, separator: str = "") -> Html:
+def join(parts: Iterable[object], separator: str = "") -> Html:
     return Html(separator.join(escape(part) for part in parts))
 
 

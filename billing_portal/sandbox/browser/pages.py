@@ -1,12 +1,14 @@
 """The frame around the sandbox's pages, and the small pieces that several of them show."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from billing_portal.sandbox.browser import lookup, markup, money, responses
 from billing_portal.sandbox.browser.markup import Html
+from billing_portal.sandbox.store import Object
 
 _MENU = {"/_sandbox/": "Overview", "/_sandbox/events": "Events", "/_sandbox/faults/": "Faults"}
 _NOTHING_REAL = "A stand-in for Stripe. Nothing here moves money, and no bank is asked."
@@ -19,7 +21,7 @@ def script(name: str, *, module: bool = True) -> Html:
     return markup.fill('<script $kind src="$name"></script>', kind=kind, name=name)
 
 
-def customer_page(request: Request, title: str, content: Html, *, scripts: Html = Html(""), **options) -> Response:  # noqa: B008 -- immutable
+def customer_page(request: Request, title: str, content: Html, *, scripts: Html = Html(""), **options: Any) -> Response:  # noqa: B008 -- immutable
     """Show a page that a paying customer sees, under the merchant's name."""
     name = lookup.merchant(request.app.state.sandbox)
     parts = {"title": title, "content": content, "scripts": scripts, "brand": name, "nav": ""}
@@ -75,7 +77,7 @@ def instant(timestamp: float | None) -> str:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S") if timestamp else ""
 
 
-def method_name(method: dict) -> str:
+def method_name(method: Object) -> str:
     """Name a payment method the way customers do."""
     card = method.get("card") or {}
     if card:

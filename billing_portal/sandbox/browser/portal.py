@@ -8,18 +8,20 @@ from starlette.routing import Route
 
 from billing_portal.sandbox.browser import lookup, markup, money, pages
 from billing_portal.sandbox.browser.markup import Html
+from billing_portal.sandbox.store import Object
 
 _INVOICES = 24
+_NO_INVOICES = Html('<tr><td colspan="4">None yet.</td></tr>')
 
 
 class _Visit:
     """One customer's visit: the session, its customer and the address the pages live under."""
 
-    def __init__(self, request: Request, session: dict) -> None:
+    def __init__(self, request: Request, session: Object) -> None:
         self.sandbox = request.app.state.sandbox
         self.session = session
         self.here = urlsplit(session["url"]).path
-        self.customer = lookup.find(self.sandbox, "customer", lookup.identifier_of(session["customer"])) or {}
+        self.customer = lookup.find(self.sandbox, "customer", lookup.identifier_of(session["customer"]) or "") or {}
         self.methods = lookup.payment_methods(self.sandbox, self.customer.get("id"))
 
     def default(self) -> str | None:
@@ -40,7 +42,7 @@ def _ended(request: Request) -> Response:
     return pages.message(request, "Session ended", "Go back and open the customer portal again.")
 
 
-def _method(visit: _Visit, method: dict) -> Html:
+def _method(visit: _Visit, method: Object) -> Html:
     is_default = method["id"] == visit.default()
     mark = pages.pill("default") if is_default else Html("")
     choose = '<button name="action" value="default">Make default</button>'
@@ -58,12 +60,12 @@ def _method(visit: _Visit, method: dict) -> Html:
     )
 
 
-def _expiry(method: dict) -> str:
+def _expiry(method: Object) -> str:
     card = method.get("card") or {}
     return f"expires {card['exp_month']:02d}/{card['exp_year']}" if card.get("exp_year") else ""
 
 
-def _invoice(invoice: dict) -> Html:
+def _invoice(invoice: Object) -> Html:
     return markup.fill(
         '<tr><td><a href="$url">$number</a></td><td>$day</td><td>$pill</td><td class="number right">$amount</td></tr>',
         url=urlsplit(invoice["hosted_invoice_url"]).path,
@@ -76,8 +78,7 @@ def _invoice(invoice: dict) -> Html:
 
 def _show(request: Request, visit: _Visit, *, failure: str | None = None, status: int = 200) -> Response:
     owner = visit.customer.get("id")
-    mine = [each for each in visit.sandbox.objects("invoice") if lookup.identifier_of(each["customer"]) == owner]
-    invoices = [each for each in reversed(mine) if each.get("hosted_invoice_url")][:_INVOICES]
+    invoices = [each for each in visit.sandbox.store.where("invoice", customer=owner) if each["hosted_invoice_url"]]
     name = visit.customer.get("name") or visit.customer.get("email") or owner
     back = visit.session.get("return_url")
     link = markup.fill('<a href="$url">← Return to $name</a>', url=back, name=lookup.merchant(visit.sandbox))
@@ -89,7 +90,8 @@ def _show(request: Request, visit: _Visit, *, failure: str | None = None, status
         email=visit.customer.get("email"),
         here=visit.here,
         methods=markup.join(_method(visit, each) for each in visit.methods) or Html("<li>None saved yet.</li>"),
-        invoices=markup.join(_invoice(each) for each in invoices) or Html('<tr><td colspan="4">None yet.</td></tr>'),
+        invoices=markup.join(_invoice(each) for each in invoices[: -_INVOICES - 1 : -1])
+        or Html('<tr><td colspan="4">None yet.</td></tr>'),
     )
     return pages.customer_page(request, "Billing", content, status=status)
 
@@ -132,12 +134,12 @@ async def change_methods(request: Request) -> Response:
     method = form.get("payment_method")
     if not visit.owns(method):
         return _show(request, visit, failure="This payment method is no longer yours.", status=400)
-    if form.get("action") == "remove":
-        call = ("POST", f"/v1/payment_methods/{method}/detach", {})
-    else:
-        settings = {"invoice_settings": {"default_payment_method": method}}
-        call = ("POST", f"/v1/customers/{visit.customer['id']}", settings)
-    status, body = await visit.sandbox.call(*call)
+    path = f"/v1/payment_methods/{method}/detach"
+    params: Object = {}
+    if form.get("action") != "remove":
+        path = f"/v1/customers/{visit.customer['id']}"
+        params = {"invoice_settings": {"default_payment_method": method}}
+    status, body = await visit.sandbox.call("POST", path, params)
     if status != 200:
         return _show(request, visit, failure=body["error"]["message"], status=status)
     return RedirectResponse(_after(visit), status_code=303)

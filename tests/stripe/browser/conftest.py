@@ -1,7 +1,6 @@
 """The sandbox's pages in a real browser, embedded by a page of another origin under the portal's strict policy."""
 
 import contextlib
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from starlette.routing import Route
 from billing_portal.sandbox import app, specification
 from billing_portal.sandbox.engine import Sandbox
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -50,15 +48,11 @@ def serve(build: Callable[[str], Starlette]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    if not CHROMIUM.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{CHROMIUM} is missing, and CI has to drive a browser")
-        pytest.skip(f"{CHROMIUM} is missing")
+def chromium(chromium_path):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = driver.chromium.launch(executable_path=chromium_path, args=FLAGS)
         yield browser
         browser.close()
 

@@ -1,80 +1,63 @@
-"""Hosted Checkout sends the customer back only when the session's intent has succeeded."""
+"""Hosted Checkout sends the customer back only when the session is complete."""
 
 import pytest
 from playwright.sync_api import expect
-from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
-from billing_portal.sandbox.browser import checkout
 from tests.stripe.browser.test_payment_element import type_card
 
 
-class Box:
-    """An engine with one session over one intent."""
-
-    def __init__(self, **session):
-        self.intent = {
-            "id": "pi_1",
-            "object": "payment_intent",
-            "client_secret": "pi_1_secret_x",
-            "status": "requires_payment_method",
-            "amount": 2500,
-            "currency": "usd",
-        }
-        defaults = {"id": "cs_1", "status": "open", "payment_intent": "pi_1", "currency": "usd", "amount_total": 2500}
-        addresses = {"success_url": "http://shop.test/ok?s={CHECKOUT_SESSION_ID}", "cancel_url": "http://shop.test/no"}
-        self.session = {**defaults, **addresses, **session}
-
-    def objects(self, kind):
-        return {"payment_intent": [self.intent], "checkout.session": [self.session]}.get(kind, [])
-
-    async def call(self, method, path, params):
-        item = {"description": "100 USD of <credit>", "quantity": 1, "amount_total": 2500, "currency": "usd"}
-        return 200, {"data": [item]}
-
-
 @pytest.fixture
-def box():
-    return Box()
+def session(api):
+    """An open session over 25.00 USD of credit, on a page without a name for its customer."""
+    product = {"name": "100 USD of <credit>"}
+    item = {"price_data": {"currency": "usd", "unit_amount": 2500, "product_data": product}, "quantity": 1}
+    urls = {"success_url": "http://shop.test/ok?s={CHECKOUT_SESSION_ID}", "cancel_url": "http://shop.test/no"}
+    return api.post("checkout/sessions", mode="payment", line_items=[item], **urls)
 
 
-@pytest.fixture
-def client(box):
-    app = Starlette(routes=checkout.routes)
-    app.state.sandbox = box
-    return TestClient(app, follow_redirects=False)
+def pay(api, session):
+    api.post(
+        f"payment_intents/{session['payment_intent']}/confirm",
+        payment_method="pm_card_visa",
+        return_url="http://x.test",
+    )
 
 
-def test_an_open_session_offers_the_payment_element(client):
-    answer = client.get("/c/pay/cs_1")
+def test_an_open_session_offers_the_payment_element(api, session):
+    answer = api.client.get(f"/c/pay/{session['id']}")
     assert answer.status_code == 200
-    assert 'data-secret="pi_1_secret_x"' in answer.text
+    assert f'data-secret="{session["payment_intent"]}_secret_' in answer.text
     assert "100 USD of &lt;credit&gt;" in answer.text
     assert "Pay $25.00" in answer.text
     assert 'href="http://shop.test/no"' in answer.text
 
 
-def test_an_unpaid_session_leads_back_to_itself(client):
-    answer = client.get("/c/pay/cs_1/done")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/c/pay/cs_1")
+def test_an_unpaid_session_leads_back_to_itself(api, session):
+    answer = api.client.get(f"/c/pay/{session['id']}/done")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/c/pay/{session['id']}")
 
 
-def test_a_paid_session_leads_to_the_success_url_with_its_id(client, box):
-    box.session["status"] = "complete"
-    assert client.get("/c/pay/cs_1/done").headers["location"] == "http://shop.test/ok?s=cs_1"
+def test_a_paid_session_leads_to_the_success_url_with_its_id(api, session):
+    pay(api, session)
+    answer = api.client.get(f"/c/pay/{session['id']}/done")
+    assert answer.headers["location"] == f"http://shop.test/ok?s={session['id']}"
 
 
-@pytest.mark.parametrize(("status", "text"), [("complete", "Already paid"), ("expired", "has expired")])
-def test_a_closed_session_takes_no_second_payment(client, box, status, text):
-    box.session["status"] = status
-    answer = client.get("/c/pay/cs_1")
+def test_a_paid_session_takes_no_second_payment(api, session):
+    pay(api, session)
+    answer = api.client.get(f"/c/pay/{session['id']}")
     assert answer.status_code == 410
-    assert text in answer.text
+    assert "Already paid" in answer.text
     assert "data-secret" not in answer.text
 
 
-def test_an_unknown_session_is_not_found(client):
-    assert client.get("/c/pay/cs_2").status_code == 404
+def test_an_expired_session_says_so(api, session):
+    api.post(f"checkout/sessions/{session['id']}/expire")
+    assert "has expired" in api.client.get(f"/c/pay/{session['id']}").text
+
+
+def test_an_unknown_session_is_not_found(api):
+    assert api.client.get("/c/pay/cs_2").status_code == 404
 
 
 @pytest.mark.browser
