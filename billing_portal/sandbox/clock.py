@@ -31,6 +31,11 @@ class Clock:
             record = self._store.get("_clock", "clock") or self._store.insert("_clock", "clock", {"offset": 0})
             self._store.change(record, offset=ahead)
 
+    def start_at(self, instant: float) -> None:
+        """Begin at `instant`, which may lie in the past: so that months can be lived through up to today."""
+        record = self._store.get("_clock", "clock") or self._store.insert("_clock", "clock", {"offset": 0})
+        self._store.change(record, offset=instant - time.time())
+
     def freeze(self, instant: float | None) -> float | None:
         """Hold the time still (None lets it tick again); returns what it was held at before."""
         before, self._frozen_at = self._frozen_at, instant
