@@ -54,12 +54,15 @@ def addresses(api, origin):
     api.post(f"invoices/{paid['id']}/pay")
     session = api.post("billing_portal/sessions", customer=customer["id"], return_url="http://127.0.0.1:9/back")
     [charge] = api.get("charges")["data"]
+    item = {"price_data": {"currency": "usd", "unit_amount": 2500, "product_data": {"name": "Credit"}}, "quantity": 2}
+    checkout = api.post("checkout/sessions", mode="payment", line_items=[item], success_url="http://127.0.0.1:9/ok")
     inspector = f"{origin}/_sandbox/"
     return {
         "an open invoice": owed["hosted_invoice_url"],
         "a paid invoice": paid["hosted_invoice_url"],
         "a receipt": charge["receipt_url"],
         "the portal": session["url"],
+        "a checkout": checkout["url"],
         "no invoice": f"{origin}/i/in_none",
         "the overview": inspector,
         "a list": f"{inspector}objects/invoice",
