@@ -13,9 +13,7 @@ urlpatterns = [
     path("usage", views.UsageView.as_view(), name="api-usage"),
     path(
         "schema",
-        SpectacularJSONAPIView.as_view(
-            **_OPEN, custom_settings={"APPEND_COMPONENTS": {"schemas": description.schemas()}}
-        ),
+        SpectacularJSONAPIView.as_view(**_OPEN, generator_class=description.Generator),
         name="api-schema",
     ),
     path(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
 from accounts import problems
@@ -50,6 +51,19 @@ is always safe. Only a body whose JSON is broken, or that is too large, is refus
 A call with a product that no price covers is recorded with `rated: false`, and rated when its price arrives. Fields
 that are not listed are kept as they come.
 """
+
+
+class Generator(SchemaGenerator):
+    """Adds what drf-spectacular cannot know: the schemas, and that a body must be there."""
+
+    def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
+        result: dict[str, Any] = super().get_schema(request, public)  # type: ignore[no-untyped-call]
+        result["components"]["schemas"] = schemas()
+        for path in result["paths"].values():
+            for operation in path.values():
+                if "requestBody" in operation:
+                    operation["requestBody"]["required"] = True
+        return result
 
 
 def schemas() -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""The API against its own description: what schemathesis makes up, valid and invalid, is answered as described."""
+
+import json
+
+import pytest
+import schemathesis
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+
+from accounts import api_keys
+from accounts.models import ApiKey
+from tests.conftest import NOW
+
+pytestmark = pytest.mark.django_db
+EXAMPLES = 100
+OPERATIONS = ["record_calls", "list_calls", "get_call", "get_usage"]
+
+
+@pytest.fixture
+def application():
+    """Return the portal for a client in this process; the test's connection stays open, as with Django's own client."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield WSGIHandler()
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def description(client):
+    return client.get("/api/v1/schema").json()
+
+
+def test_the_description_is_openapi_3_1_and_names_every_operation(description):
+    assert description["openapi"].startswith("3.1")
+    found = {operation["operationId"] for path in description["paths"].values() for operation in path.values()}
+    assert found == set(OPERATIONS)
+
+
+def test_every_reference_of_the_description_resolves(description):
+    names = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
+    references = json.dumps(description).split('"$ref": "')[1:]
+    assert {reference.partition('"')[0] for reference in references} <= names
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+def test_requests_made_up_from_the_description_are_answered_as_described(
+    operation_id, mode, description, application, acme, monkeypatch
+):
+    monkeypatch.setattr("accounts.clock.now", lambda: NOW)
+    writes = operation_id == "record_calls"
+    scope = ApiKey.Scope.CALLS_WRITE if writes else ApiKey.Scope.USAGE_READ
+    _, secret = api_keys.issue(organization=None if writes else acme, name="k", scopes=[scope], now=NOW)
+    schema = schemathesis.openapi.from_dict(description)
+    schema.app = application
+    operation = next(
+        found.ok() for found in schema.get_all_operations() if found.ok().definition.raw["operationId"] == operation_id
+    )
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case):
+        case.call_and_validate(headers={"Authorization": f"Bearer {secret}"})
+
+    ask()
