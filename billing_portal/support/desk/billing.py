@@ -23,9 +23,9 @@ _BY_ORGANIZATION = ["organization__name", "organization__reference"]
 @admin.register(InboxEvent)
 class InboxEventAdmin(ReadOnlyAdmin):
     list_display = ["type", "stripe_event_id", "state", "object_id", "attempts", "reason", "received_at"]
-    list_filter = ["state", "type"]
-    search_fields = ["=stripe_event_id", "=object_id", "=stripe_customer_id", "type"]
-    search_help_text = "A Stripe id of the event, its object or its customer; or a type"
+    list_filter = ["state"]
+    search_fields = ["stripe_event_id__exact", "object_id__exact", "stripe_customer_id__exact", "type__exact"]
+    search_help_text = "A Stripe id of the event, its object or its customer; or a whole type, as in invoice.paid"
     actions = ["replay"]
 
     @admin.action(description="Replay the selected events")
@@ -40,21 +40,21 @@ class IntentAdmin(ReadOnlyAdmin):
     list_display = ["verb", "reference", "organization", "state", "stripe_id", "attempts", "created_at", "finished_at"]
     list_filter = ["state", "verb"]
     list_select_related = ["organization"]
-    search_fields = ["=reference", "=stripe_id", *_BY_ORGANIZATION]
+    search_fields = ["reference__exact", "stripe_id__exact", *_BY_ORGANIZATION]
 
 
 @admin.register(Customer)
 class CustomerAdmin(ReadOnlyAdmin):
     list_display = ["organization", "stripe_customer_id", "stripe_subscription_id", "subscribed_at"]
     list_select_related = ["organization"]
-    search_fields = ["=stripe_customer_id", "=stripe_subscription_id", *_BY_ORGANIZATION]
+    search_fields = ["stripe_customer_id__exact", "stripe_subscription_id__exact", *_BY_ORGANIZATION]
 
 
 @admin.register(PaymentMethod)
 class PaymentMethodAdmin(ReadOnlyAdmin):
     list_display = ["organization", "kind", "brand", "last4", "funding", "is_default", "created_at", "removed_at"]
     list_select_related = ["organization"]
-    search_fields = ["=stripe_payment_method_id", "=fingerprint", *_BY_ORGANIZATION]
+    search_fields = ["stripe_payment_method_id__exact", "fingerprint__exact", *_BY_ORGANIZATION]
 
 
 @admin.register(Report)
@@ -71,7 +71,7 @@ class ReportAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["state", "component"]
     list_select_related = ["organization"]
-    search_fields = ["=identifier", *_BY_ORGANIZATION]
+    search_fields = ["identifier__exact", *_BY_ORGANIZATION]
 
 
 class InvoiceLineInline(ReadOnlyInline):
@@ -101,7 +101,7 @@ class InvoiceAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["state", "month"]
     list_select_related = ["organization"]
-    search_fields = ["=number", "=stripe_invoice_id", *_BY_ORGANIZATION]
+    search_fields = ["number__exact", "stripe_invoice_id__exact", *_BY_ORGANIZATION]
     inlines = [InvoiceLineInline, CreditLineInline]
     total = minor_column("total_minor", "Total")
     paid = minor_column("amount_paid_minor", "Paid")

@@ -19,7 +19,7 @@ class GrantAdmin(ReadOnlyAdmin):
     list_display = ["organization", "kind", "given", "left", "expires_at", "reference", "created_at"]
     list_filter = ["kind"]
     list_select_related = ["organization"]
-    search_fields = ["organization__name", "organization__reference", "=reference"]
+    search_fields = ["organization__name", "organization__reference", "reference__exact"]
     given = micros_column("amount_micros", "Given")
     left = micros_column("remaining_micros", "Left")
 
@@ -36,7 +36,7 @@ class TransactionAdmin(ReadOnlyAdmin):
     list_display = ["reference", "organization", "kind", "occurred_at"]
     list_filter = ["kind"]
     list_select_related = ["organization"]
-    search_fields = ["=reference", "organization__name", "organization__reference"]
+    search_fields = ["reference__exact", "organization__name", "organization__reference"]
     inlines = [EntryInline]
 
 

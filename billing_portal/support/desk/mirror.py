@@ -36,15 +36,15 @@ class MirrorAdmin(ReadOnlyAdmin):
 
     amount_key: str | None = None
     list_display = ["id", "status", "amount", "customer_id", "created"]
-    search_fields = ["=id"]
+    search_fields = ["id__exact"]
     search_help_text = "A Stripe id"
-    ordering = ["-djstripe_created"]
     fields = ["id", "status", "amount", "customer_id", "created", "stripe_object"]
-    readonly_fields = fields
+    readonly_fields = ["id", "status", "amount", "customer_id", "created", "stripe_object"]
 
     @admin.display(empty_value="–")
     def status(self, row: Any) -> str | None:
-        return row.stripe_data.get("status")
+        status: str | None = row.stripe_data.get("status")
+        return status
 
     @admin.display(description="Amount", empty_value="–")
     def amount(self, row: Any) -> str | None:
@@ -55,7 +55,8 @@ class MirrorAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Customer", empty_value="–")
     def customer_id(self, row: Any) -> str | None:
-        return row.stripe_data.get("customer")
+        customer: str | None = row.stripe_data.get("customer")
+        return customer
 
     @admin.display(description="As Stripe sent it")
     def stripe_object(self, row: Any) -> SafeString:
@@ -63,7 +64,7 @@ class MirrorAdmin(ReadOnlyAdmin):
 
 
 def _take_over() -> None:
-    """Take dj-stripe's pages down and put ours up."""
+    """Take dj-stripe's pages down and put ours up. Django discovers this package after dj-stripe's."""
     for model in apps.get_app_config("djstripe").get_models():
         try:
             admin.site.unregister(model)

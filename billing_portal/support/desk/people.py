@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.models import Group
 from django.http import HttpRequest
 
 from accounts import api_keys, clock
@@ -26,11 +30,11 @@ class OrganizationAdmin(ReadOnlyAdmin):
     search_fields = [
         "name",
         "reference",
-        "=public_id",
+        "public_id__iexact",
         "billing_email",
         "users__email",
-        "=customer__stripe_customer_id",
-        "=customer__stripe_subscription_id",
+        "customer__stripe_customer_id__exact",
+        "customer__stripe_subscription_id__exact",
     ]
     search_help_text = "Name, reference, e-mail address or Stripe id"
     list_select_related = ["customer"]
@@ -73,7 +77,7 @@ class TermsAcceptanceAdmin(ReadOnlyAdmin):
     search_fields = ["user__email", "organization__name"]
 
 
-class ApiKeyForm(forms.ModelForm[ApiKey]):
+class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     scopes = forms.MultipleChoiceField(choices=ApiKey.Scope, widget=forms.CheckboxSelectMultiple)
 
     class Meta:
@@ -81,9 +85,15 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
         fields = ["name", "organization", "scopes", "expires_at"]
         help_texts = {"organization": "Empty: a key of the vendor, which may record calls for every organization."}
 
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if self.cleaned_data.get("organization") and ApiKey.Scope.CALLS_WRITE in self.cleaned_data.get("scopes", ()):
+            self.add_error("scopes", "A key of an organization only reads.")
+        return cleaned
+
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Issue and revoke keys; a secret is shown once, when it is made."""
 
     form = ApiKeyForm
@@ -117,3 +127,9 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
         for key in keys:
             api_keys.revoke(key, now=clock.now())
         messages.success(request, f"{len(keys)} revoked; the next request with them is refused.")
+
+
+# Pages that allauth and Django put up: secrets of second factors, sessions, and what can be changed by no rule of ours.
+for _model in (Authenticator, EmailAddress, Group, UserSession):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)

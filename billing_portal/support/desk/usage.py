@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts import clock
 from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
-from usage import charges, ingestion
+from usage import charges, ingestion, prices
 from usage.models import Call, CallDetail, Charge, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 
@@ -19,11 +20,12 @@ class CallDetailInline(ReadOnlyInline):
 
 @admin.register(Call)
 class CallAdmin(ReadOnlyAdmin):
-    """Found by the vendor's id; a list of all calls is not offered for counting."""
+    """Found by the vendor's id, whole: the database has millions of them."""
 
     list_display = ["call_id", "organization", "started_at", "duration_ms", "status", "cost"]
+    sortable_by = ()
     list_select_related = ["organization", "charge"]
-    search_fields = ["=call_id"]
+    search_fields = ["call_id__exact"]
     search_help_text = "The vendor's call id, whole"
     readonly_fields = ["cost", "price_lines"]
     inlines = [CallDetailInline]
@@ -44,8 +46,9 @@ class CallAdmin(ReadOnlyAdmin):
 @admin.register(Charge)
 class ChargeAdmin(ReadOnlyAdmin):
     list_display = ["call", "organization", "sequence", "billed_month", "cost", "price_version"]
+    sortable_by = ()
     list_select_related = ["call", "organization", "price_version__book"]
-    search_fields = ["=call__call_id"]
+    search_fields = ["call__call_id__exact"]
     cost = micros_column("amount_micros", "Cost")
 
 
@@ -55,7 +58,7 @@ class UnratedCallAdmin(ReadOnlyAdmin):
 
     list_display = ["call", "organization", "missing", "noticed_at"]
     list_select_related = ["call", "organization"]
-    search_fields = ["=call__call_id", "organization__name"]
+    search_fields = ["call__call_id__exact", "organization__name"]
     actions = ["rate_now"]
 
     @admin.action(description="Rate what has a price by now")
@@ -64,36 +67,48 @@ class UnratedCallAdmin(ReadOnlyAdmin):
         messages.success(request, f"{rated} calls were rated.")
 
 
-class RateInline(admin.TabularInline[PriceRate, PriceVersion]):
+class RateInline(admin.TabularInline):  # type: ignore[type-arg]
     model = PriceRate
     extra = 0
     fields = ["component", "product", "label", "unit", "rate_micros", "minimum_ms", "increment_ms"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_editable(obj)
+        return _is_editable(obj) and super().has_change_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_editable(obj)
+        return _is_editable(obj) and super().has_add_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_editable(obj)
+        return _is_editable(obj) and super().has_delete_permission(request, obj)
+
+
+class PriceVersionForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        book, starts_at = self.cleaned_data.get("book"), self.cleaned_data.get("starts_at")
+        if book and starts_at and starts_at <= clock.now() and book.versions.filter(is_used=True).exists():
+            self.add_error("starts_at", "Calls were charged by this book: a new version starts in the future.")
+        return cleaned
 
 
 @admin.register(PriceVersion)
-class PriceVersionAdmin(admin.ModelAdmin[PriceVersion]):
+class PriceVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Rates from an instant on; they can be edited until that instant."""
 
+    form = PriceVersionForm
     list_display = ["__str__", "starts_at", "in_force_or_past", "note"]
     list_filter = ["book"]
     list_select_related = ["book"]
+    search_fields = ["book__name", "book__reference", "note"]
+    ordering = ["-pk"]
     readonly_fields = ["created_at"]
     inlines = [RateInline]
 
     def has_change_permission(self, request: HttpRequest, obj: PriceVersion | None = None) -> bool:
-        return _is_editable(obj)
+        return _is_editable(obj) and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: PriceVersion | None = None) -> bool:
-        return obj is not None and _is_editable(obj)
+        return False
 
     def save_model(self, request: HttpRequest, obj: PriceVersion, form: Any, change: bool) -> None:
         if not change:
@@ -106,16 +121,20 @@ class PriceVersionAdmin(admin.ModelAdmin[PriceVersion]):
 
 
 @admin.register(PriceBook)
-class PriceBookAdmin(admin.ModelAdmin[PriceBook]):
+class PriceBookAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ["name", "reference", "currency", "organization", "is_default"]
     list_select_related = ["organization"]
     autocomplete_fields = ["organization"]
     search_fields = ["name", "reference"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: PriceBook | None = None) -> list[str]:
+        """Whose a book is and in which currency is fixed when it is made."""
+        return ["reference", "currency", "organization"] if obj else []
 
     def has_delete_permission(self, request: HttpRequest, obj: PriceBook | None = None) -> bool:
         return False
 
 
 def _is_editable(version: PriceVersion | None) -> bool:
-    """Say whether a version may still be changed: not from the instant on at which it is in force."""
-    return version is None or version.starts_at is None or version.starts_at > clock.now()
+    """Say whether a version may still be changed; one that is only being made may."""
+    return version is None or version.pk is None or prices.editable(version, clock.now())
