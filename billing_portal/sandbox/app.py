@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from . import api, control, resources  # noqa: F401 -- importing `resources` registers what the sandbox can do
+from . import api, browser, control, origins, resources  # noqa: F401 -- importing `resources` registers what the sandbox can do
 from .engine import Sandbox
 from .errors import StripeError, invalid
 from .forms import decode
@@ -26,11 +25,8 @@ LONGEST_BODY = 2_000_000
 def build(box: Sandbox) -> Starlette:
     """The application around one engine."""
     application = Starlette(
-        routes=[*control.routes, *_browser_routes(), Route("/{path:path}", stripe_api, methods=METHODS)],
-        middleware=[
-            # Pages of the portal call with a publishable key; no cookies are involved.
-            Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"])
-        ],
+        routes=[*control.routes, *browser.routes, Route("/{path:path}", stripe_api, methods=METHODS)],
+        middleware=[Middleware(origins.LoopbackOnly), Middleware(origins.PublishableOnly)],
         exception_handlers={StripeError: refuse},
         lifespan=_lifespan,
     )
@@ -40,18 +36,6 @@ def build(box: Sandbox) -> Starlette:
 
 
 METHODS = ["GET", "POST", "DELETE"]
-
-
-def _browser_routes() -> list[Route]:
-    try:
-        from .browser import routes  # noqa: PLC0415 -- the pages are optional: the API works without them
-    except ModuleNotFoundError as error:
-        if error.name and error.name.endswith("sandbox.browser"):
-            return []
-        raise
-    except ImportError:
-        return []
-    return list(routes)
 
 
 @contextlib.asynccontextmanager

@@ -80,3 +80,23 @@ def test_reset_forgets_everything(stripe_sandbox, client, metered):
     stripe_sandbox.reset()
     assert stripe_sandbox.dump()["objects"] == {}
     assert stripe_sandbox.control.get("/_sandbox/clock").json()["offset_seconds"] == 0
+
+
+@pytest.mark.parametrize("host", ["portal.example", "127.0.0.1.evil.example", ""])
+def test_a_rebound_name_leads_nowhere(stripe_sandbox, host):
+    assert stripe_sandbox.control.get("/_sandbox/clock", headers={"Host": host}).status_code in {400, 403}
+
+
+def test_a_page_from_elsewhere_cannot_work_the_controls(stripe_sandbox, client):
+    client.v1.customers.create()
+    foreign = {"Origin": "https://evil.example"}
+    assert stripe_sandbox.control.post("/_sandbox/reset", headers=foreign).status_code == 403
+    assert len(client.v1.customers.list().data) == 1
+    own = {"Origin": "http://localhost:8000"}
+    assert stripe_sandbox.control.post("/_sandbox/reset", headers=own).status_code == 200
+
+
+def test_other_origins_may_read_what_a_publishable_key_opens_and_nothing_else(stripe_sandbox):
+    for path, allowed in (("/v1/setup_intents/seti_x", "*"), ("/v1/customers", None), ("/_sandbox/dump", None)):
+        answer = stripe_sandbox.control.get(path, headers={"Origin": "http://localhost:8000"})
+        assert answer.headers.get("Access-Control-Allow-Origin") == allowed, path

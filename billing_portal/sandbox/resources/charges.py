@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from billing_portal.sandbox import generic
-from billing_portal.sandbox.errors import StripeError
-from billing_portal.sandbox.registry import operation, resource
+from billing_portal.sandbox.registry import resource
 from billing_portal.sandbox.rendering import as_list, render
 from billing_portal.sandbox.store import Object
 
@@ -44,32 +42,6 @@ resource(
 FEE_PERCENT = 29  # per mille
 FEE_FIXED = 30
 SETTLES_AFTER = 2 * 86400
-
-
-@operation("POST", "/v1/charges")
-def create(box: "Sandbox", call: generic.Call) -> Object:
-    """The old way to charge: a payment intent confirmed at once, of which the charge is shown."""
-    from . import payment_intents  # noqa: PLC0415 -- payment intents make charges, only this asks for the reverse
-
-    params = call.params
-    generic.require(params, "amount", "currency")
-    source = params.get("source") or "tok_visa"
-    if not isinstance(source, str):
-        raise StripeError("The sandbox takes tokens only, such as tok_visa", status=501, type="api_error")
-    method = payment_methods.resolve(box, source, param="source")
-    intent = payment_intents.open_intent(
-        box,
-        amount=params["amount"],
-        currency=params["currency"],
-        params={"payment_method_types": ["card"]},
-        payment_method=method["id"],
-        customer=params.get("customer"),
-        description=params.get("description"),
-        metadata=params.get("metadata") or {},
-        capture_method="automatic_async" if params.get("capture", True) else "manual",
-    )
-    payment_intents.confirm_intent(box, intent, {"error_on_requires_action": True})
-    return box.get("charge", intent["latest_charge"])
 
 
 def succeeded(box: "Sandbox", intent: Object, method: Object, *, captured: bool, authenticated: bool) -> Object:

@@ -8,7 +8,7 @@ from billing_portal.sandbox.registry import job, listener, operation, resource
 from billing_portal.sandbox.rendering import as_list, page, render
 from billing_portal.sandbox.store import Object
 
-from . import customers, intents, payment_intents, pricing, products, subscriptions, taxes
+from . import customers, intents, payment_intents, pricing, products, setup_intents, subscriptions, taxes
 
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
@@ -270,8 +270,6 @@ def page_of(box: "Sandbox", call: generic.Call) -> Object:
 
 @operation("POST", "/v1/payment_pages/{session}/confirm")
 def confirm_page(box: "Sandbox", call: generic.Call) -> Object:
-    from . import setup_intents  # noqa: PLC0415 -- only this undocumented call needs it
-
     session = box.get("checkout.session", call.ids["session"])
     method = {"payment_method": call.params.get("payment_method")}
     if session["payment_intent"]:

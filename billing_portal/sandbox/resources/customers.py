@@ -175,21 +175,3 @@ def move_balance(
         type=kind,
         **fields,
     )
-
-
-@operation("DELETE", "/v1/customers/{customer}")
-def delete(box: "Sandbox", call: generic.Call) -> Object:
-    """Deleting a customer cancels their subscriptions and detaches their payment methods."""
-    from . import invoices, subscriptions  # noqa: PLC0415 -- they know customers; only deletion looks back
-
-    customer = box.get("customer", call.id)
-    for subscription in box.store.where("subscription", customer=customer["id"]):
-        if subscription["status"] in RUNNING:
-            subscriptions.end(box, subscription)
-    for invoice in box.store.where("invoice", customer=customer["id"]):
-        if invoice["status"] in {"draft", "open"} and not invoice.get("_deleted"):
-            invoices.stop_collecting(box, invoice)
-    for method in box.store.where("payment_method", customer=customer["id"]):
-        box.change(method, customer=None)
-    generic.remove(box, customer)
-    return {"id": customer["id"], "object": "customer", "deleted": True}

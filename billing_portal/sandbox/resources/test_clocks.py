@@ -8,7 +8,7 @@ from billing_portal.sandbox.errors import StripeError, invalid
 from billing_portal.sandbox.registry import operation, resource
 from billing_portal.sandbox.store import Object
 
-from . import customers, cycles
+from . import cycles, deleted_customers
 
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
@@ -75,6 +75,6 @@ def delete(box: "Sandbox", call: generic.Call) -> Object:
     clock = box.get(KIND, call.id)
     for customer in box.store.where("customer", test_clock=clock["id"]):
         if not customer.get("_deleted"):
-            customers.delete(box, generic.Call(call.path, {"customer": customer["id"]}))
+            deleted_customers.delete(box, generic.Call(call.path, {"customer": customer["id"]}))
     generic.remove(box, clock)
     return {"id": clock["id"], "object": KIND, "deleted": True}
