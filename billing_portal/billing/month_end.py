@@ -131,6 +131,8 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
     invoice_lines.store(invoice)
     if invoice.month is not None and invoice.credited_at is None:
         log.error("finalized without us", invoice_id=invoice.pk, organization_id=invoice.organization_id)
+        # Nothing can reach this invoice any more: what is settled from here on belongs to the next one.
+        periods.close(invoice.organization_id, invoice.month, now=now)
         return "Stripe finalized it without us; the reconciliation says what has to be put right."
     if invoice.state == State.OPEN and invoice.month is not None:
         _pay(invoice, now=now)

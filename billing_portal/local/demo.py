@@ -100,6 +100,7 @@ def _processes(directory: Path, *, web_port: int, sandbox_port: int) -> Processe
     embedded = servers.ensure(directory)
     sandbox = f"http://127.0.0.1:{sandbox_port}"
     environment = {
+        "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
         "LOCAL_DIR": str(directory),
         "DATABASE_URL": os.environ.get("DATABASE_URL") or embedded.database_url,
         "BROKER_URL": os.environ.get("BROKER_URL") or embedded.broker_url,
@@ -160,11 +161,14 @@ def _story_arguments(options: argparse.Namespace) -> list[str]:
 
 
 def _first_month(options: argparse.Namespace) -> datetime:
-    """Return the start of the first of the last full months that the story covers."""
+    """Return when the story begins: in the first of the last full months that it covers.
+
+    Just after the instant at which subscriptions renew, so that no invoice is made for the hours before.
+    """
     today = datetime.now(UTC).date()
     months = today.year * 12 + today.month - 1 - _months(options)
     first = date(months // 12, months % 12 + 1, 1)
-    return datetime(first.year, first.month, 1, tzinfo=UTC)
+    return datetime(first.year, first.month, 1, 12, 5, tzinfo=UTC)
 
 
 def _months(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """The Stripe sandbox as seen from the demo: its clock, and a customer's hand on the card form. HTTP only."""
 
 import json
+import urllib.error
 import urllib.parse
 import urllib.request
 from datetime import datetime
@@ -23,19 +24,20 @@ def advance_to(instant: datetime) -> None:
 
 def confirm_card(setup_intent_id: str, client_secret: str, *, number: str = "4242424242424242") -> None:
     """Enter a card as Stripe's card form does in the browser: with the publishable key, past the portal."""
-    fields = {
+    card = {"number": number, "exp_month": "12", "exp_year": "2031", "cvc": "123"}
+    method = _send_form("/v1/payment_methods", {"type": "card", **{f"card[{name}]": card[name] for name in card}})
+    confirmation = {
         "client_secret": client_secret,
-        "payment_method_data[type]": "card",
-        "payment_method_data[card][number]": number,
-        "payment_method_data[card][exp_month]": "12",
-        "payment_method_data[card][exp_year]": "2031",
-        "payment_method_data[card][cvc]": "123",
+        "payment_method": method["id"],
         "mandate_data[customer_acceptance][type]": "online",
-        "mandate_data[customer_acceptance][online][infer_from_client]": "true",
+        "mandate_data[customer_acceptance][online][user_agent]": "demo",
     }
+    _send_form(f"/v1/setup_intents/{setup_intent_id}/confirm", confirmation)
+
+
+def _send_form(path: str, fields: dict[str, str]) -> dict[str, Any]:
     body = urllib.parse.urlencode(fields).encode()
-    key = settings.STRIPE_PUBLISHABLE_KEY
-    _send(f"/v1/setup_intents/{setup_intent_id}/confirm", body, "application/x-www-form-urlencoded", key)
+    return _send(path, body, "application/x-www-form-urlencoded", settings.STRIPE_PUBLISHABLE_KEY)
 
 
 def _call(method: str, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -46,6 +48,9 @@ def _call(method: str, path: str, document: dict[str, Any] | None = None) -> dic
 def _send(path: str, body: bytes | None, content_type: str, key: str) -> dict[str, Any]:
     headers = {"Content-Type": content_type, "Authorization": f"Bearer {key}"}
     request = urllib.request.Request(settings.STRIPE_API_BASE + path, data=body, headers=headers)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the sandbox on loopback
-        result: dict[str, Any] = json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the sandbox on loopback
+            result: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise RuntimeError(f"The sandbox refused {path}: {error.read().decode()}") from error
     return result

@@ -1,6 +1,7 @@
 """`manage.py story`: what `manage.py demo` runs once its servers stand."""
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="do nothing but set the clock if it was told before")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.console = Console(soft_wrap=True)
+        self.console = Console() if sys.stdout.isatty() else Console(width=132)
         started = time.monotonic()
         story.follow_sandbox()
         if options["once"] and company.is_seeded():
