@@ -50,6 +50,8 @@ def _refusal(path: str, headers: Headers) -> str | None:
     if not _is_loopback(f"//{headers.get('host', '')}"):
         return "The sandbox answers on loopback addresses only."
     origin = headers.get("origin")
+    if headers.get("sec-fetch-site") == "same-origin":
+        origin = None  # our own pages send no referrer, so their origin reads "null"
     if path.startswith("/_sandbox") and origin is not None and not _is_loopback(origin):
         return "The sandbox's controls are for pages of this machine only."
     return None
