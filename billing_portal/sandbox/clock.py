@@ -88,9 +88,3 @@ class Agenda:
                 self._store.remove(entry)
                 return entry
         return None
-
-    def rebuild(self) -> None:
-        """Read the entries anew, after a rollback or a reset changed the store below."""
-        self._heaps.clear()
-        for entry in self._store.all("_job"):
-            self._push(entry)

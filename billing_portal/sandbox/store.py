@@ -7,7 +7,6 @@ process. Nested values are replaced, never edited in place: snapshots may share 
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 Object = dict[str, Any]
@@ -162,10 +161,6 @@ class Store:
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
-
-    def __iter__(self) -> Iterator[Object]:
-        for table in self.tables.values():
-            yield from table.values()
 
 
 def _open(path: str) -> sqlite3.Connection:

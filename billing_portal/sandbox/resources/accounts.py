@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from billing_portal.sandbox import generic
 from billing_portal.sandbox.errors import StripeError
 from billing_portal.sandbox.registry import operation, resource
-from billing_portal.sandbox.rendering import as_list, render
+from billing_portal.sandbox.rendering import as_list
 from billing_portal.sandbox.store import Object
 
 if TYPE_CHECKING:
@@ -83,7 +83,3 @@ def balance(box: "Sandbox", call: generic.Call) -> Object:
         "available": available,
         "pending": pending or [{"amount": 0, "currency": "usd"}],
     }
-
-
-def show(box: "Sandbox") -> Object:
-    return render(box, own(box))

@@ -39,7 +39,6 @@ def open_payment(box: "Sandbox", invoice: Object) -> None:
         receipt_email=None,
         status="requires_payment_method",
         _invoice=invoice["id"],
-        _allow_small=True,
     )
     payment = box.create(
         "invoice_payment",
