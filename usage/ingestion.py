@@ -1,7 +1,7 @@
 """Recording calls: each once, rated in the same transaction, every item answered for itself."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -68,7 +68,7 @@ def record(items: Sequence[bytes | msgspec.Raw], *, now: datetime, scope: Organi
         named = batch.with_payers(read, scope)
         new = list(batch.rated(named, prices.current()))
         recorded = _insert(batch, new)
-        batch.answer_known([call for call in new if call.index not in recorded])
+        batch.answer_known([call for call in [*new, *batch.repeats] if call.index not in recorded])
         organization_ids = sorted({call.organization_id for call in new if call.index in recorded})
         if organization_ids:
             transaction.on_commit(lambda: announce(organization_ids))
@@ -89,7 +89,12 @@ def rate_unrated(*, now: datetime, limit: int = 1000) -> int:
             call = unrated.call
             facts = CallFacts(call.duration_ms, tuple(call.products), call.llm_tokens, call.llm_requests)
             payer = Payer(call.organization_id, call.organization.currency)
-            snapshot, rating, _ = price(catalog, payer, facts, call.started_at, now)
+            try:
+                snapshot, rating, _ = price(catalog, payer, facts, call.started_at, now)
+            except AmountOutOfRange:
+                # It stays on the staff's list; one such call must not keep the others waiting.
+                log.error("waiting call costs more than an account can hold", call=call.pk)
+                continue
             if snapshot and rating:
                 priced.append(storage.RatedCall(call.pk, payer.id, call.started_at, snapshot, rating))
             if len(priced) >= limit:
@@ -128,6 +133,8 @@ class _Batch:
 
     now: datetime
     answers: list[Answer]
+    # Items whose id another item of the batch has: what they are is known once that one is recorded, or is not.
+    repeats: list[NewCall] = field(default_factory=list)
 
     def read(self, items: Iterable[bytes | msgspec.Raw]) -> Iterator[tuple[int, CallObject]]:
         """Yield what could be read, with its index."""
@@ -157,32 +164,33 @@ class _Batch:
                 yield index, call, payer
 
     def rated(self, named: Iterable[tuple[int, CallObject, Payer]], catalog: Catalog) -> Iterator[NewCall]:
-        """Yield the calls with their price, or with what they lack; of one id only the first."""
-        first: dict[tuple[int, str], CallObject] = {}
+        """Yield the calls with their price, or with what they lack; of one id only the first that has either."""
+        seen: set[tuple[int, str]] = set()
         for index, call, payer in named:
-            seen = first.setdefault((payer.id, call.call_id), call)
-            if seen is not call:
-                self.repeat(index, same=seen.digest == call.digest)
+            if (payer.id, call.call_id) in seen:
+                self.repeats.append(NewCall(index, payer.id, call, None, None, []))
                 continue
             try:
                 snapshot, rating, missing = price(catalog, payer, call.facts, call.started_at, self.now)
             except AmountOutOfRange:
                 self.reject(index, "", "The call costs more than an account can hold.")
                 continue
+            seen.add((payer.id, call.call_id))
             yield NewCall(index, payer.id, call, snapshot, rating, missing)
 
     def answer_known(self, calls: list[NewCall]) -> None:
-        """Answer the calls whose ids are known already."""
+        """Answer the calls whose ids are known already, be it since this very batch."""
         known = storage.digests(calls) if calls else {}
         for new in calls:
-            digests = known.get((new.organization_id, new.call.call_id), ())
-            self.repeat(new.index, same=new.call.digest in digests)
-
-    def repeat(self, index: int, *, same: bool) -> None:
-        answer = self.answers[index]
-        answer.status = DUPLICATE if same else CONFLICT
-        if not same:
-            answer.field, answer.reason = "call_id", "Another content is recorded under this id."
+            digests = known.get((new.organization_id, new.call.call_id))
+            answer = self.answers[new.index]
+            if digests is None:
+                self.reject(new.index, "call_id", "An earlier item of the batch has this id and was rejected.")
+            elif new.call.digest in digests:
+                answer.status = DUPLICATE
+            else:
+                answer.status = CONFLICT
+                answer.field, answer.reason = "call_id", "Another content is recorded under this id."
 
     def reject(self, index: int, field: str, reason: str) -> None:
         answer = self.answers[index]

@@ -1,0 +1,18 @@
+"""Glue between the broker and usage: one verb, safe twice, bounded. What a lost task left, the next one finds."""
+
+from celery import shared_task
+
+from accounts import clock
+from usage import ingestion
+
+_BATCH = 1000
+_BATCHES = 100
+
+
+@shared_task
+def rate_unrated() -> None:
+    """Rate the calls whose price has arrived, in batches, each a transaction of its own."""
+    now = clock.now()
+    for _ in range(_BATCHES):
+        if ingestion.rate_unrated(now=now, limit=_BATCH) < _BATCH:
+            return
