@@ -105,10 +105,13 @@ def _malformed(body: bytes, error: Exception) -> Problem:
     """Name the place of the fault: its byte, and the item in which it stands."""
     if isinstance(error, RecursionError):
         return _unreadable("Values are nested too deeply.")
-    reason = str(error)
-    found = _AT_BYTE.search(reason)
-    position = int(found[1]) if found else len(body)
-    reason = f"{reason}." if found else "The text ends before the JSON does."
+    reason, position = "The text ends before the JSON does", len(body)
+    if found := _AT_BYTE.search(str(error)):
+        reason = str(error)[: found.start()]
+        # Of what follows the JSON, msgspec names the second byte.
+        position = int(found[1]) - reason.endswith("trailing characters")
+        reason = f"{reason} at byte {position}"
+    reason += "."
     index = _item_at(body, position)
     if index is None:
         return _unreadable(reason, position=position)

@@ -1,0 +1,117 @@
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.usage.conftest import call_object
+from usage import calls
+from usage.calls import Filters
+
+pytestmark = pytest.mark.django_db
+START = datetime(2026, 10, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def hundred(priced, acme, other, record):
+    """A hundred calls that start at seven instants only, and as many of another organization."""
+    rng = random.Random(1)
+    items = [
+        call_object(
+            f"call_{number:03}",
+            start_timestamp=(START + timedelta(hours=rng.randrange(7))).isoformat(),
+            end_timestamp=...,
+            direction=rng.choice(["inbound", "outbound"]),
+            agent_id=rng.choice(["agent_1", "agent_2"]),
+            call_status=rng.choice(["ended", "error"]),
+            products=rng.sample(["platform", "gpt_4o", "knowledge_base"], k=2),
+        )
+        for number in range(100)
+    ]
+    record(*items, *[{**item, "organization": "other"} for item in items])
+    return {item["call_id"]: item for item in items}
+
+
+def every(organization, filters, limit):
+    found, after = [], None
+    while True:
+        page, after = calls.page(organization.pk, filters, after=after, limit=limit)
+        assert len(page) <= limit
+        found += page
+        if after is None:
+            return found
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10, 99, 100, 1000])
+def test_pages_reach_every_call_exactly_once_also_where_many_start_at_once(hundred, acme, limit):
+    found = every(acme, Filters(), limit)
+    assert sorted(call.call_id for call in found) == sorted(hundred)
+    keys = [(call.started_at, call.id) for call in found]
+    assert keys == sorted(keys, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("filters", "holds"),
+    [
+        (Filters(product="gpt_4o"), lambda item: "gpt_4o" in item["products"]),
+        (Filters(agent_id="agent_2"), lambda item: item["agent_id"] == "agent_2"),
+        (Filters(status="error"), lambda item: item["call_status"] == "error"),
+        (Filters(direction="outbound"), lambda item: item["direction"] == "outbound"),
+        (Filters(call_id_prefix="call_04"), lambda item: item["call_id"].startswith("call_04")),
+        (Filters(call_id_prefix="call%"), lambda item: False),
+        (Filters(product="gpt_4"), lambda item: False),
+        (Filters(product="' OR 1=1 --"), lambda item: False),
+        (
+            Filters(direction="inbound", status="ended", product="platform"),
+            lambda item: (
+                (item["direction"], item["call_status"]) == ("inbound", "ended") and "platform" in item["products"]
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("limit", [5, 1000])
+def test_filters_keep_what_they_say_on_every_page(hundred, acme, filters, holds, limit):
+    wanted = sorted(call_id for call_id, item in hundred.items() if holds(item))
+    assert sorted(call.call_id for call in every(acme, filters, limit)) == wanted
+
+
+def test_a_span_is_half_open_on_every_page(hundred, acme):
+    starts_at, ends_at = START + timedelta(hours=2), START + timedelta(hours=5)
+    found = every(acme, Filters(starts_at=starts_at, ends_at=ends_at), 4)
+    wanted = [
+        call_id
+        for call_id, item in hundred.items()
+        if starts_at.isoformat() <= item["start_timestamp"] < ends_at.isoformat()
+    ]
+    assert sorted(call.call_id for call in found) == sorted(wanted)
+    assert wanted
+
+
+def test_a_call_that_arrives_between_two_pages_moves_none(hundred, acme, record):
+    first, after = calls.page(acme.pk, Filters(), limit=50)
+    record(call_object("call_new", start_timestamp="2026-10-15T00:00:00Z", end_timestamp=...))
+    rest, _ = calls.page(acme.pk, Filters(), after=after, limit=50)
+    assert sorted(call.call_id for call in [*first, *rest]) == sorted(hundred)
+
+
+def test_amount_and_sequence_are_shown_once_they_are_there(priced, acme, record, settle):
+    record(call_object("rated"), call_object("unrated", products=["gpt_9"]))
+    shown = {call.call_id: (call.amount_micros, call.sequence) for call in calls.page(acme.pk, Filters())[0]}
+    assert shown == {"rated": (130_950, None), "unrated": (None, None)}
+    settle(acme)
+    shown = {call.call_id: (call.amount_micros, call.sequence) for call in calls.page(acme.pk, Filters())[0]}
+    assert shown == {"rated": (130_950, 1), "unrated": (None, None)}
+
+
+def test_a_page_is_one_query(hundred, acme):
+    with CaptureQueriesContext(connection) as queries:
+        calls.page(acme.pk, Filters(product="gpt_4o"), limit=100)
+    assert len(queries) == 1
+
+
+def test_i16_a_call_is_found_only_by_its_organization(priced, acme, other, record):
+    record(call_object())
+    assert calls.find(acme.pk, "call_1").organization_id == acme.pk
+    assert calls.find(other.pk, "call_1") is None
+    assert calls.find(acme.pk, "call_2") is None

@@ -1,0 +1,115 @@
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from django.db import DatabaseError, transaction
+
+from tests.usage.conftest import call_object
+from usage import charges
+from usage.models import Call, Charge
+
+pytestmark = pytest.mark.django_db
+
+
+def test_settlement_numbers_charges_without_a_gap_in_the_order_of_their_start(priced, acme, record, settle):
+    record(*[call_object(f"call_{n}", start_timestamp=1_770_000_000_000 - n, end_timestamp=...) for n in range(9)])
+    assert settle(acme) == 9
+    record(call_object("late", start_timestamp=1_769_000_000_000, end_timestamp=...))
+    settle(acme)
+    numbered = list(Charge.objects.order_by("sequence").values_list("sequence", "call__call_id"))
+    assert [sequence for sequence, _ in numbered] == list(range(1, 11))
+    assert [call_id for _, call_id in numbered] == [*(f"call_{n}" for n in reversed(range(9))), "late"]
+
+
+def test_zero_charges_are_numbered_too(priced, acme, record, settle):
+    record(call_object(call_status="not_connected", duration_ms=0, products=[], end_timestamp=...))
+    settle(acme)
+    charge = Charge.objects.get()
+    assert (charge.sequence, charge.amount_micros, charge.rate_ids) == (1, 0, [])
+
+
+def test_settling_what_is_settled_is_refused(priced, acme, record, settle):
+    record(call_object())
+    waiting = charges.waiting(acme.pk, 10)
+    settle(acme)
+    assert charges.waiting(acme.pk, 10) == []
+    with pytest.raises(charges.AlreadySettled), transaction.atomic():
+        charges.settle(
+            organization_id=acme.pk, batch=waiting, first_sequence=2, month=date(2026, 10, 1), zone=acme.zone
+        )
+
+
+def test_i16_a_batch_of_another_organization_is_not_settled(priced, acme, other, record):
+    record(call_object())
+    with pytest.raises(charges.AlreadySettled), transaction.atomic():
+        charges.settle(
+            organization_id=other.pk,
+            batch=charges.waiting(acme.pk, 10),
+            first_sequence=1,
+            month=date(2026, 10, 1),
+            zone=UTC,
+        )
+
+
+def test_the_lines_of_a_charge_add_up_to_it_and_say_what_they_are(priced, acme, record):
+    record(call_object(add_ons=["post_call_analysis_gpt_4o"]))
+    charge = Charge.objects.get()
+    lines = list(charges.lines(charge))
+    assert sum(line.micros for line in lines) == charge.amount_micros
+    assert [(line.component, line.product, line.quantity, line.micros) for line in lines] == [
+        ("platform", "platform", 97_000, 8_083),
+        ("voice", "elevenlabs_tts", 97_000, 113_167),
+        ("llm", "gpt_4o_mini", 97_000, 9_700),
+        ("per_call", "post_call_analysis_gpt_4o", 1, 17_000),
+    ]
+    assert (lines[1].label, lines[1].unit, lines[1].rate_micros) == ("ElevenLabs", "minute", 70_000)
+
+
+@pytest.mark.parametrize("change", [{"amount_micros": 1}, {"sequence": 7}, {"date": date(2026, 1, 1)}])
+def test_i12_the_database_keeps_a_settled_charge(priced, acme, record, settle, change):
+    record(call_object())
+    settle(acme)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        Charge.objects.update(**change)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        Charge.objects.all().delete()
+
+
+def test_i12_the_database_keeps_calls_and_the_amounts_of_waiting_charges(priced, acme, record):
+    record(call_object())
+    for change in (
+        lambda: Call.objects.update(duration_ms=1),
+        lambda: Call.objects.all().delete(),
+        lambda: Charge.objects.update(amount_micros=1),
+        lambda: Charge.objects.update(sequence=1),
+    ):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            change()
+
+
+def test_f47_a_charge_keeps_the_day_of_its_call_whatever_month_it_is_billed_in(
+    priced, make_organization, record, settle
+):
+    mumbai = make_organization("mumbai", time_zone="Asia/Kolkata")
+    late = datetime(2026, 9, 30, 18, 29, tzinfo=UTC)
+    times = [late, late + timedelta(minutes=1)]
+    record(
+        *[
+            call_object(
+                f"c{n}", organization="mumbai", start_timestamp=at.isoformat(), end_timestamp=..., duration_ms=1
+            )
+            for n, at in enumerate(times)
+        ]
+    )
+    settle(mumbai)
+    assert list(Charge.objects.order_by("sequence").values_list("date", flat=True)) == [
+        date(2026, 9, 30),
+        date(2026, 10, 1),
+    ]
+
+
+def test_organizations_in_which_charges_wait_are_found(priced, acme, other, record, settle):
+    assert charges.organizations_waiting(10) == []
+    record(call_object(), call_object(organization="other"))
+    assert charges.organizations_waiting(10) == [acme.pk, other.pk]
+    settle(acme)
+    assert charges.organizations_waiting(10) == [other.pk]
