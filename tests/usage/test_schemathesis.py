@@ -15,7 +15,7 @@ from accounts.models import ApiKey
 from tests.conftest import NOW
 
 pytestmark = pytest.mark.django_db
-EXAMPLES = 100
+EXAMPLES = 60
 OPERATIONS = ["record_calls", "list_calls", "get_call", "get_usage"]
 
 
@@ -55,6 +55,10 @@ def test_requests_made_up_from_the_description_are_answered_as_described(
     writes = operation_id == "record_calls"
     scope = ApiKey.Scope.CALLS_WRITE if writes else ApiKey.Scope.USAGE_READ
     _, secret = api_keys.issue(organization=None if writes else acme, name="k", scopes=[scope], now=NOW)
+    # Every request carries the key: one made invalid by leaving it out would be valid after all.
+    for path in description["paths"].values():
+        for described in path.values():
+            described.pop("security", None)
     schema = schemathesis.openapi.from_dict(description)
     schema.app = application
     operation = next(
