@@ -38,23 +38,24 @@ class Visitor:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def look(self) -> None:
+        assert self.complaints == [], f"{self.page.url}: {self.complaints}"
         result = Axe().run(self.page, options=AXE)
         assert result.violations_count == 0, f"{self.page.url}\n{result.generate_report()}"
-        assert self.complaints == [], f"{self.page.url}: {self.complaints}"
+        self.complaints.clear()  # axe knocks at Stripe's frame, which the browser reports
         overflow = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, f"{self.page.url} scrolls sideways"
 
     def code(self) -> str:
         for _ in range(100):
             for letter in reversed(self.portal.letters()):
-                if found := re.search(r"^\s*([A-Z0-9]{3}-?[A-Z0-9]{3})\s*$", letter, re.MULTILINE):
+                if found := re.search(r"^\s*([A-Z0-9]{4}-[A-Z0-9]{4})\s*$", letter, re.MULTILINE):
                     return found[1]
             time.sleep(0.1)
         raise AssertionError(f"no code in {self.portal.letters()}")
 
 
 def call(number: int, organization: str) -> dict[str, object]:
-    start = 1792586400000 + number * 600_000  # 21 October 2026, 06:00 UTC
+    start = 1792562400000 + number * 600_000  # 21 October 2026, 06:00 UTC
     return {
         "organization": organization,
         "call_id": f"call_first_{number:03d}",
@@ -106,6 +107,7 @@ def test_from_sign_up_to_a_paid_invoice_that_opens_down_to_the_call(portal: Port
     page.goto(f"{portal.url}/")
     page.get_by_role("link", name="Create an account").click()
     olivia.look()
+    page.get_by_label("Your name").fill("Olivia Owner")
     page.get_by_label("E-mail").fill(EMAIL)
     page.get_by_label("Password").first.fill(PASSWORD)
     page.get_by_role("checkbox").check()
@@ -145,7 +147,7 @@ def test_from_sign_up_to_a_paid_invoice_that_opens_down_to_the_call(portal: Port
     assert post(portal, key, [call(number, "first-robotics") for number in range(8, 100)])["recorded"] == 92
 
     page.get_by_role("link", name="Usage").first.click()
-    reload_until(page, "$15.215")  # a hundred calls of $0.15215
+    reload_until(page, "$15.22")  # a hundred calls of $0.15215
     olivia.look()
 
     portal.manage("advance_clock", "month-end")
