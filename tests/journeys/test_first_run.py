@@ -170,6 +170,7 @@ def test_from_sign_up_to_a_paid_invoice_that_opens_down_to_the_call(portal: Port
     page.set_viewport_size({"width": 400, "height": 800})
     olivia.look()
     page.set_viewport_size({"width": 1360, "height": 900})
+    page.locator(".sidebar-foot summary").click()
     page.get_by_role("button", name="Log out").first.click()
     if (confirm := page.get_by_role("main").get_by_role("button", name="Log out")).count():
         confirm.click()
