@@ -15,7 +15,7 @@ from billing_portal.billing.models import (
     PaymentMethod,
     Report,
 )
-from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, minor_column
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, shown
 
 _BY_ORGANIZATION = ["organization__name", "organization__reference"]
 
@@ -63,7 +63,7 @@ class ReportAdmin(ReadOnlyAdmin):
         "identifier",
         "organization",
         "component",
-        "micros",
+        shown("micros"),
         "minute_at",
         "state",
         "attempts",
@@ -76,9 +76,7 @@ class ReportAdmin(ReadOnlyAdmin):
 
 class InvoiceLineInline(ReadOnlyInline):
     model = InvoiceLine
-    fields = ["position", "kind", "component", "description", "quantity", "shown"]
-    readonly_fields = ["shown"]
-    shown = minor_column("amount_minor", "Amount")
+    fields = ["position", "kind", "component", "description", "quantity", "amount_minor"]
 
 
 class CreditLineInline(ReadOnlyInline):
@@ -93,8 +91,8 @@ class InvoiceAdmin(ReadOnlyAdmin):
         "organization",
         "month",
         "state",
-        "total",
-        "paid",
+        shown("total_minor"),
+        shown("amount_paid_minor"),
         "waiting_for",
         "drafted_at",
         "paid_at",
@@ -103,5 +101,3 @@ class InvoiceAdmin(ReadOnlyAdmin):
     list_select_related = ["organization"]
     search_fields = ["number__exact", "stripe_invoice_id__exact", *_BY_ORGANIZATION]
     inlines = [InvoiceLineInline, CreditLineInline]
-    total = minor_column("total_minor", "Total")
-    paid = minor_column("amount_paid_minor", "Paid")

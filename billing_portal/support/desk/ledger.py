@@ -3,32 +3,35 @@
 from django.contrib import admin
 
 from billing_portal.ledger.models import Account, Burn, Entry, Grant, Period, Settlement, SettlementLine, Transaction
-from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, shown
 
 
 @admin.register(Account)
 class AccountAdmin(ReadOnlyAdmin):
-    list_display = ["organization", "currency", "last_sequence", "limit", "opened_at"]
+    list_display = ["organization", "currency", "last_sequence", shown("arrears_limit_micros"), "opened_at"]
     list_select_related = ["organization"]
     search_fields = ["organization__name", "organization__reference"]
-    limit = micros_column("arrears_limit_micros", "Arrears limit")
 
 
 @admin.register(Grant)
 class GrantAdmin(ReadOnlyAdmin):
-    list_display = ["organization", "kind", "given", "left", "expires_at", "reference", "created_at"]
+    list_display = [
+        "organization",
+        "kind",
+        shown("amount_micros"),
+        shown("remaining_micros"),
+        "expires_at",
+        "reference",
+        "created_at",
+    ]
     list_filter = ["kind"]
     list_select_related = ["organization"]
     search_fields = ["organization__name", "organization__reference", "reference__exact"]
-    given = micros_column("amount_micros", "Given")
-    left = micros_column("remaining_micros", "Left")
 
 
 class EntryInline(ReadOnlyInline):
     model = Entry
-    fields = ["book", "grant", "shown"]
-    readonly_fields = ["shown"]
-    shown = micros_column("micros", "Amount")
+    fields = ["book", "grant", "micros"]
 
 
 @admin.register(Transaction)
@@ -52,18 +55,18 @@ class BurnInline(ReadOnlyInline):
 
 @admin.register(Settlement)
 class SettlementAdmin(ReadOnlyAdmin):
-    list_display = ["organization", "month", "first_sequence", "last_sequence", "gross", "accrued", "settled_at"]
-    list_select_related = ["organization__account"]
+    list_display = [
+        "organization",
+        "month",
+        "first_sequence",
+        "last_sequence",
+        shown("gross_micros"),
+        shown("accrued_micros"),
+        "settled_at",
+    ]
+    list_select_related = ["organization"]
     search_fields = ["organization__name", "organization__reference"]
     inlines = [SettlementLineInline, BurnInline]
-
-    @admin.display(description="Gross")
-    def gross(self, settlement: Settlement) -> str:
-        return amount(settlement.gross_micros, settlement.organization.account.currency)
-
-    @admin.display(description="Accrued")
-    def accrued(self, settlement: Settlement) -> str:
-        return amount(settlement.accrued_micros, settlement.organization.account.currency)
 
 
 @admin.register(Period)

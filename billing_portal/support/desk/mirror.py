@@ -35,28 +35,27 @@ class MirrorAdmin(ReadOnlyAdmin):
     """One mirrored type; the page shows Stripe's JSON as it came."""
 
     amount_key: str | None = None
-    list_display = ["id", "status", "amount", "customer_id", "created"]
+    list_display = ["id", "state", "value", "whose", "created"]
     search_fields = ["id__exact"]
     search_help_text = "A Stripe id"
-    fields = ["id", "status", "amount", "customer_id", "created", "stripe_object"]
-    readonly_fields = ["id", "status", "amount", "customer_id", "created", "stripe_object"]
+    fields = ["id", "state", "value", "whose", "created", "stripe_object"]
+    readonly_fields = ["id", "state", "value", "whose", "created", "stripe_object"]
 
-    @admin.display(empty_value="–")
-    def status(self, row: Any) -> str | None:
-        status: str | None = row.stripe_data.get("status")
-        return status
+    # None of these has the name of a column of the model: Django would show that instead.
+    @admin.display(description="Status")
+    def state(self, row: Any) -> str:
+        return row.stripe_data.get("status") or "–"
 
-    @admin.display(description="Amount", empty_value="–")
-    def amount(self, row: Any) -> str | None:
+    @admin.display(description="Amount")
+    def value(self, row: Any) -> str:
         if self.amount_key is None or row.stripe_data.get(self.amount_key) is None:
-            return None
+            return "–"
         currency = row.stripe_data["currency"].upper()
         return amount(minor_units.to_micros(row.stripe_data[self.amount_key], currency), currency)
 
-    @admin.display(description="Customer", empty_value="–")
-    def customer_id(self, row: Any) -> str | None:
-        customer: str | None = row.stripe_data.get("customer")
-        return customer
+    @admin.display(description="Customer")
+    def whose(self, row: Any) -> str:
+        return row.stripe_data.get("customer") or "–"
 
     @admin.display(description="As Stripe sent it")
     def stripe_object(self, row: Any) -> SafeString:

@@ -41,10 +41,10 @@ class OrganizationAdmin(ReadOnlyAdmin):
     readonly_fields = ["stripe_customer", "credit", "accrued"]
     inlines = [MembershipInline]
 
-    @admin.display(description="Stripe customer", empty_value="–")
-    def stripe_customer(self, organization: Organization) -> str | None:
+    @admin.display(description="Stripe customer")
+    def stripe_customer(self, organization: Organization) -> str:
         customer = getattr(organization, "customer", None)
-        return customer.stripe_customer_id if customer else None
+        return customer.stripe_customer_id if customer else "–"
 
     @admin.display(description="Credit left")
     def credit(self, organization: Organization) -> str:

@@ -1,5 +1,6 @@
 """Admin pages on which nothing can be changed, and the columns they share."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,23 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg] # generic only t
         return self.object_list.count()
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class _MajorUnits:
+    """Show amounts of a row, whichever its unit, in the currency's major unit."""
+
+    model: type[models.Model]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        fields, amounts = super().get_fields(request, obj), self._amounts()  # type: ignore[misc]
+        return list(dict.fromkeys(amounts.get(field, field) for field in fields))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [*super().get_readonly_fields(request, obj), *self._amounts().values()]  # type: ignore[misc]
+
+    def _amounts(self) -> dict[Any, Callable[[Any], str]]:
+        return {field.name: shown(field.name) for field in self.model._meta.fields if _is_amount(field)}
+
+
+class ReadOnlyAdmin(_MajorUnits, admin.ModelAdmin):  # type: ignore[type-arg]
     """Look, search, filter; never add, change or delete.
 
     Big tables are neither counted nor sorted: newest first by the key, and no column of theirs can be sorted by.
@@ -52,12 +69,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
 
-class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]
+class ReadOnlyInline(_MajorUnits, admin.TabularInline):  # type: ignore[type-arg]
     """Rows under a page, to look at."""
 
     extra = 0
     can_delete = False
     show_change_link = True
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        """Read the organizations along: amounts are in their currency where a row names none."""
+        rows = super().get_queryset(request)
+        names = {field.name for field in self.model._meta.fields}
+        return rows.select_related("organization") if "organization" in names else rows
 
     def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
@@ -75,22 +98,22 @@ def amount(micros: int | None, currency: str) -> str:
     return f"{'−' if micros < 0 else ''}{whole:,}.{decimals} {currency}"
 
 
-def micros_column(field: str, title: str) -> Callable[[Any, Any], str]:
-    """Return a column that shows an amount field in micros; the row knows its currency."""
+@functools.cache
+def shown(field: str) -> Callable[[Any], str]:
+    """Return a column that shows a row's amount: `…_micros` or Stripe's `…_minor`."""
+    name, _, unit = field.rpartition("_")
 
-    @admin.display(description=title, ordering=field)
-    def column(self: Any, row: Any) -> str:
-        return amount(getattr(row, field), row.currency)
+    @admin.display(description=(name or "amount").replace("_", " ").capitalize(), ordering=field)
+    def column(row: Any) -> str:
+        value = getattr(row, field)
+        currency = getattr(row, "currency", None) or row.organization.currency
+        return amount(
+            minor_units.to_micros(value, currency) if unit == "minor" and value is not None else value, currency
+        )
 
+    column.__name__ = field
     return column
 
 
-def minor_column(field: str, title: str) -> Callable[[Any, Any], str]:
-    """Return a column that shows an amount field in Stripe's minor units; the row knows its currency."""
-
-    @admin.display(description=title, ordering=field)
-    def column(self: Any, row: Any) -> str:
-        minor = getattr(row, field)
-        return "–" if minor is None else amount(minor_units.to_micros(minor, row.currency), row.currency)
-
-    return column
+def _is_amount(field: Any) -> bool:
+    return isinstance(field, models.BigIntegerField) and field.name.rpartition("_")[2] in {"micros", "minor"}

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts import clock
-from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, micros_column
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, shown
 from usage import charges, ingestion, prices
 from usage.models import Call, CallDetail, Charge, PriceBook, PriceRate, PriceVersion, UnratedCall
 
@@ -30,26 +30,25 @@ class CallAdmin(ReadOnlyAdmin):
     readonly_fields = ["cost", "price_lines"]
     inlines = [CallDetailInline]
 
-    @admin.display(description="Cost", empty_value="unrated")
-    def cost(self, call: Call) -> str | None:
+    @admin.display(description="Cost")
+    def cost(self, call: Call) -> str:
         charge = getattr(call, "charge", None)
-        return amount(charge.amount_micros, charge.currency) if charge else None
+        return amount(charge.amount_micros, charge.currency) if charge else "unrated"
 
-    @admin.display(description="Price by component", empty_value="unrated")
-    def price_lines(self, call: Call) -> str | None:
+    @admin.display(description="Price by component")
+    def price_lines(self, call: Call) -> str:
         charge = getattr(call, "charge", None)
         if charge is None:
-            return None
+            return "unrated"
         return "\n".join(f"{line.product}: {amount(line.micros, charge.currency)}" for line in charges.lines(charge))
 
 
 @admin.register(Charge)
 class ChargeAdmin(ReadOnlyAdmin):
-    list_display = ["call", "organization", "sequence", "billed_month", "cost", "price_version"]
+    list_display = ["call", "organization", "sequence", "billed_month", shown("amount_micros"), "price_version"]
     sortable_by = ()
     list_select_related = ["call", "organization", "price_version__book"]
     search_fields = ["call__call_id__exact"]
-    cost = micros_column("amount_micros", "Cost")
 
 
 @admin.register(UnratedCall)

@@ -1,0 +1,151 @@
+"""The desk with something on every page: one row at least of each kind it shows."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.test import Client
+
+from accounts import api_keys, clock, mfa, people
+from accounts.models import Organization, TermsAcceptance, User
+from billing_portal.billing.models import (
+    Customer,
+    InboxEvent,
+    Intent,
+    Invoice,
+    InvoiceLine,
+    PaymentMethod,
+    Report,
+    ReportBatch,
+)
+from billing_portal.ledger import accounts, credits, settlement
+from billing_portal.ledger.models import Grant
+from tests.billing import world
+from tests.conftest import PASSWORD
+from usage import ingestion
+
+AUGUST = date(2026, 8, 1)
+CALLS_START = datetime(2026, 8, 3, 9, tzinfo=UTC)
+SETTLED = datetime(2026, 8, 20, tzinfo=UTC)
+
+
+@pytest.fixture
+def desk(client: Client, db: None) -> Client:
+    """A member of the staff, past the second factor."""
+    sam = people.admit(email="sam@desk.example", password=PASSWORD, name="Sam Stone", is_staff=True)
+    sam.is_superuser = True
+    sam.save()
+    secret = mfa.new_secret()
+    mfa.enroll_totp(sam, secret)
+    answer = client.post("/accounts/login/", {"login": sam.email, "password": PASSWORD})
+    client.post(answer.url, {"code": mfa.current_code(secret)})
+    assert client.get("/staff/").status_code == 200
+    return client
+
+
+@pytest.fixture
+def furnished(acme: Organization, alice: User, mirrored: Callable[..., Any]) -> Organization:
+    """Acme with calls, books, an invoice, and all that Stripe would know of it."""
+    _use(acme)
+    _bill(acme)
+    TermsAcceptance.objects.create(organization=acme, user=alice, version="2026-10-01", accepted_at=SETTLED)
+    api_keys.issue(organization=acme, name="Export", scopes=["usage:read"], now=SETTLED)
+    customer = {"customer": "cus_acme", "currency": "usd"}
+    mirrored("Customer", "cus_acme")
+    mirrored("PaymentMethod", "pm_acme", type="card", customer="cus_acme")
+    mirrored("SetupIntent", "seti_acme", status="succeeded")
+    mirrored("PaymentIntent", "pi_acme", status="succeeded", amount=1234, **customer)
+    mirrored("Charge", "ch_acme", status="succeeded", amount=1234, **customer)
+    mirrored("Refund", "re_acme", {"charge": "ch_acme"}, status="succeeded", amount=34, currency="usd")
+    mirrored("Dispute", "dp_acme", {"charge": "ch_acme"}, status="lost", amount=34, currency="usd")
+    mirrored("Invoice", "in_acme", {"customer": "cus_acme"}, status="paid", total=1234, **customer)
+    mirrored("Subscription", "sub_acme", {"customer": "cus_acme"}, status="active", **customer)
+    mirrored("Product", "prod_acme", name="Voice engine", type="service")
+    mirrored(
+        "Price",
+        "price_acme",
+        {"product": "prod_acme"},
+        currency="usd",
+        product="prod_acme",
+        type="recurring",
+        active=True,
+    )
+    return acme
+
+
+def _use(acme: Organization) -> None:
+    world.load_prices()
+    accounts.open(organization=acme, now=CALLS_START)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=1_000_000, reference="welcome", now=CALLS_START)
+    world.record_calls(acme, 20, starts_at=CALLS_START, now=SETTLED)
+    settlement.settle_all(acme.pk, now=SETTLED)
+    unknown = (
+        b'{"call_id": "call_strange", "organization": "acme", "call_type": "web_call", "call_status": "ended",'
+        b' "start_timestamp": "2026-08-03T10:00:00Z", "duration_ms": 1000, "products": ["gpt_99"]}'
+    )
+    assert ingestion.record([unknown], now=SETTLED)[0].rated is False
+
+
+def _bill(acme: Organization) -> None:
+    Customer.objects.create(
+        organization=acme, stripe_customer_id="cus_acme", stripe_subscription_id="sub_acme", created_at=SETTLED
+    )
+    PaymentMethod.objects.create(
+        organization=acme,
+        stripe_payment_method_id="pm_acme",
+        kind="card",
+        brand="visa",
+        last4="4242",
+        created_at=SETTLED,
+    )
+    Intent.objects.create(verb="invoices.finalize", reference="finalize:1", idempotency_key="key-1", created_at=SETTLED)
+    InboxEvent.objects.create(
+        stripe_event_id="evt_1", type="invoice.paid", object_id="in_acme", payload={}, occurred_at=SETTLED
+    )
+    batch = ReportBatch.objects.create(organization=acme, month=AUGUST, created_at=SETTLED)
+    Report.objects.create(organization=acme, batch=batch, component="voice", micros=5, identifier="report-1")
+    invoice = Invoice.objects.create(
+        organization=acme,
+        stripe_invoice_id="in_acme",
+        month=AUGUST,
+        number="ACME-0001",
+        currency="JPY",
+        total_minor=1234,
+        drafted_at=SETTLED,
+    )
+    InvoiceLine.objects.create(
+        organization=acme,
+        invoice=invoice,
+        stripe_line_id="il_1",
+        position=1,
+        kind="usage",
+        component="voice",
+        amount_minor=1234,
+        currency="JPY",
+    )
+
+
+@pytest.fixture
+def mirrored(db: None) -> Callable[..., Any]:
+    """Return a maker of rows of the mirror."""
+
+    def make(kind: str, stripe_id: str, references: dict[str, str] | None = None, **fields: Any) -> Any:
+        stripe_ids = references or {}
+        data = {"id": stripe_id, "object": kind.lower(), "livemode": False, **fields}
+        model = apps.get_model("djstripe", kind)
+        values = {name: fields[name] for name in _columns(model) if name in fields}
+        values |= {f"{name}_id": stripe_ids[name] for name in stripe_ids}
+        return model.objects.create(id=stripe_id, livemode=False, created=SETTLED, stripe_data=data, **values)
+
+    return make
+
+
+@pytest.fixture
+def tomorrow() -> datetime:
+    return clock.now() + timedelta(days=1)
+
+
+def _columns(model: Any) -> list[str]:
+    return [field.name for field in model._meta.get_fields() if field.concrete and not field.is_relation]

@@ -1,0 +1,304 @@
+"""Every page of the staff desk opens, finds, and lets be changed only what may be."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from accounts import clock
+from accounts.models import ApiKey, Organization
+from billing_portal.billing.models import InboxEvent, Invoice
+from billing_portal.support.desk import read_only
+from billing_portal.support.desk.read_only import ReadOnlyAdmin
+from usage.models import Call, PriceBook, PriceRate, PriceVersion, UnratedCall
+
+PAGES = sorted(admin.site._registry.items(), key=lambda pair: pair[0]._meta.label)
+READ_ONLY = [(model, page) for model, page in PAGES if isinstance(page, ReadOnlyAdmin)]
+
+
+def names(pairs: list[tuple[Any, Any]]) -> list[str]:
+    return [model._meta.label for model, _ in pairs]
+
+
+def address(model: Any, page: str, *args: object) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+def text_of(answer: Any) -> str:
+    html = re.sub(r"<(script|style).*?</\1>", " ", answer.content.decode(), flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_every_page_opens_with_data(desk: Client, furnished: Organization) -> None:
+    assert desk.get("/staff/").status_code == 200
+    for model, _ in PAGES:
+        row = model._default_manager.order_by("pk").first()
+        assert row is not None, f"There is no {model._meta.label} to look at"
+        for url in (address(model, "changelist"), address(model, "change", row.pk), address(model, "history", row.pk)):
+            assert desk.get(url).status_code == 200, url
+
+
+def test_every_search_answers(desk: Client, furnished: Organization) -> None:
+    for model, page in PAGES:
+        assert page.search_fields, f"{model._meta.label} cannot be searched"
+        for text in ("acme", "call_1_3", "0b3c", "in_acme", "100%"):
+            assert desk.get(address(model, "changelist"), {"q": text}).status_code == 200, (model, text)
+
+
+@pytest.mark.parametrize(("model", "page"), READ_ONLY, ids=names(READ_ONLY))
+def test_read_only_pages_refuse_every_change(desk: Client, furnished: Organization, model: Any, page: Any) -> None:
+    row = model._default_manager.order_by("pk").first()
+    before = model._default_manager.values().get(pk=row.pk)
+    assert desk.get(address(model, "add")).status_code == 403
+    assert desk.post(address(model, "add"), {}).status_code == 403
+    assert desk.post(address(model, "change", row.pk), {}).status_code == 403
+    assert desk.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    desk.post(address(model, "changelist"), {"action": "delete_selected", "_selected_action": row.pk, "post": "yes"})
+    assert model._default_manager.values().get(pk=row.pk) == before
+
+
+def test_nobody_else_s_pages_are_up(desk: Client) -> None:
+    shown = {model._meta.label for model, _ in PAGES}
+    assert not shown & {"mfa.Authenticator", "account.EmailAddress", "usersessions.UserSession", "auth.Group"}
+    assert "djstripe.WebhookEndpoint" not in shown
+    assert desk.get("/staff/djstripe/apikey/").status_code == 404
+    assert all(isinstance(page, ReadOnlyAdmin) for model, page in PAGES if model._meta.app_label == "djstripe")
+
+
+@pytest.mark.parametrize(
+    ("kind", "minor", "currency", "shown"),
+    [
+        ("Invoice", 1234, "usd", "12.34 USD"),
+        ("Invoice", 1234, "jpy", "1,234.00 JPY"),
+        ("Charge", -5, "eur", "−0.05 EUR"),
+        ("Charge", 1234567, "usd", "12,345.67 USD"),
+    ],
+)
+def test_mirrored_amounts_are_in_the_right_unit(
+    desk: Client, mirrored: Callable[..., Any], kind: str, minor: int, currency: str, shown: str
+) -> None:
+    amounts = {"amount": minor, "total": minor, "currency": currency}
+    mirrored("Customer", "cus_x")
+    references = {"customer": "cus_x"} if kind == "Invoice" else {}
+    row = mirrored(kind, "x_1", references, status="paid", **amounts)
+    model = type(row)
+    assert shown in text_of(desk.get(address(model, "changelist")))
+    page = text_of(desk.get(address(model, "change", row.pk)))
+    assert shown in page
+    assert f"&quot;currency&quot;: &quot;{currency}&quot;" in page
+
+
+def test_our_own_invoice_shows_its_currency(desk: Client, furnished: Organization) -> None:
+    invoice = Invoice.objects.get()
+    assert "1,234.00 JPY" in text_of(desk.get(address(Invoice, "changelist")))
+    assert text_of(desk.get(address(Invoice, "change", invoice.pk))).count("1,234.00 JPY") == 2
+
+
+def test_a_call_shows_its_price_by_component(desk: Client, furnished: Organization) -> None:
+    call = Call.objects.get(call_id="call_1_3")
+    page = text_of(desk.get(address(Call, "change", call.pk)))
+    assert re.search(r"elevenlabs_tts: [\d.]+ USD", page)
+    strange = Call.objects.get(call_id="call_strange")
+    assert "unrated" in text_of(desk.get(address(Call, "change", strange.pk)))
+
+
+def test_lists_cost_the_same_number_of_queries_however_long(desk: Client, furnished: Organization) -> None:
+    for model, _ in PAGES:
+        with CaptureQueriesContext(connection) as queries:
+            desk.get(address(model, "changelist"))
+        assert len(queries) < 15, (model._meta.label, len(queries))
+
+
+def test_big_tables_are_estimated_and_read_by_the_key(
+    desk: Client, furnished: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE usage_call")
+    monkeypatch.setattr(read_only, "_COUNTED_EXACTLY", 10)
+    with CaptureQueriesContext(connection) as queries:
+        assert desk.get(address(Call, "changelist")).status_code == 200
+    statements = [query["sql"] for query in queries if 'FROM "usage_call"' in query["sql"]]
+    assert statements
+    assert not any("COUNT(" in sql for sql in statements)
+    assert all('ORDER BY "usage_call"."id" DESC' in sql for sql in statements)
+
+
+# ── Prices ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def version_form(version: PriceVersion, rate: PriceRate, **fields: object) -> dict[str, Any]:
+    return {
+        "book": version.book_id,
+        "number": version.number,
+        "starts_at_0": f"{version.starts_at:%Y-%m-%d}",
+        "starts_at_1": f"{version.starts_at:%H:%M:%S}",
+        "grace_ms": 0,
+        "free_ms": 0,
+        "token_threshold": 3500,
+        "note": "Autumn",
+        "rates-TOTAL_FORMS": 1,
+        "rates-INITIAL_FORMS": 1,
+        "rates-0-id": rate.pk,
+        "rates-0-version": version.pk,
+        "rates-0-component": rate.component,
+        "rates-0-product": rate.product,
+        "rates-0-label": "",
+        "rates-0-unit": rate.unit,
+        "rates-0-rate_micros": 80_000,
+        "rates-0-minimum_ms": 0,
+        "rates-0-increment_ms": 1000,
+        **fields,
+    }
+
+
+@pytest.fixture
+def planned(furnished: Organization) -> tuple[PriceVersion, PriceRate]:
+    """A version that is in force from tomorrow on."""
+    book = PriceBook.objects.get(reference="parley-usd")
+    starts_at = (clock.now() + timedelta(days=1)).replace(microsecond=0)
+    version = PriceVersion.objects.create(book=book, number=2, starts_at=starts_at, created_at=clock.now())
+    rate = PriceRate.objects.create(
+        version=version, component="voice", product="elevenlabs_tts", unit="minute", rate_micros=70_000
+    )
+    return version, rate
+
+
+def test_a_price_version_can_be_edited_before_it_is_in_force(
+    desk: Client, planned: tuple[PriceVersion, PriceRate]
+) -> None:
+    version, rate = planned
+    answer = desk.post(address(PriceVersion, "change", version.pk), version_form(version, rate))
+    assert answer.status_code == 302, text_of(answer)
+    version.refresh_from_db()
+    rate.refresh_from_db()
+    assert (version.note, rate.rate_micros) == ("Autumn", 80_000)
+
+
+def test_a_price_version_in_force_cannot_be_edited(desk: Client, planned: tuple[PriceVersion, PriceRate]) -> None:
+    used = PriceVersion.objects.get(book__reference="parley-usd", number=1)
+    unused = PriceVersion.objects.get(book__reference="parley-eur", number=1)
+    for version in (used, unused):
+        rate = version.rates.first()
+        url = address(PriceVersion, "change", version.pk)
+        assert desk.get(url).status_code == 200
+        assert desk.post(url, version_form(version, rate)).status_code == 403
+        rate.refresh_from_db()
+        assert rate.rate_micros != 80_000
+    assert desk.post(address(PriceVersion, "delete", unused.pk), {"post": "yes"}).status_code == 403
+
+
+def test_a_price_version_cannot_be_moved_into_the_past_of_a_used_book(
+    desk: Client, planned: tuple[PriceVersion, PriceRate]
+) -> None:
+    version, rate = planned
+    form = version_form(version, rate, starts_at_0="2026-01-01")
+    answer = desk.post(address(PriceVersion, "change", version.pk), form)
+    assert answer.status_code == 200
+    assert "a new version starts in the future" in text_of(answer)
+
+
+def test_a_new_price_version_is_entered_with_its_rates(desk: Client, furnished: Organization) -> None:
+    book = PriceBook.objects.get(reference="parley-usd")
+    version = PriceVersion(book=book, number=2, starts_at=clock.now() + timedelta(days=1))
+    form = version_form(version, PriceRate(component="voice", product="new_voice", unit="minute"))
+    form |= {"rates-INITIAL_FORMS": 0, "rates-0-id": "", "rates-0-version": ""}
+    assert desk.post(address(PriceVersion, "add"), form).status_code == 302
+    assert PriceRate.objects.get(product="new_voice").version.number == 2
+
+
+def test_currency_and_owner_of_a_book_are_fixed(desk: Client, furnished: Organization) -> None:
+    book = PriceBook.objects.get(reference="parley-usd")
+    desk.post(address(PriceBook, "change", book.pk), {"name": "Renamed", "currency": "JPY", "is_default": "on"})
+    book.refresh_from_db()
+    assert (book.name, book.currency) == ("Renamed", "USD")
+
+
+# ── Actions ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_api_key_shows_its_secret_once_and_keeps_the_digest(
+    desk: Client, acme: Organization, tomorrow: datetime
+) -> None:
+    form = {"name": "Export", "organization": acme.pk, "scopes": ["usage:read", "billing:read"]}
+    answer = desk.post(address(ApiKey, "add"), form, follow=True)
+    secret = re.search(r"bp_org_[\w-]{43}", answer.content.decode()).group()  # type: ignore[union-attr]
+    key = ApiKey.objects.get()
+    assert bytes(key.digest) == ApiKey.digest_of(secret)
+    assert secret not in str(ApiKey.objects.values().get())
+    for url in (address(ApiKey, "changelist"), address(ApiKey, "change", key.pk), address(ApiKey, "history", key.pk)):
+        assert secret not in desk.get(url).content.decode()
+
+
+def test_an_organization_s_key_cannot_write(desk: Client, acme: Organization) -> None:
+    form = {"name": "Export", "organization": acme.pk, "scopes": ["calls:write"]}
+    answer = desk.post(address(ApiKey, "add"), form)
+    assert "A key of an organization only reads." in text_of(answer)
+    assert not ApiKey.objects.exists()
+
+
+def test_keys_are_revoked_and_not_edited(desk: Client, furnished: Organization) -> None:
+    key = ApiKey.objects.get()
+    assert desk.post(address(ApiKey, "change", key.pk), {"name": "Other"}).status_code == 403
+    desk.post(address(ApiKey, "changelist"), {"action": "revoke", "_selected_action": key.pk})
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert key.name == "Export"
+
+
+def test_an_event_can_be_replayed(desk: Client, furnished: Organization) -> None:
+    event = InboxEvent.objects.get()
+    InboxEvent.objects.filter(pk=event.pk).update(state="parked", reason="No such invoice.")
+    desk.post(address(InboxEvent, "changelist"), {"action": "replay", "_selected_action": event.pk})
+    event.refresh_from_db()
+    assert (event.state, event.reason) == ("received", "")
+
+
+def test_unrated_calls_are_rated_once_they_have_a_price(desk: Client, furnished: Organization) -> None:
+    waiting = UnratedCall.objects.get()
+    answer = desk.post(
+        address(UnratedCall, "changelist"), {"action": "rate_now", "_selected_action": waiting.pk}, follow=True
+    )
+    assert "0 calls were rated" in text_of(answer)
+
+
+# ── Find ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("alice@acme.example", {"Organization", "User"}),
+        ("ALICE@acme.example ", {"Organization", "User"}),
+        ("Acme Rob", {"Organization"}),
+        ("call_1_3", {"Call"}),
+        ("cus_acme", {"Customer"}),
+        ("sub_acme", {"Customer"}),
+        ("in_acme", {"Invoice", "Inbox event"}),
+        ("ACME-0001", {"Invoice"}),
+        ("pm_acme", {"Payment method"}),
+        ("evt_1", {"Inbox event"}),
+        ("finalize:1", {"Intent"}),
+        ("report-1", {"Report"}),
+        ("welcome", {"Grant"}),
+        ("nothing like it", set()),
+        ("", set()),
+    ],
+)
+def test_find(desk: Client, furnished: Organization, text: str, kinds: set[str]) -> None:
+    answer = desk.get("/staff/find/", {"q": text})
+    assert answer.status_code == 200
+    assert {found.kind for found in answer.context["found"]} == kinds
+    for found in answer.context["found"]:
+        assert desk.get(found.url).status_code == 200
+
+
+def test_only_staff_find(client: Client, alice: Any) -> None:
+    client.force_login(alice)
+    assert client.get("/staff/find/", {"q": "acme"}).status_code == 302
