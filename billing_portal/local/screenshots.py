@@ -1,0 +1,156 @@
+"""Photographs of every page of the running demo: wide and narrow, light and dark.
+
+Goes only by what a browser sees: it logs in, follows links and needs no database, which is another one than the demo's.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accounts import mfa
+from billing_portal.local import company, story
+from usage import samples
+
+try:
+    from playwright.sync_api import Error, sync_playwright
+except ImportError:  # only installed for development
+    sync_playwright = None  # type: ignore[assignment]
+
+WIDTHS = (1360, 400)
+THEMES = ("light", "dark")
+_HEIGHT = 900
+_UUID = "[0-9a-f-]{36}"
+# A link to a page that is found by following one, and the pattern of its address.
+_CALL = r"/usage/calls/[^/]+/$"
+_INVOICE = rf"/invoices/{_UUID}/$"
+_INVOICE_LINE = rf"/invoices/{_UUID}/[a-z_]+/$"
+
+
+class CannotPhotograph(Exception):
+    """Something that the photographs need is not there; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A page by its name and address, and who sees it: the state of a logged-in browser, or None for a stranger."""
+
+    name: str
+    url: str
+    state: Any
+
+
+def take(address: str, out: Path, *, taken: Callable[[str], None]) -> int:
+    """Photograph every page into `out`, telling `taken` each file's name; return how many there are.
+
+    Raises CannotPhotograph.
+    """
+    if sync_playwright is None:
+        raise CannotPhotograph("Playwright is not installed. Install the development tools: make install.")
+    out.mkdir(parents=True, exist_ok=True)
+    count = 0
+    try:
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
+            shots = [*_strangers(address), *_customers(browser, address), *_staff(browser, address)]
+            for width in WIDTHS:
+                for theme in THEMES:
+                    for name in _photograph(browser, shots, out, width=width, theme=theme):
+                        taken(name)
+                        count += 1
+            browser.close()
+    except Error as failure:
+        raise CannotPhotograph(
+            f"Chromium says: {str(failure).splitlines()[0]} Is the demo running (make demo)?"
+        ) from failure
+    return count
+
+
+def _chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    raise CannotPhotograph("Chromium is not installed. Install it (Debian: apt-get install chromium) and try again.")
+
+
+def _photograph(browser: Any, shots: list[Shot], out: Path, *, width: int, theme: str) -> Iterator[str]:
+    """Photograph all pages at one width in one theme; yield the files' names."""
+    for shot in shots:
+        context = browser.new_context(
+            viewport={"width": width, "height": _HEIGHT},
+            color_scheme=theme,
+            reduced_motion="reduce",
+            storage_state=shot.state,
+        )
+        page = context.new_page()
+        answer = page.goto(shot.url, wait_until="networkidle")
+        if answer is None or answer.status >= 400:
+            raise CannotPhotograph(f"{shot.url} answers {answer.status if answer else 'nothing'}.")
+        name = f"{shot.name}-{width}-{theme}.png"
+        page.screenshot(path=out / name, full_page=True)
+        context.close()
+        yield name
+
+
+def _strangers(address: str) -> Iterator[Shot]:
+    yield Shot("log-in", f"{address}/accounts/login/", None)
+    yield Shot("sign-up", f"{address}/accounts/signup/", None)
+
+
+def _customers(browser: Any, address: str) -> Iterator[Shot]:
+    """Yield the pages of the demo's largest customer."""
+    page = _logged_in(browser, address, f"owner@{samples.organizations(count=1)[0].reference}.example")
+    state, home = page.context.storage_state(), page.url
+    pages = {
+        "overview": home,
+        "usage": f"{home}usage/",
+        "call": _link(page, f"{home}usage/", _CALL),
+        "invoices": f"{home}invoices/",
+        "invoice": (invoice := _link(page, f"{home}invoices/", _INVOICE)),
+        "invoice-line": _link(page, invoice, _INVOICE_LINE),
+        "credits": f"{home}credits/",
+        "payment-methods": f"{home}payment-methods/",
+        "add-card": f"{home}payment-methods/add/",
+        "settings": f"{home}settings/",
+    }
+    page.context.close()
+    for name, url in pages.items():
+        yield Shot(name, url, state)
+
+
+def _staff(browser: Any, address: str) -> Iterator[Shot]:
+    page = _logged_in(browser, address, company.STAFF_EMAIL, totp_secret=company.STAFF_TOTP_SECRET)
+    state = page.context.storage_state()
+    page.context.close()
+    found = samples.organizations(count=1)[0].reference
+    yield Shot("staff", f"{address}/staff/", state)
+    yield Shot("staff-find", f"{address}/staff/find/?q={found}", state)
+    yield Shot("staff-calls", f"{address}/staff/usage/call/", state)
+
+
+def _logged_in(browser: Any, address: str, email: str, *, totp_secret: str = "") -> Any:
+    """Return a page of a new browser context in which this person is logged in."""
+    page = browser.new_context().new_page()
+    page.goto(f"{address}/accounts/login/")
+    page.fill("[name=login]", email)
+    page.fill("[name=password]", story.PASSWORD)
+    page.press("[name=password]", "Enter")
+    page.wait_for_load_state("networkidle")
+    if totp_secret:
+        page.fill("[name=code]", mfa.current_code(totp_secret))
+        page.press("[name=code]", "Enter")
+        page.wait_for_load_state("networkidle")
+    if "/accounts/login" in page.url:
+        raise CannotPhotograph(f"{email} cannot log in at {address}: is this the demo (make demo)?")
+    return page
+
+
+def _link(page: Any, url: str, pattern: str) -> str:
+    """Return the first link on a page whose address ends as the pattern says."""
+    page.goto(url, wait_until="networkidle")
+    for href in page.locator("a").evaluate_all("links => links.map(link => link.href)"):
+        if re.search(pattern, href):
+            return str(href)
+    raise CannotPhotograph(f"{url} has no link to follow ({pattern}): is the demo's story told to its end?")
