@@ -9,14 +9,22 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.middleware import HtmxDetails
 
 from accounts import access
-from accounts.models import Membership, Organization
+from accounts.models import Membership, Organization, User
 
 View = Callable[..., HttpResponse]
 
 
-class OrganizationRequest(HttpRequest):
+class PersonRequest(HttpRequest):
+    """What a view of a person who is logged in gets; for annotations only."""
+
+    user: User
+    htmx: HtmxDetails
+
+
+class OrganizationRequest(PersonRequest):
     """What a view under `organization_view` gets; for annotations only."""
 
     membership: Membership

@@ -28,6 +28,16 @@ def reinstate(organization: Organization) -> None:
 
 
 @transaction.atomic
+def change_details(organization: Organization, *, name: str, billing_email: str, time_zone: str) -> None:
+    """Change what an organization may change about itself; the time zone from the next period on."""
+    locked = _lock(organization)
+    locked.name, locked.billing_email = name, billing_email
+    locked.save(update_fields=["name", "billing_email"])
+    change_time_zone(organization, time_zone=time_zone)
+    organization.name, organization.billing_email = name, billing_email
+
+
+@transaction.atomic
 def change_time_zone(organization: Organization, *, time_zone: str) -> None:
     """Let the organization's days begin in `time_zone` from the next period on.
 

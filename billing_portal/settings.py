@@ -6,6 +6,7 @@ Without STRIPE_SECRET_KEY, the portal speaks to the Stripe sandbox at STRIPE_API
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
@@ -315,6 +316,8 @@ CELERY_BEAT_SCHEDULE = {
     "settle-usage": {"task": "billing_portal.ledger.tasks.settle_waiting", "schedule": 15.0},
     "report-usage": {"task": "billing_portal.billing.tasks.send_reports", "schedule": 30.0},
     "process-inbox": {"task": "billing_portal.billing.tasks.handle_waiting_events", "schedule": 15.0},
+    # An endpoint that was down is caught up with: what Stripe retries for three days, the sweep finds within the hour.
+    "catch-up-events": {"task": "billing_portal.billing.tasks.catch_up_events", "schedule": crontab(minute=23)},
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
@@ -325,7 +328,7 @@ DJANGO_STRUCTLOG_CELERY_ENABLED = True
 # ── Logs: a constant message, ids as fields ───────────────────────────────────────────────────────────────────────────
 
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
-_SHARED_PROCESSORS = [
+_SHARED_PROCESSORS: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso"),

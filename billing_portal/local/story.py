@@ -111,7 +111,7 @@ def save_card(organization: Organization, user: User, *, now: datetime) -> None:
 def vendor_key() -> str:
     """Return the secret of the vendor's key, making the key if it is not there yet."""
     if api_keys.recognize(VENDOR_SECRET, now=clock.now()) is None:
-        scopes = [ApiKey.Scope.CALLS_WRITE, ApiKey.Scope.USAGE_READ]
+        scopes = [str(ApiKey.Scope.CALLS_WRITE), str(ApiKey.Scope.USAGE_READ)]
         api_keys.issue(organization=None, name="Voice platform", scopes=scopes, now=clock.now(), secret=VENDOR_SECRET)
     return VENDOR_SECRET
 

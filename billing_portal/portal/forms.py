@@ -26,10 +26,8 @@ class OrganizationForm(forms.Form):
     time_zone = forms.ChoiceField(help_text="Your days and billing months begin at midnight there.")
     token = forms.UUIDField(widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("initial", {})
-        kwargs["initial"] = {"token": uuid.uuid4(), "time_zone": "UTC", "currency": "USD"} | kwargs["initial"]
-        super().__init__(*args, **kwargs)
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data, initial={"token": uuid.uuid4(), "time_zone": "UTC", "currency": "USD"})
         currency, zone = self.fields["currency"], self.fields["time_zone"]
         assert isinstance(currency, forms.ChoiceField)
         assert isinstance(zone, forms.ChoiceField)
@@ -44,13 +42,13 @@ class SettingsForm(forms.Form):
     billing_email = forms.EmailField(help_text="Invoices and receipts go here.")
     time_zone = forms.ChoiceField(help_text="A change takes effect with your next billing month.")
 
-    def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
+    def __init__(self, data: Any = None, *, organization: Organization) -> None:
         initial = {
             "name": organization.name,
             "billing_email": organization.billing_email,
             "time_zone": organization.next_time_zone or organization.time_zone,
         }
-        super().__init__(*args, initial=initial, **kwargs)
+        super().__init__(data, initial=initial)
         zone = self.fields["time_zone"]
         assert isinstance(zone, forms.ChoiceField)
         zone.choices = time_zone_choices()

@@ -1,6 +1,7 @@
 """A new customer's first step: an organization with its books, its welcome credit and its Stripe subscription."""
 
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
@@ -46,5 +47,5 @@ def open_organization(
         )
         accounts.open(organization=organization, now=now)
         credits.grant_welcome(organization=organization, now=now)
-        tasks.subscribe.delay_on_commit(organization.pk)
+        transaction.on_commit(partial(tasks.subscribe.delay, organization.pk))
     return organization

@@ -3,18 +3,19 @@
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import access, clock
+from accounts.organization_view import PersonRequest
 from billing_portal.portal import onboarding
 from billing_portal.portal.forms import OrganizationForm
 
 
 @require_GET
 @login_required
-def home(request: HttpRequest) -> HttpResponse:
+def home(request: PersonRequest) -> HttpResponse:
     """Send a person to their organization; to the first by name of several; to make one if there is none."""
     organizations = access.organizations_of(request.user)
     if not organizations:
@@ -24,7 +25,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @login_required
-def organization_new(request: HttpRequest) -> HttpResponse:
+def organization_new(request: PersonRequest) -> HttpResponse:
     """Ask for the organization's name, currency and time zone, and open it with its welcome credit."""
     form = OrganizationForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
