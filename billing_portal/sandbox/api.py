@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import generic, rendering
+from . import generic, rendering, unsupported
 from .errors import InvalidAnswer, StripeError, invalid
 from .registry import PUBLIC
 from .specification import Operation
@@ -170,6 +170,7 @@ async def _execute(box: "Sandbox", request: Request, request_id: str, is_secret:
         )  # fmt: skip
     schema = box.request_schema(operation, is_secret=is_secret)
     params = box.coercer.request(request.values, schema)
+    unsupported.refuse(operation, params if operation.method == "POST" else {})
     call = generic.Call(request.path, ids, params, is_secret, request.key)
     async with box.gate(operation, call):
         box.request = {"id": request_id, "idempotency_key": request.idempotency_key}

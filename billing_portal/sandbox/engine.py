@@ -3,9 +3,9 @@
 import contextlib
 import random
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import api, registry
 from .clock import Agenda, Clock
@@ -22,6 +22,7 @@ from .webhooks import Webhooks
 if TYPE_CHECKING:
     from .timekeeper import Timekeeper
 
+Result = TypeVar("Result")
 ALPHABET = string.ascii_letters + string.digits
 
 
@@ -142,13 +143,17 @@ class Sandbox:
 
     async def authenticate(self, intent_id: str, *, succeeded: bool) -> Object:
         """End a 3-D Secure challenge, as the bank's page does."""
+        return render(self, self.step(authentication.finish, intent_id, succeeded))
+
+    def step(self, behaviour: Callable[..., Result], *arguments: Any) -> Result:
+        """Carry out what a page of the sandbox does and Stripe's API has no call for, as one transaction."""
         try:
-            intent = authentication.finish(self, intent_id, succeeded)
+            result = behaviour(self, *arguments)
         except Exception:
             self.rollback()
             raise
         self.commit()
-        return render(self, intent)
+        return result
 
     # Events
 

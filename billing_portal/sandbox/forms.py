@@ -146,7 +146,7 @@ def _boolean(value: Any, param: str) -> bool:
         return value
     if value not in {"true", "false"}:
         raise invalid(f"Invalid boolean: {value}", param=param)
-    return value == "true"
+    return bool(value == "true")
 
 
 def _text(value: Any, param: str) -> str:

@@ -43,7 +43,8 @@ class Schemas:
         return schema
 
     def properties(self, kind: str) -> dict[str, Any]:
-        return self.named[kind].get("properties", {})
+        properties: dict[str, Any] = self.named[kind].get("properties", {})
+        return properties
 
     # Neutral objects
 

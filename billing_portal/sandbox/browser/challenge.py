@@ -11,8 +11,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from billing_portal.sandbox.browser import lookup, markup, money, responses
-from billing_portal.sandbox.engine import Sandbox
-from billing_portal.sandbox.errors import StripeError
 from billing_portal.sandbox.resources import authentication
 from billing_portal.sandbox.store import Object
 
@@ -74,22 +72,12 @@ async def answer(request: Request) -> Response:
         return _gone()
     form = await request.form()
     succeeded = form.get("outcome") == "succeeded"
-    _finish(request.app.state.sandbox, intent["id"], succeeded=succeeded)
+    request.app.state.sandbox.step(authentication.finish, intent["id"], succeeded)
     back = _way_back(request, intent, succeeded=succeeded)
     if back and not form.get("framed"):
         return RedirectResponse(back, status_code=303)
     text = "Thank you. You can close this window." if succeeded else "The bank was told that this was not you."
     return responses.page(markup.render("message.html", title="Answered", text=text), framed=True)
-
-
-def _finish(sandbox: Sandbox, identifier: str, *, succeeded: bool) -> None:
-    """Let the engine go on with the intent, as one transaction."""
-    try:
-        authentication.finish(sandbox, identifier, succeeded)
-    except StripeError:
-        sandbox.rollback()
-        raise
-    sandbox.commit()
 
 
 routes = [

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from billing_portal.sandbox.browser import invoice_pdf, lookup, markup, money, pages
+from billing_portal.sandbox.browser import invoice_pdf, local_currency, lookup, markup, money, pages
 from billing_portal.sandbox.browser.markup import Html
 from billing_portal.sandbox.engine import Sandbox
 from billing_portal.sandbox.store import Object
@@ -97,7 +97,7 @@ async def _payment(sandbox: Sandbox, invoice: Object, here: str) -> Html:
     if not _is_payable(invoice):
         return Html("")
     intent = await _intent(sandbox, invoice)
-    question, fresh = Html(""), Html("")
+    question, fresh, currencies = Html(""), Html(""), Html("")
     if intent and intent["status"] == "requires_action":
         question = markup.fill(
             '<p>Your bank wants you to confirm this payment.</p><a class="button primary wide" href="$address">'
@@ -105,12 +105,14 @@ async def _payment(sandbox: Sandbox, invoice: Object, here: str) -> Html:
             address=_bank(intent, here),
         )
     if intent and intent["status"] not in ("succeeded", "canceled"):
-        amount = money.display(invoice["amount_remaining"], invoice["currency"])
+        currencies = local_currency.choice(sandbox, intent, here)
+        amount = local_currency.price(sandbox, intent)
         fresh = pages.payment_form(intent["client_secret"], f"Pay {amount}", done=here)
     saved = lookup.payment_methods(sandbox, lookup.identifier_of(invoice["customer"]))
     if saved and fresh:
         fresh = markup.fill("<h3>Or pay another way</h3>$form", form=fresh)
-    return markup.render("invoice_payment.html", question=question, saved=_saved(saved, here), fresh=fresh)
+    parts = {"question": question, "currencies": currencies, "saved": _saved(saved, here), "fresh": fresh}
+    return markup.render("invoice_payment.html", **parts)
 
 
 def _bank(intent: Object, back: str) -> str:
@@ -141,7 +143,7 @@ async def _show(request: Request, invoice: Object, *, failure: str | None = None
     sandbox = request.app.state.sandbox
     here = urlsplit(invoice["hosted_invoice_url"]).path
     title, note = _headline(invoice)
-    pays = _is_payable(invoice)
+    pays, intent = _is_payable(invoice), await _intent(sandbox, invoice)
     content = markup.render(
         "invoice.html",
         alert=pages.alert(failure),
@@ -149,9 +151,9 @@ async def _show(request: Request, invoice: Object, *, failure: str | None = None
         note=note,
         pill=pages.pill(invoice["status"]),
         amount=money.display(invoice["amount_remaining"] if pays else invoice["total"], invoice["currency"]),
-        facts=pages.facts(_facts(invoice)),
+        facts=pages.facts(_facts(invoice) | {"Paid as": local_currency.presented(intent)}),
         here=here,
-        receipt=_receipt_link(sandbox, await _intent(sandbox, invoice)),
+        receipt=_receipt_link(sandbox, intent),
         payment=await _payment(sandbox, invoice, here),
         lines=markup.join(_line(line) for line in await _lines(sandbox, invoice)),
         totals=markup.join(pages.total(name, amount, invoice["currency"]) for name, amount in totals(invoice)),
@@ -202,6 +204,15 @@ async def pay(request: Request) -> Response:
     return RedirectResponse(_bank(body, here) if body["status"] == "requires_action" else here, status_code=303)
 
 
+async def currency(request: Request) -> Response:
+    invoice = _opened(request)
+    intent = await _intent(request.app.state.sandbox, invoice) if invoice else None
+    if not invoice or not intent:
+        return _no_invoice(request)
+    await local_currency.choose(request, intent)
+    return RedirectResponse(urlsplit(invoice["hosted_invoice_url"]).path, status_code=303)
+
+
 async def pdf(request: Request) -> Response:
     invoice, sandbox = _opened(request), request.app.state.sandbox
     if not invoice:
@@ -215,6 +226,7 @@ async def pdf(request: Request) -> Response:
 
 routes = [
     Route("/i/{rest:path}/pay", pay, methods=["POST"]),
+    Route("/i/{rest:path}/currency", currency, methods=["POST"]),
     Route("/i/{rest:path}/pdf", pdf),
     Route("/i/{rest:path}", show),
 ]

@@ -1,5 +1,6 @@
 """The frame around the sandbox's pages, and the small pieces that several of them show."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,9 +91,20 @@ def alert(text: str | None) -> Html:
     return markup.fill('<p class="alert" role="alert">$text</p>', text=text) if text else Html("")
 
 
-def payment_form(secret: str, label: str, *, done: str, above: Html = Html("")) -> Html:  # noqa: B008 -- immutable
-    """Build a form around our own Payment Element; `pay.js` confirms and then goes to `done`."""
-    return markup.render("payment_form.html", secret=secret, label=label, done=done, above=above)
+def payment_form(
+    secret: str,
+    label: str,
+    *,
+    done: str,
+    above: Html = Html(""),  # noqa: B008 -- immutable
+    address: dict[str, str] | None = None,
+) -> Html:
+    """Build a form around our own Payment Element; `pay.js` confirms and then goes to `done`.
+
+    The Element asks for no part of an address that is known already.
+    """
+    known = json.dumps(address) if address else ""
+    return markup.render("payment_form.html", secret=secret, label=label, done=done, above=above, address=known)
 
 
 PAYMENT_SCRIPTS = markup.join([script("/stripe.js", module=False), script("/elements/static/pay.js")])

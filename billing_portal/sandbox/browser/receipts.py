@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from billing_portal.sandbox.browser import markup, money, pages
+from billing_portal.sandbox.browser import local_currency, markup, money, pages
 
 
 def show(request: Request) -> Response:
@@ -22,6 +22,7 @@ def show(request: Request) -> Response:
         "Receipt": charge.get("receipt_number") or charge["id"],
         "Date": pages.day(charge["created"]),
         "Paid with": f"{card['brand'].title()} •••• {card['last4']}" if card.get("last4") else None,
+        "Paid as": local_currency.presented(charge),
         "Refunded": money.display(refunded, charge["currency"]) if refunded else None,
         "For": charge.get("description"),
         "On your statement": charge.get("calculated_statement_descriptor"),

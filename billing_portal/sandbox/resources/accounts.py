@@ -43,7 +43,7 @@ def own(box: "Sandbox") -> Object:
 
 
 def _settings(box: "Sandbox") -> Object:
-    settings = box.schemas.blank({"$ref": "#/components/schemas/account_settings"})
+    settings: Object = box.schemas.blank({"$ref": "#/components/schemas/account_settings"})
     return settings | {
         "dashboard": {"display_name": NAME, "timezone": "Etc/UTC"},
         "payments": settings["payments"] | {"statement_descriptor": "SANDBOX VOICE AI"},

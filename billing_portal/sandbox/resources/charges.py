@@ -44,8 +44,10 @@ FEE_FIXED = 30
 SETTLES_AFTER = 2 * 86400
 
 
-def succeeded(box: "Sandbox", intent: Object, method: Object, *, captured: bool, authenticated: bool) -> Object:
-    """Record money taken (or held, if not captured) and what it does to the balance."""
+def succeeded(
+    box: "Sandbox", intent: Object, method: Object, presented: Object, *, captured: bool, authenticated: bool
+) -> Object:
+    """Record money taken (or held, if not captured), as it was presented, and what it does to the balance."""
     card = payment_methods.card_of(method)
     outcome = _outcome(
         network_status="approved_by_network",
@@ -54,7 +56,9 @@ def succeeded(box: "Sandbox", intent: Object, method: Object, *, captured: bool,
         seller_message="Payment complete.",
         type="authorized",
     )
-    charge = _record(box, intent, method, outcome, authenticated=authenticated, status="succeeded", paid=True)
+    charge = _record(
+        box, intent, method, outcome, authenticated=authenticated, status="succeeded", paid=True, **presented
+    )
     if captured:
         _settle(box, charge, charge["amount"])
     box.tell(charge, "succeeded")

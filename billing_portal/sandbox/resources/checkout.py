@@ -8,7 +8,17 @@ from billing_portal.sandbox.registry import job, listener, operation, resource
 from billing_portal.sandbox.rendering import as_list, page, render
 from billing_portal.sandbox.store import Object
 
-from . import customers, intents, payment_intents, pricing, products, setup_intents, subscriptions, taxes
+from . import (
+    checkout_details,
+    customers,
+    intents,
+    payment_intents,
+    presentment,
+    pricing,
+    products,
+    setup_intents,
+    subscriptions,
+)
 
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
@@ -44,10 +54,14 @@ COPIED = {"adaptive_pricing", "payment_intent", "setup_intent", "subscription", 
 def create(box: "Sandbox", call: generic.Call) -> Object:
     params = call.params
     generic.check_references(box, "checkout.session", params)
+    checkout_details.check(params)
+    checkout_details.check_place(box, params)
     mode = params.get("mode", "payment")
     identifier = box.new_id("cs_test", 58)
     fields = box.overlay("checkout.session", {k: v for k, v in params.items() if k not in COPIED})
     fields["automatic_tax"] = _automatic_tax(params)
+    collection = params.get("tax_id_collection") or {}
+    fields["tax_id_collection"] = {"enabled": bool(collection.get("enabled")), "required": "never"} | collection
     if "adaptive_pricing" in params or mode == "payment":
         fields["adaptive_pricing"] = {"enabled": (params.get("adaptive_pricing") or {}).get("enabled", True)}
     hosted = params.get("ui_mode", "hosted_page") == "hosted_page"
@@ -62,6 +76,8 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
             "url": f"{box.base_url}/c/pay/{identifier}" if hosted else None,
             "client_secret": None if hosted else intents.new_secret(identifier),
             "payment_status": "no_payment_required" if mode == "setup" else "unpaid",
+            "_collected": False,
+            "_updates": params.get("customer_update") or {},
             "_data": {
                 k: params.get(k) or {} for k in ("payment_intent_data", "setup_intent_data", "subscription_data")
             },
@@ -86,17 +102,31 @@ def _add_items(box: "Sandbox", session: Object, params: dict[str, Any]) -> None:
         raise invalid("Missing required param: line_items.", param="line_items", code="parameter_missing")
     for index, given in enumerate(params["line_items"]):
         price = _price(box, given, index)
+        currency = _currency(session, price)
         quantity = given.get("quantity", 1)
-        amount = pricing.amount(price, price["currency"], quantity)
+        amount = pricing.amount(price, currency, quantity)
         if (price["recurring"] or {}).get("usage_type") == "metered":
             amount, quantity = 0, None
         product = box.store.tables["product"][price["product"]]
         box.create(
-            "item", amount_subtotal=amount, amount_total=amount, currency=price["currency"],
+            "item", amount_subtotal=amount, amount_total=amount, currency=currency,
             description=product["name"], price=render(box, price), quantity=quantity,
             _session=session["id"], _price=price["id"],
         )  # fmt: skip
-    compute(box, session)
+        box.change(session, currency=currency)
+    checkout_details.add_up(box, session)
+
+
+def _currency(session: Object, price: Object) -> str:
+    """The session's currency: the one it names or its first price's, in which every price must be had."""
+    currency = str(session["currency"] or price["currency"]).lower()
+    if currency != price["currency"] and currency not in (price["currency_options"] or {}):
+        raise invalid(
+            f"The price specified only supports `{price['currency']}`. This doesn't match the expected currency:"
+            f" `{currency}`.",
+            param="currency",
+        )
+    return currency
 
 
 def _price(box: "Sandbox", given: dict[str, Any], index: int) -> Object:
@@ -107,30 +137,6 @@ def _price(box: "Sandbox", given: dict[str, Any], index: int) -> Object:
             data["product"] = box.create("product", **fields, updated=box.now())["id"]
         return products.make_price(box, data)
     return box.get("price", given.get("price"), param=f"line_items[{index}][price]")
-
-
-def compute(box: "Sandbox", session: Object) -> None:
-    """Add up the session, with tax where the customer's place is known."""
-    items = box.store.where("item", _session=session["id"])
-    subtotal = sum(item["amount_subtotal"] for item in items)
-    tax, state = 0, session["automatic_tax"]
-    customer = box.store.get("customer", session["customer"] or "")
-    address = (session["customer_details"] or {}).get("address") or (customer or {}).get("address")
-    if state["enabled"] and (address or {}).get("country"):
-        ids = taxes.customer_fields(box, customer)["customer_tax_ids"] if customer else []
-        rate = taxes.applied_rate(address, ids, (customer or {}).get("tax_exempt"))
-        tax = sum(taxes.amount(item["amount_subtotal"], rate, inclusive=False) for item in items)
-        state = state | {"status": "complete"}
-    elif state["enabled"]:
-        state = state | {"status": "requires_location_inputs"}
-    box.change(
-        session,
-        amount_subtotal=subtotal,
-        amount_total=subtotal + tax,
-        automatic_tax=state,
-        currency=items[0]["currency"],
-        total_details={"amount_discount": 0, "amount_shipping": 0, "amount_tax": tax},
-    )
 
 
 def _open_intent(box: "Sandbox", session: Object) -> None:
@@ -169,8 +175,10 @@ def complete(box: "Sandbox", intent: Object) -> None:
     customer = _customer(box, session, intent)
     if session["mode"] == "subscription":
         _subscribe(box, session, customer, intent)
+    paid = presentment.details(box, intent) if session["mode"] == "payment" else {}
     box.change(
         session,
+        **paid,
         status="complete",
         payment_status="no_payment_required" if session["mode"] == "setup" else "paid",
         customer=customer["id"] if customer else None,
@@ -184,7 +192,9 @@ def complete(box: "Sandbox", intent: Object) -> None:
 def _customer(box: "Sandbox", session: Object, intent: Object) -> Object | None:
     """The session's customer, made now where the session creates one."""
     if session["customer"]:
-        return box.get("customer", session["customer"])
+        customer = box.get("customer", session["customer"])
+        checkout_details.save(box, session, customer)
+        return customer
     if session["customer_creation"] != "always" and session["mode"] != "subscription":
         return None
     method = box.get("payment_method", intent["payment_method"])
@@ -195,6 +205,7 @@ def _customer(box: "Sandbox", session: Object, intent: Object) -> Object | None:
         "customer", **fields, invoice_settings=settings, invoice_prefix=customers.invoice_prefix(),
         next_invoice_sequence=1,
     )  # fmt: skip
+    checkout_details.save(box, session, customer)
     box.change(intent, customer=customer["id"])
     if method["customer"] is None:
         box.change(method, customer=customer["id"])
@@ -208,7 +219,12 @@ def _subscribe(box: "Sandbox", session: Object, customer: Object | None, intent:
     for item in box.store.where("item", _session=session["id"]):
         quantity = {"quantity": item["quantity"]} if item["quantity"] else {}
         items.append({"price": item["_price"], **quantity})
-    params = {"customer": customer["id"], "items": items, "default_payment_method": intent["payment_method"]}
+    params = {
+        "customer": customer["id"],
+        "items": items,
+        "currency": session["currency"],
+        "default_payment_method": intent["payment_method"],
+    }
     data = session["_data"]["subscription_data"]
     if session["automatic_tax"]["enabled"]:
         params["automatic_tax"] = {"enabled": True}
@@ -217,14 +233,17 @@ def _subscribe(box: "Sandbox", session: Object, customer: Object | None, intent:
 
 
 def _details(box: "Sandbox", session: Object, customer: Object | None, intent: Object) -> Object:
+    """What the session says of its customer in the end: what they typed on the page, then with their card."""
     billing = box.get("payment_method", intent["payment_method"])["billing_details"]
-    details = box.schemas.neutral("payment_pages_checkout_session_customer_details")
-    return details | {
-        "address": billing["address"] if any((billing["address"] or {}).values()) else None,
+    details: Object = session["customer_details"] or {}
+    typed = billing["address"] if any((billing["address"] or {}).values()) else None
+    known = box.schemas.neutral("payment_pages_checkout_session_customer_details")
+    return known | {
+        "address": details.get("address") or typed,
         "email": (customer or {}).get("email") or session["customer_email"] or billing["email"],
-        "name": billing["name"],
+        "name": details.get("name") or billing["name"],
         "tax_exempt": (customer or {}).get("tax_exempt") or "none",
-        "tax_ids": [],
+        "tax_ids": details.get("tax_ids") or [],
     }
 
 

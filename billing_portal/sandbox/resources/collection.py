@@ -7,7 +7,7 @@ from billing_portal.sandbox.errors import StripeError, invalid
 from billing_portal.sandbox.registry import job, listener, resource
 from billing_portal.sandbox.store import Object
 
-from . import payment_intents
+from . import intents, payment_intents
 
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
@@ -33,7 +33,7 @@ def open_payment(box: "Sandbox", invoice: Object) -> None:
         amount=invoice["amount_due"],
         currency=invoice["currency"],
         customer=customer["id"],
-        client_secret=payment_intents.intents.new_secret(identifier),
+        client_secret=intents.new_secret(identifier),
         description=f"Payment for Invoice {invoice['number']}",
         payment_method_types=["card", "link"],
         receipt_email=None,

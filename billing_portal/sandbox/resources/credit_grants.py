@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from billing_portal.sandbox import generic
 from billing_portal.sandbox.errors import invalid
 from billing_portal.sandbox.registry import HOOKS, operation, resource
+from billing_portal.sandbox.rendering import page
 from billing_portal.sandbox.store import Object
 
 from . import lines
@@ -144,7 +145,7 @@ def list_entries(box: "Sandbox", call: generic.Call) -> Object:
     found = box.store.where(ENTRY, _customer=customer) if customer else box.store.all(ENTRY)
     if grant := call.params.get("credit_grant"):
         found = [entry for entry in found if entry["_grant"] == grant]
-    return generic.page(box, found[::-1], call.params, call.path)
+    return page(box, found[::-1], call.params, call.path)
 
 
 @operation("GET", "/v1/billing/credit_balance_summary")

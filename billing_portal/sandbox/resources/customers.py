@@ -86,7 +86,7 @@ def create(box: "Sandbox", call: generic.Call) -> Object:
     if method:
         payment_methods.attach_to(box, payment_methods.resolve(box, method), customer)
     for each in tax_ids:
-        _add_tax_id(box, customer, each)
+        add_tax_id(box, customer, each)
     return customer
 
 
@@ -125,10 +125,10 @@ def _refuse_unknown_location(params: dict[str, Any]) -> None:
 
 @operation("POST", "/v1/customers/{customer}/tax_ids")
 def create_tax_id(box: "Sandbox", call: generic.Call) -> Object:
-    return _add_tax_id(box, box.get("customer", call.ids["customer"]), call.params)
+    return add_tax_id(box, box.get("customer", call.ids["customer"]), call.params)
 
 
-def _add_tax_id(box: "Sandbox", customer: Object, params: dict[str, Any]) -> Object:
+def add_tax_id(box: "Sandbox", customer: Object, params: dict[str, Any]) -> Object:
     country = params["type"].split("_")[0].upper()
     if params["type"] == "eu_vat":
         country = params["value"][:2].upper()

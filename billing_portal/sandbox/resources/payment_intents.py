@@ -7,7 +7,7 @@ from billing_portal.sandbox.errors import StripeError, invalid
 from billing_portal.sandbox.registry import operation, resource
 from billing_portal.sandbox.store import Object
 
-from . import charges, decisions, intents, payment_methods
+from . import charges, decisions, intents, payment_methods, presentment
 
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
@@ -164,6 +164,8 @@ def confirm_intent(box: "Sandbox", intent: Object, params: dict[str, Any]) -> No
 
 def attempt(box: "Sandbox", intent: Object, method: Object, params: dict[str, Any], *, authenticated: bool) -> None:
     off_session = bool(params.get("off_session"))
+    if off_session and intent.get("_presentment"):
+        box.change(intent, _presentment=None)  # whoever chose a currency has left the page
     decision = decisions.on_payment(box, method, off_session=off_session, authenticated=authenticated)
     if decision.decline_code == "authentication_required" and intent.get("_invoice"):
         decision = decisions.Decision(needs_authentication=True)  # an invoice's payment waits for its customer
@@ -182,7 +184,8 @@ def attempt(box: "Sandbox", intent: Object, method: Object, params: dict[str, An
 def succeed(box: "Sandbox", intent: Object, method: Object, *, authenticated: bool) -> None:
     """Take the money, or hold it for a later capture; save the method where that was agreed."""
     holds = intent["capture_method"] == "manual"
-    charge = charges.succeeded(box, intent, method, captured=not holds, authenticated=authenticated)
+    paid = presentment.details(box, intent)
+    charge = charges.succeeded(box, intent, method, paid, captured=not holds, authenticated=authenticated)
     if intent["setup_future_usage"] and intent["customer"] and method["customer"] is None:
         payment_methods.attach_to(box, method, box.get("customer", intent["customer"]))
         box.change(method, _authenticated=authenticated or None)
@@ -192,6 +195,7 @@ def succeed(box: "Sandbox", intent: Object, method: Object, *, authenticated: bo
         next_action=None,
         last_payment_error=None,
         latest_charge=charge["id"],
+        **paid,
         amount_received=0 if holds else intent["amount"],
         amount_capturable=intent["amount"] if holds else 0,
     )

@@ -7,7 +7,7 @@ from billing_portal.sandbox.errors import invalid
 from billing_portal.sandbox.registry import job, operation, resource
 from billing_portal.sandbox.store import Object
 
-from . import charges, payment_methods
+from . import charges, payment_methods, presentment
 
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
@@ -53,6 +53,7 @@ def refund(
     entry = charges.balance_entry(box, charge, -amount, 0, "refund")
     made = box.create(
         "refund",
+        **presentment.part(charge, amount),
         amount=amount,
         currency=charge["currency"],
         charge=charge["id"],

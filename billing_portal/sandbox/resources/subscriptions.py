@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from billing_portal.sandbox import generic
 from billing_portal.sandbox.errors import StripeError, invalid
 from billing_portal.sandbox.registry import job, operation, resource
-from billing_portal.sandbox.rendering import as_list, render
+from billing_portal.sandbox.rendering import as_list, page, render
 from billing_portal.sandbox.store import Object
 
 from . import billing, cycles, invoices, subscription_items
@@ -70,7 +70,7 @@ def list_all(box: "Sandbox", call: generic.Call) -> Object:
         found = [s for s in found if not _has_status(s, "ended")]
     if price:
         found = [s for s in found if any(i["_price"] == price for i in subscription_items.of(box, s))]
-    return generic.page(box, found, call.params, call.path)
+    return page(box, found, call.params, call.path)
 
 
 @operation("POST", "/v1/subscriptions")

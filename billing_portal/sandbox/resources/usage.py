@@ -49,4 +49,4 @@ def total(box: "Sandbox", meter: Object, customer: str, start: int, end: int) ->
         return len(found)
     if formula == "last":
         return int(found[-1]["_value"])
-    return sum(event["_value"] for event in found)
+    return sum(int(event["_value"]) for event in found)

@@ -2,11 +2,12 @@
 
 const start = (form) => {
   const { secret, done } = form.dataset;
+  const address = form.dataset.address ? JSON.parse(form.dataset.address) : undefined;
   const button = form.querySelector("button.primary");
   const failure = form.querySelector("[role=alert]");
   const stripe = window.Stripe("pk_test_hosted");
   const elements = stripe.elements({ clientSecret: secret });
-  const element = elements.create("payment");
+  const element = elements.create("payment", address && { fields: { billingDetails: { address: "never" } } });
   const fail = (error) => {
     failure.textContent = error.message;
     failure.hidden = error.type === "validation_error" || error.type === "card_error"; // The frame shows those itself.
@@ -20,7 +21,7 @@ const start = (form) => {
     button.disabled = true;
     failure.hidden = true;
     const confirm = secret.startsWith("seti_") ? stripe.confirmSetup : stripe.confirmPayment;
-    const billing_details = { email: form.elements.email?.value };
+    const billing_details = { email: form.elements.email?.value, address };
     const confirmParams = { return_url: new URL(done, location.href).href, payment_method_data: { billing_details } };
     const { error, setupIntent } = await confirm({ elements, confirmParams, redirect: "if_required" });
     button.disabled = false;
