@@ -64,7 +64,9 @@ class MirrorAdmin(ReadOnlyAdmin):
 
 def _take_over() -> None:
     """Take dj-stripe's pages down and put ours up. Django discovers this package after dj-stripe's."""
-    for model in apps.get_app_config("djstripe").get_models():
+    mirror = apps.get_app_config("djstripe")
+    mirror.verbose_name = "Stripe, mirrored"
+    for model in mirror.get_models():
         try:
             admin.site.unregister(model)
         except NotRegistered:

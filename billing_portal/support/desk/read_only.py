@@ -103,7 +103,7 @@ def shown(field: str) -> Callable[[Any], str]:
     """Return a column that shows a row's amount: `…_micros` or Stripe's `…_minor`."""
     name, _, unit = field.rpartition("_")
 
-    @admin.display(description=(name or "amount").replace("_", " ").capitalize(), ordering=field)
+    @admin.display(description=(name or "exact amount").replace("_", " ").capitalize(), ordering=field)
     def column(row: Any) -> str:
         value = getattr(row, field)
         currency = getattr(row, "currency", None) or row.organization.currency
