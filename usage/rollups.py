@@ -172,6 +172,12 @@ def _labels() -> dict[str, str]:
     return dict(named.values_list("product", "label"))
 
 
+def late_micros(organization_id: int, month: date) -> int:
+    """Return what is billed in `month` for calls of earlier days: they arrived when their own month was closed."""
+    rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month, date__lt=month)
+    return int(rows.aggregate(micros=Sum("micros"))["micros"] or 0)
+
+
 def _days_of(organization_id: int, starts_on: date, ends_on: date) -> QuerySet[DailyUsage]:
     return DailyUsage.objects.filter(Q(date__gte=starts_on, date__lte=ends_on), organization_id=organization_id)
 

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.conf import settings
+from django.db import transaction
 
 from accounts.models import Organization
 from billing_portal.ledger.models import Account
@@ -39,3 +40,11 @@ def lock(organization_id: int) -> Account:
     if found is None:
         raise AccountMissing(organization_id)
     return found
+
+
+def limit_arrears(organization_id: int, *, micros: int) -> None:
+    """Set how much the organization may owe on its card before usage stops."""
+    with transaction.atomic():
+        account = lock(organization_id)
+        account.arrears_limit_micros = micros
+        account.save(update_fields=["arrears_limit_micros"])

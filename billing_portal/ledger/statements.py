@@ -31,17 +31,16 @@ def credit_lines(account: Account, *, limit: int = 50) -> Iterator[StatementLine
     with connection.cursor() as cursor:
         cursor.execute(_MOVEMENTS, [account.organization_id, limit])
         rows = cursor.fetchall()
-    transactions = Transaction.objects.prefetch_related("entries__grant").in_bulk(
-        [row["transaction_id"] for row in rows]
-    )
-    for row in rows:
-        transaction = transactions[row["transaction_id"]]
+    named = Transaction.objects.prefetch_related("entries__grant")
+    transactions = named.in_bulk([transaction_id for transaction_id, _, _ in rows])
+    for transaction_id, moved, balance in rows:
+        transaction = transactions[transaction_id]
         yield StatementLine(
             transaction=transaction,
-            occurred_at=row["occurred_at"],
+            occurred_at=transaction.occurred_at,
             label=_label(transaction),
-            micros=int(row["moved"]),
-            balance_micros=int(row["balance"]),
+            micros=int(moved),
+            balance_micros=int(balance),
         )
 
 

@@ -59,6 +59,8 @@ def _serve(options: argparse.Namespace) -> int:
         if not is_free(port):
             sys.exit(f"Port {port} ({what}) is busy.\nStop what listens there, perhaps another demo: make demo-stop.")
     processes = _processes(directory, web_port=options.port, sandbox_port=_SANDBOX_PORT)
+    # By name, because browsers offer no passkeys to a bare address.
+    processes.environment["BASE_URL"] = f"http://localhost:{options.port}"
     try:
         _start(processes, options, directory, sandbox_port=_SANDBOX_PORT, state=directory / "sandbox.state")
         if processes.run("manage.py", "story", "--once", *_story_arguments(options)):

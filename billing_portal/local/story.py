@@ -25,6 +25,7 @@ from accounts import api_keys, clock, people
 from accounts.models import ApiKey, Organization, User
 from billing_portal.billing import cards, customers
 from billing_portal.billing.models import Invoice
+from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account
 from billing_portal.local import sandbox_client
 from billing_portal.portal import onboarding
@@ -34,6 +35,7 @@ from usage.models import Charge
 BATCH = 1000
 PASSWORD = "parley-demo-2026"  # noqa: S105 - printed by the demo for everyone to use
 VENDOR_SECRET = "bp_vendor_demo_key_for_the_sandbox_only"  # noqa: S105
+_ARREARS_LIMIT_MICROS = 100_000_000_000
 _AFTER_ANCHOR = timedelta(hours=12, minutes=5)
 _PATIENCE = timedelta(minutes=20)
 
@@ -94,6 +96,8 @@ def sign_up(sample: samples.SampleOrganization, *, currency: str = "USD") -> Org
         now=now,
         reference=sample.reference,
     )
+    # As staff do for customers they know: the sample's larger ones use more in a month than a new customer may owe.
+    accounts.limit_arrears(organization.pk, micros=_ARREARS_LIMIT_MICROS)
     customers.subscribe(organization, now=now)
     if not cards.has_usable_card(organization):
         save_card(organization, owner, now=now)

@@ -24,13 +24,28 @@
     return chosen ? chosen === "dark" : window.matchMedia("(prefers-color-scheme: dark)").matches;
   };
 
+  // Stripe's frame knows nothing of our style sheets: hand it the colors as they are computed here, as plain RGB.
+  const rgb = (color) => {
+    const pixel = document.createElement("canvas").getContext("2d");
+    pixel.fillStyle = color;
+    pixel.fillRect(0, 0, 1, 1);
+    const [red, green, blue] = pixel.getImageData(0, 0, 1, 1).data;
+    return `rgb(${red}, ${green}, ${blue})`;
+  };
+  const variables = {
+    colorBackground: rgb(getComputedStyle(form.closest(".card") || document.body).backgroundColor),
+    colorText: rgb(getComputedStyle(form).color),
+    colorPrimary: rgb(getComputedStyle(button).backgroundColor),
+    fontSizeBase: "15px",
+  };
+
   const stripe = window.Stripe(settings.publishableKey);
   const elements = stripe.elements({
     clientSecret: settings.clientSecret,
     customerSessionClientSecret: settings.customerSessionClientSecret,
-    appearance: { theme: isDark() ? "night" : "stripe" },
+    appearance: { theme: isDark() ? "night" : "stripe", variables },
   });
-  const element = elements.create("payment");
+  const element = elements.create("payment", { terms: { card: "never" } }); // our own mandate stands below
   element.on("ready", () => {
     place.removeAttribute("aria-busy");
     button.disabled = false;

@@ -12,7 +12,7 @@ from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import reconciliation
 from billing_portal.billing.models import Invoice
-from usage import components
+from usage import components, rollups
 from usage.models import Component
 
 _PAGE_SIZE = 50
@@ -36,6 +36,7 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     context = {
         "invoice": found,
         "reconciliation": reconciliation.reconcile_invoice(found, deep=False),
+        "late_micros": rollups.late_micros(request.organization.pk, found.month) if found.month else 0,
     }
     return render(request, "portal/invoice.html", context)
 

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         table = Table(title="The demo is running", show_header=False, title_justify="left")
         table.add_row("Customer", f"{address}/", owner.email, story.PASSWORD)
         table.add_row("Staff", f"{address}/staff/", company.STAFF_EMAIL, story.PASSWORD)
-        console = Console(soft_wrap=True)
+        console = Console(width=max(100, Console().width))
         console.print(table)
         code = mfa.current_code(company.STAFF_TOTP_SECRET)
         console.print(f"Staff need a second factor: the code now is {code}; secret {company.STAFF_TOTP_SECRET}")
