@@ -94,9 +94,7 @@ def test_no_entry_is_left_without_its_route():
 def furnish(organization):
     """Give an organization one of everything that an address can name; return their names."""
     accounts.open(organization=organization, now=NOW)
-    Customer.objects.create(
-        organization=organization, stripe_customer_id=f"cus_{organization.pk}", created_at=NOW
-    )
+    Customer.objects.create(organization=organization, stripe_customer_id=f"cus_{organization.pk}", created_at=NOW)
     invoice = Invoice.objects.create(
         organization=organization, stripe_invoice_id=f"in_{organization.pk}", currency="USD", drafted_at=NOW
     )
