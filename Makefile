@@ -49,8 +49,8 @@ lock: $(VENV)/.uv ## Pin the dependencies anew (ARGS="--upgrade" takes newer one
 COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url $(ARGS)
 
-bench: $(VENV)/.demo ## Measure what this machine can do
-	@$(PY) manage.py bench $(ARGS)
+bench: $(VENV)/.demo ## Time the story, from sign-up to paid (ARGS="--arrivals FILE --month 2003-04")
+	@$(PY) manage.py demo --exit $(ARGS)
 
 screenshots: $(VENV)/.dev ## Photograph every page, wide and narrow, light and dark
 	@$(PY) manage.py screenshots $(ARGS)
