@@ -34,7 +34,7 @@ class Filters:
     @classmethod
     def of(cls, query: QueryDict, *, starts_on: date, ends_on: date, zone: tzinfo) -> "Filters":
         """Read the filters of an address; both days are included, in the organization's zone."""
-        product, status, call_id = (query.get(name, "").strip()[:128] for name in ("product", "status", "call_id"))
+        product, status, call_id = (_plain(query.get(name, "")) for name in ("product", "status", "call_id"))
         return cls(
             product=product,
             status=status,
@@ -74,6 +74,11 @@ def latest(organization: Organization, *, limit: int) -> list[dict[str, Any]]:
 def label(code: str) -> str:
     """Return a code of the vendor's as words: "user_hangup" is "User hangup"."""
     return dict(STATUSES).get(code) or code.replace("_", " ").capitalize()
+
+
+def _plain(text: str) -> str:
+    """Return what a person may have typed: no NUL, which the database cannot hold, and no longer than an id is."""
+    return text.replace("\0", "").strip()[:128]
 
 
 def _rows(shown: Sequence[calls.ListedCall]) -> list[dict[str, Any]]:

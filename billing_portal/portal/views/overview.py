@@ -35,7 +35,7 @@ def overview(request: OrganizationRequest) -> HttpResponse:
         "gross_micros": month_totals.gross_micros,
         "burnt_micros": month_totals.burnt_micros,
         "accrued_micros": month_totals.accrued_micros,
-        "calls": usage_figures.of(organization, starts_on=month, ends_on=today).total.calls,
+        "calls": usage_figures.total(organization, starts_on=month, ends_on=today).calls,
         "balance": balances.balance(account, now=now),
         "authorization": authorization.authorize(account, has_card=has_card, now=now),
         "has_card": has_card,
