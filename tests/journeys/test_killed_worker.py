@@ -12,7 +12,7 @@ from billing_portal.local.processes import CHECKOUT
 ARGUMENTS = ["--exit", "--calls", "1200", "--organizations", "3", "--months", "1"]
 
 
-def tell(*more: str) -> tuple[str, list[str]]:
+def tell(*more: str, patience: float = 400) -> tuple[str, list[str]]:
     """Tell the story; return all it printed, and the rows of its table."""
     environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "BROKER_URL"}}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
@@ -22,7 +22,7 @@ def tell(*more: str) -> tuple[str, list[str]]:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=patience,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
