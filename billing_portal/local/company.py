@@ -13,6 +13,7 @@ from accounts import clock, mfa, people
 from billing_portal.ledger import settlement
 from billing_portal.ledger.models import Account
 from billing_portal.local import story
+from billing_portal.local.demo import SEEDED
 from usage import prices, samples
 
 PRICES = Path(prices.__file__).parent / "price_books" / "parley.toml"
@@ -65,4 +66,4 @@ def _running(plan: story.Plan) -> Any:
 
 
 def _marker() -> Path:
-    return Path(settings.LOCAL_DIR) / "seeded"
+    return Path(settings.LOCAL_DIR) / SEEDED

@@ -18,6 +18,7 @@ from types import FrameType
 from billing_portal.local import servers
 from billing_portal.local.processes import CannotStart, MemoryWatch, Processes, free_port, is_free
 
+SEEDED = "seeded"  # the file that says that a story was told to its end
 _WEB_PORT = 8000
 _SANDBOX_PORT = 12111
 
@@ -65,7 +66,7 @@ def _serve(options: argparse.Namespace) -> int:
         _start(processes, options, directory, sandbox_port=_SANDBOX_PORT, state=directory / "sandbox.state")
         if processes.run("manage.py", "story", "--once", *_story_arguments(options)):
             return 1
-        processes.run("manage.py", "log_ins", "--address", processes.environment["BASE_URL"])
+        processes.wait_for("web", f"{processes.environment['BASE_URL']}/")
         while True:
             time.sleep(1)
             for name in processes.children:
@@ -119,7 +120,11 @@ def _processes(directory: Path, *, web_port: int, sandbox_port: int) -> Processe
 def _start(
     processes: Processes, options: argparse.Namespace, directory: Path, *, sandbox_port: int, state: Path | None
 ) -> None:
-    """Start the sandbox, migrate, then start web, worker and beat; return when the portal answers."""
+    """Start the sandbox, migrate, then start web, worker and beat.
+
+    Where a story was told to its end, nothing waits for anything: Django boots for seconds in each of the processes, and
+    the story's own process migrates beside them.
+    """
     base_url = processes.environment["BASE_URL"]
     sandbox = [
         "manage.py", "sandbox", "--port", str(sandbox_port),
@@ -131,7 +136,8 @@ def _start(
     if is_new:
         sandbox += ["--clock", _first_month(options).isoformat()]
     processes.start("sandbox", *sandbox)
-    if processes.run("manage.py", "migrate", "--verbosity", "0"):
+    is_seeded = (directory / SEEDED).exists()
+    if not is_seeded and processes.run("manage.py", "migrate", "--verbosity", "0"):
         raise CannotStart("The database could not be migrated.")
     processes.wait_for("sandbox", processes.environment["STRIPE_API_BASE"] + "/_sandbox/clock")
     port = base_url.rpartition(":")[2]
@@ -144,7 +150,8 @@ def _start(
     )
     beat = str(directory / "beat.pid")
     processes.start("beat", "-m", "celery", "-A", "billing_portal", "beat", "--loglevel", "INFO", "--pidfile", beat)
-    processes.wait_for("web", f"{base_url}/")
+    if not is_seeded:
+        processes.wait_for("web", f"{base_url}/")
 
 
 def _story_arguments(options: argparse.Namespace) -> list[str]:

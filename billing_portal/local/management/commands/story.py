@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,8 +37,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.console = Console() if sys.stdout.isatty() else Console(width=132)
         started = time.monotonic()
+        if options["once"]:
+            call_command("migrate", verbosity=0)
         story.follow_sandbox()
         if options["once"] and company.is_seeded():
+            call_command("log_ins", address=settings.BASE_URL)
             return
         plan = _plan(options)
         company.seed_prices()
@@ -45,10 +50,11 @@ class Command(BaseCommand):
         self._sign_up(plan)
         for month in plan.months:
             self._live_through(plan, month)
-        company.mark_seeded()
         self._show(plan, seconds=time.monotonic() - started)
         if options["once"]:
             self._bring_to_today(plan)
+            company.mark_seeded()
+            call_command("log_ins", address=settings.BASE_URL)
 
     def _sign_up(self, plan: story.Plan) -> None:
         with self._progress("Customers sign up and save a card", len(plan.customers)) as advance:
