@@ -170,7 +170,8 @@ async def _execute(box: "Sandbox", request: Request, request_id: str, is_secret:
         )  # fmt: skip
     schema = box.request_schema(operation, is_secret=is_secret)
     params = box.coercer.request(request.values, schema)
-    unsupported.refuse(operation, params if operation.method == "POST" else {})
+    if operation.method != "GET":
+        unsupported.refuse(operation, params)
     call = generic.Call(request.path, ids, params, is_secret, request.key)
     async with box.gate(operation, call):
         box.request = {"id": request_id, "idempotency_key": request.idempotency_key}

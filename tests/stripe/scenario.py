@@ -15,7 +15,7 @@ def play(sandbox: RunningSandbox) -> None:
     client.v1.accounts.retrieve_current()
     _cards(sandbox, client)
     _invoices(sandbox, client)
-    _checkout(client)
+    _checkout(sandbox, client)
     _extras(client)
 
 
@@ -74,7 +74,7 @@ def _invoices(sandbox: RunningSandbox, client: stripe.StripeClient) -> None:
     client.v1.subscriptions.cancel(bad.subscription.id)
 
 
-def _checkout(client: stripe.StripeClient) -> None:
+def _checkout(sandbox: RunningSandbox, client: stripe.StripeClient) -> None:
     product: Any = {"currency": "usd", "unit_amount": 5_000, "product_data": {"name": "Credit"}}
     items: Any = [{"price_data": product, "quantity": 1}]
     urls: Any = {"success_url": "https://portal.example/"}
@@ -82,6 +82,19 @@ def _checkout(client: stripe.StripeClient) -> None:
     confirm: Any = {"payment_method": "pm_card_visa", **RETURN}
     client.v1.payment_intents.confirm(str(paid.payment_intent), confirm)
     client.v1.checkout.sessions.create({"mode": "setup", "currency": "usd", **urls})
+    abroad: Any = {"customer_email": "owner+location_FR@customer.example", "line_items": items, **urls}
+    local = client.v1.checkout.sessions.create({"mode": "payment", **abroad})
+    client.v1.payment_intents.confirm(str(local.payment_intent), confirm)
+    client.v1.refunds.create({"payment_intent": str(local.payment_intent), "amount": 1_000})
+    asks: Any = {"automatic_tax": {"enabled": True}, "tax_id_collection": {"enabled": True}}
+    sold: Any = {**product, "recurring": {"interval": "month"}}
+    begun = client.v1.checkout.sessions.create(
+        {"mode": "subscription", **abroad, "line_items": [{"price_data": sold, "quantity": 1}], **asks}
+    )
+    form = {"name": "ACME", "country": "FR", "line1": "1 rue", "postal_code": "75001", "city": "Paris"}
+    typed = sandbox.control.post(f"/c/pay/{begun.id}/details", data={**form, "tax_id": "FR12345678901"})
+    assert typed.status_code == 303, typed.text
+    client.v1.setup_intents.confirm(str(begun.setup_intent), confirm)
 
 
 def _extras(client: stripe.StripeClient) -> None:

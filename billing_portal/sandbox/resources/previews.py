@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from billing_portal.sandbox import generic
-from billing_portal.sandbox.errors import StripeError, invalid
+from billing_portal.sandbox.errors import invalid
 from billing_portal.sandbox.registry import operation
 from billing_portal.sandbox.store import Object
 
@@ -12,14 +12,10 @@ from . import billing, invoice_items, invoices, lines, subscription_items, total
 if TYPE_CHECKING:
     from billing_portal.sandbox.engine import Sandbox
 
-REFUSED = {"schedule", "schedule_details", "customer_details", "discounts"}
-
 
 @operation("POST", "/v1/invoices/create_preview")
 def create_preview(box: "Sandbox", call: generic.Call) -> Object:
     params = call.params
-    for refused in REFUSED & params.keys():
-        raise StripeError(f"The sandbox previews no {refused}", status=501, type="api_error", param=refused)
     subscription = None
     if name := params.get("subscription"):
         subscription = box.get("subscription", name, param="subscription")

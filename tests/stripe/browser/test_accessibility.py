@@ -56,6 +56,14 @@ def addresses(api, origin):
     [charge] = api.get("charges")["data"]
     item = {"price_data": {"currency": "usd", "unit_amount": 2500, "product_data": {"name": "Credit"}}, "quantity": 2}
     checkout = api.post("checkout/sessions", mode="payment", line_items=[item], success_url="http://127.0.0.1:9/ok")
+    abroad = {
+        "customer_email": "ada+location_FR@example.com",
+        "line_items": [item],
+        "success_url": "http://127.0.0.1:9/",
+    }
+    foreign = api.post("checkout/sessions", mode="payment", **abroad)
+    asks = {"automatic_tax": {"enabled": True}, "tax_id_collection": {"enabled": True}}
+    asking = api.post("checkout/sessions", mode="payment", **abroad, **asks)
     inspector = f"{origin}/_sandbox/"
     return {
         "an open invoice": owed["hosted_invoice_url"],
@@ -63,6 +71,8 @@ def addresses(api, origin):
         "a receipt": charge["receipt_url"],
         "the portal": session["url"],
         "a checkout": checkout["url"],
+        "a checkout abroad": foreign["url"],
+        "a checkout that asks for an address": asking["url"],
         "no invoice": f"{origin}/i/in_none",
         "the overview": inspector,
         "a list": f"{inspector}objects/invoice",

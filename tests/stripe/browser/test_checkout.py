@@ -79,6 +79,43 @@ def test_a_purchase_completes_the_session_and_returns(page, api, shop):
 
 
 @pytest.mark.browser
+def test_an_address_and_a_tax_id_come_before_the_tax(page, api, shop):
+    item = {"price_data": {"currency": "usd", "unit_amount": 10_000, "product_data": {"name": "Credit"}}, "quantity": 1}
+    asks = {"automatic_tax": {"enabled": True}, "tax_id_collection": {"enabled": True}}
+    known = {"customer_email": "a@b.de", "success_url": f"{shop}/?done=1&redirect_status=bought"}
+    dollars = {"adaptive_pricing": {"enabled": False}}
+    session = api.post("checkout/sessions", mode="payment", line_items=[item], **known, **asks, **dollars)
+    page.goto(session["url"])
+    page.get_by_label("Business name").fill("ACME")
+    page.get_by_label("Country").select_option("DE")
+    page.get_by_label("Address").fill("Straße 1")
+    page.get_by_label("Postal code").fill("10115")
+    page.get_by_label("City").fill("Berlin")
+    page.get_by_label("Tax ID").fill("FR123456789")
+    page.complaints.clear()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("alert")).to_have_text("This is no tax ID of the country.")
+    page.complaints.clear()  # The browser complains of the refused form itself.
+    expect(page.get_by_label("Country")).to_have_value("DE")
+    page.get_by_label("Tax ID").fill("")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("row", name="Tax")).to_contain_text("$19.00")
+    frame = page.frame_locator(".element iframe")
+    expect(frame.get_by_label("Card number")).to_be_enabled()
+    frame.get_by_label("Card number").press_sequentially("4242424242424242")
+    frame.get_by_label("Expiration date").press_sequentially("1234")
+    frame.get_by_label("Security code").press_sequentially("123")
+    expect(frame.get_by_label("Country")).to_be_hidden()
+    page.get_by_role("button", name="Pay $119.00").click()
+    expect(page.locator("body")).to_have_attribute("data-done", "bought")
+    page.complaints.clear()
+    bought = api.get(f"checkout/sessions/{session['id']}")
+    assert (bought["status"], bought["customer_details"]["name"]) == ("complete", "ACME")
+    billed = api.get(f"payment_intents/{session['payment_intent']}", expand=["payment_method"])["payment_method"]
+    assert billed["billing_details"]["address"]["city"] == "Berlin"
+
+
+@pytest.mark.browser
 def test_a_saved_card_completes_a_setup_session(page, api, shop):
     customer = api.customer()
     url = f"{shop}/?done=1&redirect_status=saved&id={{CHECKOUT_SESSION_ID}}"

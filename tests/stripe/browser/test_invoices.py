@@ -106,3 +106,29 @@ def test_names_are_shown_as_text(page, api):
     customer = api.customer(name="<b>Ada</b> & <script>alert(1)</script>")
     page.goto(api.invoice(customer["id"])["hosted_invoice_url"])
     expect(page.get_by_text("<b>Ada</b> & <script>alert(1)</script>")).to_be_visible()
+
+
+def test_a_customer_abroad_may_pay_in_their_own_currency(page, api):
+    customer = api.customer("pm_card_visa", address={"country": "FR"})
+    invoice = api.invoice(customer["id"])
+    page.goto(invoice["hosted_invoice_url"])
+    expect(page.get_by_role("button", name="$50.50", exact=True)).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="€45.45", exact=True).click()
+    expect(page.get_by_role("button", name="Pay €45.45")).to_be_visible()
+    page.get_by_role("button", name="Pay with this method").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Invoice paid")
+    expect(page.get_by_text("€45.45")).to_be_visible()
+    [charge] = api.get("charges")["data"]
+    assert charge["presentment_details"] == {"presentment_amount": 4545, "presentment_currency": "eur"}
+    assert (charge["amount"], charge["currency"]) == (5050, "usd")
+    page.get_by_role("link", name="Receipt").click()
+    expect(page.get_by_text("€45.45")).to_be_visible()
+
+
+def test_a_choice_of_currency_ends_when_the_customer_leaves(api):
+    invoice = api.invoice(api.customer("pm_card_visa", address={"country": "FR"})["id"])
+    path = urlsplit(invoice["hosted_invoice_url"]).path
+    assert api.client.post(f"{path}/currency", data={"currency": "eur"}).status_code == 303
+    api.post(f"invoices/{invoice['id']}/pay", off_session=True)
+    [charge] = api.get("charges")["data"]
+    assert charge.get("presentment_details") is None
