@@ -93,6 +93,18 @@ def test_an_idempotency_key_with_other_parameters_is_an_error(client):
         client.v1.customers.create({"name": "Twice"}, {"idempotency_key": "key-1"})
 
 
+def test_an_idempotency_key_is_free_again_after_a_day(stripe_sandbox, client):
+    first = client.v1.customers.create({"name": "Once"}, {"idempotency_key": "key-1"})
+    stripe_sandbox.advance(24 * 3600 + 1)
+    assert client.v1.customers.create({"name": "Twice"}, {"idempotency_key": "key-1"}).id != first.id
+
+
+def test_a_refused_request_leaves_its_key_free(client):
+    with pytest.raises(stripe.InvalidRequestError):
+        client.v1.customers.create({"nonsense": 1}, {"idempotency_key": "key-1"})
+    assert client.v1.customers.create({"name": "Right"}, {"idempotency_key": "key-1"}).name == "Right"
+
+
 def test_a_declined_charge_is_declined_again_under_its_key(client):
     params = {"amount": 900, "currency": "usd", "payment_method": "pm_card_visa_chargeDeclined", "confirm": True}
     params["return_url"] = "https://portal.example/"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import stripe
 
-from tests.stripe.conftest import Metered, RunningSandbox, report
+from tests.stripe.conftest import Metered, RunningSandbox, metered_customer, report
 
 
 def summaries(client: stripe.StripeClient, metered: Metered, start: int, end: int, **fields: object) -> list:
@@ -112,3 +112,39 @@ def test_two_active_meters_cannot_share_an_event_name(client, metered):
                 "default_aggregation": {"formula": "sum"},
             }
         )
+
+
+def test_only_an_event_of_the_last_day_can_be_canceled(stripe_sandbox, client, metered):
+    report(client, metered, 7, identifier="old")
+    stripe_sandbox.advance(24 * 3600 + 1)
+    cancel = {"event_name": metered.meter.event_name, "type": "cancel", "cancel": {"identifier": "old"}}
+    with pytest.raises(stripe.InvalidRequestError, match="24 hours"):
+        client.v1.billing.meter_event_adjustments.create(cancel)
+
+
+def test_an_adjustment_leaves_a_finalised_invoice_as_it_is(stripe_sandbox, client, metered):
+    stripe_sandbox.advance_to(metered.period_end - 60)
+    report(client, metered, 1_000_000, identifier="late")
+    stripe_sandbox.advance_to(metered.period_end + 3_700)
+    (invoice,) = client.v1.invoices.list({"customer": metered.customer.id}).data
+    assert (invoice.status, invoice.total) == ("paid", 1_000)
+    client.v1.billing.meter_event_adjustments.create(
+        {"event_name": metered.meter.event_name, "type": "cancel", "cancel": {"identifier": "late"}}
+    )
+    assert client.v1.invoices.retrieve(invoice.id).total == 1_000
+
+
+def test_calls_for_different_meters_do_not_collide(client):
+    owners = [metered_customer(client) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(lambda owner: [report(client, owner, 1) for _ in range(5)], owners))
+    assert sum(map(len, taken)) == 20
+
+
+def test_events_count_once_in_whatever_order_they_arrive(stripe_sandbox, client, metered):
+    start = minute(stripe_sandbox)
+    for value in (5, -3, 8, -2):
+        report(client, metered, value, timestamp=start - value)
+    time.sleep(0.3)
+    (summary,) = summaries(client, metered, start - 60, start + 60)
+    assert summary.aggregated_value == 8
