@@ -145,6 +145,13 @@ def test_the_customer_may_choose_the_other_currency(stripe_sandbox, client):
     assert pay(client, session).get("presentment_details") is None
 
 
+def test_the_rate_is_named_as_a_number(stripe_sandbox, client):
+    session = open_session(client, customer_email="owner+location_JP@customer.example")
+    page = stripe_sandbox.control.get(f"/c/pay/{session.id}").text
+    assert "¥15,000" in page
+    assert "1 USD = 150 JPY" in page
+
+
 def test_a_payment_of_the_applications_own_is_never_converted(client):
     customer = client.v1.customers.create({"email": "owner+location_FR@customer.example"})
     params: Any = {"amount": 1_000, "currency": "usd", "customer": customer.id, "confirm": True, **CONFIRM}

@@ -1,7 +1,8 @@
 """Judge: Stripe's published specification, read here a second time and without the sandbox's own reading of it."""
 
+import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import jsonschema_rs
 import pytest
@@ -28,6 +29,47 @@ def converted(node: Any) -> Any:
     return {"anyOf": [result, {"type": "null"}]} if node.get("nullable") is True else result
 
 
+def as_form(node: dict[str, Any]) -> dict[str, Any]:
+    """A request's schema as JSON Schema over its decoded form: all values are text, lists are hashes by index."""
+    if "anyOf" in node:
+        return {"anyOf": [as_form(branch) for branch in node["anyOf"]]}
+    kind, extra = node.get("type"), node.get("additionalProperties")
+    if kind == "array":
+        return {
+            "type": "object",
+            "patternProperties": {r"^\d*$": as_form(node["items"])},
+            "additionalProperties": False,
+        }
+    if kind == "object":
+        members = {name: as_form(inner) for name, inner in node.get("properties", {}).items()}
+        others = as_form(extra) if isinstance(extra, dict) else False
+        required = node.get("required", [])
+        return {"type": "object", "properties": members, "required": required, "additionalProperties": others}
+    text: dict[str, Any] = {"type": "string", **TEXTS.get(kind or "string", {})}
+    if "enum" in node and not node.get("x-stripeBypassValidation"):
+        text["enum"] = node["enum"]
+    return text
+
+
+TEXTS: dict[str, dict[str, Any]] = {
+    "boolean": {"enum": ["true", "false"]},
+    "integer": {"pattern": r"^-?\d+$"},
+    "number": {"pattern": r"^-?\d+(\.\d+)?$"},
+}
+
+
+def decoded(form: str) -> dict[str, Any]:
+    """``a[b][0]=1`` as ``{"a": {"b": {"0": "1"}}}``."""
+    result: dict[str, Any] = {}
+    for name, value in parse_qsl(form, keep_blank_values=True):
+        *outer, last = re.findall(r"[^\[\]]+", name)
+        place = result
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return result
+
+
 class Judge:
     """Validators by schema and by operation."""
 
@@ -44,6 +86,11 @@ class Judge:
         found = self.specification.find(method, path)
         assert found is not None, f"{method} {path} is not Stripe's"
         return self._validator(f"{method} {found[0].path}", converted(found[0].answer))
+
+    def of_request(self, method: str, path: str) -> Any:
+        found = self.specification.find(method, path)
+        assert found is not None, f"{method} {path} is not Stripe's"
+        return self._validator(f"request {method} {found[0].path}", as_form(found[0].request_schema))
 
     def _validator(self, key: str, schema: dict[str, Any]) -> Any:
         if key not in self._validators:
@@ -83,6 +130,22 @@ def test_every_answer_is_what_its_operation_promises(judge, played):
         found += complaints(validator, answer.json(), f"{method} {path}")
     assert len(played[0]) > 50
     assert found == []
+
+
+def test_every_request_is_what_its_operation_takes(judge, played):
+    found = []
+    for answer in played[0]:
+        request = answer.request
+        url = urlsplit(request.url)
+        body = request.body.decode() if isinstance(request.body, bytes) else request.body or ""
+        validator = judge.of_request(request.method, url.path)
+        found += complaints(validator, decoded(body or url.query), f"{request.method} {url.path}")
+    assert found == []
+
+
+@pytest.mark.parametrize("form", ["nonsense=1", "address[planet]=earth", "balance=many", "tax_exempt=perhaps"])
+def test_the_judge_refuses_what_stripe_does_not_describe(judge, form):
+    assert not judge.of_request("POST", "/v1/customers").is_valid(decoded(form))
 
 
 def test_every_object_is_what_it_says_it_is(judge, played):

@@ -142,6 +142,7 @@ async def _ask(request: Request, session: Object, known: dict[str, str], failure
         title=_title(request.app.state.sandbox, session),
         items=await _summary(request, session),
         alert=pages.alert(failure),
+        tax=Html('<p class="hint">Tax is added by where you are.</p>') if session["automatic_tax"]["enabled"] else "",
         here=f"/c/pay/{session['id']}",
         name_label="Business name" if collects else "Name",
         tax_id=tax_id if collects else Html(""),

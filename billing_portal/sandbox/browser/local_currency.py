@@ -40,7 +40,7 @@ def choice(sandbox: Sandbox, intent: Object, here: str) -> Html:
         "currencies.html",
         here=here,
         buttons=markup.join(buttons),
-        rate=f"1 {own} = {found.rate.normalize():.6g} {local}",
+        rate=f"1 {own} = {float(found.rate):.6g} {local}",
     )
 
 
