@@ -12,12 +12,18 @@ from .specification import Operation
 
 EVERYWHERE = {
     "application_fee", "application_fee_amount", "application_fee_percent", "billing_schedules", "billing_thresholds",
-    "confirmation_token", "customer_account", "discounts", "on_behalf_of", "payment_method_configuration",
-    "transfer_data", "transfer_group",
+    "confirmation_token", "customer_account", "default_tax_rates", "discounts", "on_behalf_of",
+    "payment_method_configuration", "tax_rates", "transfer_data", "transfer_group",
 }  # fmt: skip
-"""At any depth: Connect, discounts, accounts of the newer kind, and settings that only the dashboard has."""
+"""At any depth: Connect, discounts, taxes by hand, accounts of the newer kind, and what only the dashboard sets up."""
 
-VALUES = {"proration_behavior": {"always_invoice"}, "payment_behavior": {"pending_if_incomplete"}}
+VALUES = {
+    "payment_behavior": {"pending_if_incomplete"},
+    "payment_method_collection": {"if_required"},
+    "proration_behavior": {"always_invoice"},
+    "save_default_payment_method": {"on_subscription"},
+    "ui_mode": {"elements", "embedded_page"},
+}
 """At any depth: values of parameters that are otherwise acted on."""
 
 _INSTALLMENTS = "payment_settings.payment_method_options.card.installments"
@@ -29,11 +35,11 @@ REFUSED: dict[str, set[str]] = {
         "excluded_payment_method_types", "invoice_creation", "managed_payments", "name_collection", "optional_items",
         "payment_method_data", "permissions", "phone_number_collection", "saved_payment_method_options",
         "shipping_address_collection", "shipping_options", "line_items.adjustable_quantity",
-        "line_items.dynamic_tax_rates", "line_items.metadata", "line_items.tax_rates",
+        "line_items.dynamic_tax_rates", "line_items.metadata",
         "subscription_data.pending_invoice_item_interval",
     },
     "/v1/checkout/sessions/{session}": {"line_items", "shipping_options"},
-    "/v1/credit_notes": {"shipping_cost", "lines.tax_amounts", "lines.tax_rates"},
+    "/v1/credit_notes": {"shipping_cost", "lines.tax_amounts"},
     "/v1/customers/{customer}": {
         "bank_account", "card", "default_alipay_account", "default_bank_account", "default_card", "default_source",
         "source",
@@ -46,11 +52,11 @@ REFUSED: dict[str, set[str]] = {
         "invoice_items.unit_amount", "invoice_items.unit_amount_decimal", "subscription_details.billing_cycle_anchor",
         "subscription_details.billing_mode", "subscription_details.cancel_at",
         "subscription_details.cancel_at_period_end", "subscription_details.cancel_now",
-        "subscription_details.default_tax_rates", "subscription_details.proration_date",
+        "subscription_details.proration_date",
         "subscription_details.resume_at", "subscription_details.start_date", "subscription_details.trial_end",
     },
     "/v1/invoices/{invoice}": {"days_until_due", "shipping_cost", _INSTALLMENTS},
-    "/v1/invoices/{invoice}/lines/{line_item_id}": {"price_data", "pricing", "tax_amounts", "tax_rates"},
+    "/v1/invoices/{invoice}/lines/{line_item_id}": {"price_data", "pricing", "tax_amounts"},
     "/v1/invoices/{invoice}/pay": {"forgive", "mandate", "source"},
     "/v1/payment_intents": {"excluded_payment_method_types", "mandate"},
     "/v1/payment_intents/{intent}": {"excluded_payment_method_types", "payment_method_data"},

@@ -130,3 +130,16 @@ def test_a_parameter_that_asks_for_nothing_may_stay(client):
         {"mode": "payment", "line_items": items, "success_url": "https://portal.example/", **off}
     )
     assert session.status == "open"
+
+
+def test_a_value_can_be_what_is_missing(client, metered):
+    with pytest.raises(stripe.APIError) as refused:
+        client.v1.subscriptions.update(metered.subscription.id, {"proration_behavior": "always_invoice"})
+    assert (refused.value.http_status, refused.value.error.param) == (501, "proration_behavior")
+
+
+def test_what_is_missing_is_found_at_any_depth(client, metered):
+    items = [{"price": metered.price.id, "discounts": [{"coupon": "TEN"}]}]
+    with pytest.raises(stripe.APIError) as refused:
+        client.v1.subscriptions.create({"customer": metered.customer.id, "items": items})
+    assert (refused.value.http_status, refused.value.error.param) == (501, "items.discounts")

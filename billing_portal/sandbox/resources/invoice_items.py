@@ -109,7 +109,6 @@ def _pricing(price: Object, currency: str) -> Object:
 def _plain(box: "Sandbox", params: dict[str, Any]) -> dict[str, Any]:
     fields: Object = {name: params[name] for name in ("description", "discountable", "period") if name in params}
     fields["metadata"] = dict(params.get("metadata") or {})
-    fields["tax_rates"] = [box.retrieve("tax_rate", rate) for rate in params.get("tax_rates", ())]
     fields["_tax_behavior"] = params.get("tax_behavior") or (params.get("price_data") or {}).get("tax_behavior")
     fields["_tax_code"] = params.get("tax_code")
     return fields

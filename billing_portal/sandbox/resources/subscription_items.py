@@ -87,7 +87,7 @@ def add(box: "Sandbox", subscription: Object, item: dict[str, Any]) -> Object:
         **fields,
         created=now,
         subscription=subscription["id"],
-        tax_rates=[render(box, box.get("tax_rate", rate, param="tax_rates")) for rate in item.get("tax_rates") or []],
+        tax_rates=[],
         current_period_start=subscription["_period_start"],
         current_period_end=subscription["_period_end"],
         _price=price["id"],
