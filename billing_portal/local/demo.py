@@ -122,8 +122,8 @@ def _start(
 ) -> None:
     """Start the sandbox, migrate, then start web, worker and beat.
 
-    Where a story was told to its end, nothing waits for anything: Django boots for seconds in each of the processes, and
-    the story's own process migrates beside them.
+    Where a story was told to its end, nothing waits for anything: Django boots for seconds in each of the processes,
+    and the story's own process migrates beside them.
     """
     base_url = processes.environment["BASE_URL"]
     sandbox = [
