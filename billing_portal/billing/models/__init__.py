@@ -1,0 +1,33 @@
+"""The models, by noun. Each module keeps one; the rest of the code imports from here."""
+
+from billing_portal.billing.models.stripe_objects import (
+    CardSetup,
+    CreditLine,
+    Customer,
+    InboxEvent,
+    Intent,
+    Invoice,
+    InvoiceLine,
+    Meter,
+    MeterPrice,
+    PaymentMethod,
+    Report,
+    ReportBatch,
+    ReportedSettlement,
+)
+
+__all__ = [
+    "CardSetup",
+    "CreditLine",
+    "Customer",
+    "InboxEvent",
+    "Intent",
+    "Invoice",
+    "InvoiceLine",
+    "Meter",
+    "MeterPrice",
+    "PaymentMethod",
+    "Report",
+    "ReportBatch",
+    "ReportedSettlement",
+]
