@@ -3,12 +3,15 @@
 A lost task does no harm: `settle_waiting` finds in PostgreSQL what still waits.
 """
 
+from datetime import datetime
+
 from celery import shared_task
 from django.core.cache import cache
 
 from accounts import clock
 from billing_portal.ledger import credits, settlement
 from billing_portal.ledger.models import Account, Grant
+from billing_portal.ledger.signals import usage_settled
 from usage import charges
 
 _DEBOUNCE_SECONDS = 30
@@ -18,7 +21,7 @@ _DEBOUNCE_SECONDS = 30
 def settle_organization(organization_id: int) -> None:
     """Settle what waits in one organization."""
     cache.delete(_debounce_key(organization_id))
-    settlement.settle_all(organization_id, now=clock.now())
+    _settle(organization_id, now=clock.now())
 
 
 @shared_task
@@ -26,7 +29,7 @@ def settle_waiting() -> None:
     """Settle every organization in which something waits."""
     with_books = Account.objects.values_list("organization_id", flat=True)
     for organization_id in set(charges.organizations_waiting(limit=1000)) & set(with_books):
-        settlement.settle_all(organization_id, now=clock.now())
+        _settle(organization_id, now=clock.now())
 
 
 @shared_task
@@ -42,6 +45,12 @@ def ask_to_settle(organization_id: int) -> None:
     """Queue a settlement, unless one is queued already: a burst of batches needs only one."""
     if cache.add(_debounce_key(organization_id), 1, timeout=_DEBOUNCE_SECONDS):
         settle_organization.apply_async((organization_id,), countdown=1)
+
+
+def _settle(organization_id: int, *, now: datetime) -> None:
+    """Settle what waits, and tell those who watch the balance. A deaf one is logged and keeps nobody from hearing."""
+    if settlement.settle_all(organization_id, now=now):
+        usage_settled.send_robust(sender=Account, organization_id=organization_id, now=now)
 
 
 def _debounce_key(organization_id: int) -> str:

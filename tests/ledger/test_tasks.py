@@ -1,0 +1,55 @@
+"""The tasks around settlement."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from accounts.models import Organization
+from billing_portal.ledger import tasks
+from billing_portal.ledger.models import Settlement
+from billing_portal.ledger.signals import usage_settled
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def heard() -> Any:
+    told: list[int] = []
+
+    def hear(sender: Any, organization_id: int, **_: Any) -> None:
+        told.append(organization_id)
+
+    usage_settled.connect(hear)
+    yield told
+    usage_settled.disconnect(hear)
+
+
+@pytest.fixture(autouse=True)
+def _next_year(monkeypatch: pytest.MonkeyPatch, now: Any) -> None:
+    monkeypatch.setattr("accounts.clock.now", lambda: now.replace(year=now.year + 1))
+    monkeypatch.setattr(tasks, "ask_to_settle", lambda organization_id: None)
+
+
+def test_who_watches_the_balance_hears_of_a_settlement_and_of_nothing_else(
+    with_calls: Callable[..., Organization], heard: list[int]
+) -> None:
+    acme = with_calls("acme", 3)
+    tasks.settle_organization(acme.pk)
+    tasks.settle_organization(acme.pk)
+    tasks.settle_waiting()
+    assert heard == [acme.pk]
+
+
+def test_a_deaf_listener_keeps_nothing_from_being_settled(
+    with_calls: Callable[..., Organization], heard: list[int]
+) -> None:
+    def break_down(**_: Any) -> None:
+        raise RuntimeError("deaf")
+
+    usage_settled.connect(break_down)
+    try:
+        tasks.settle_organization(with_calls("acme", 3).pk)
+    finally:
+        usage_settled.disconnect(break_down)
+    assert Settlement.objects.count() == len(heard) == 1
