@@ -29,8 +29,8 @@ def issue(
     Without an organization it is a vendor key. `secret` is given only where it must be known ahead, as in
     the demo. Raises ScopeNotAllowed for an organization's key that would write.
     """
-    if organization is not None and ApiKey.Scope.CALLS_WRITE in scopes:
-        raise ScopeNotAllowed(ApiKey.Scope.CALLS_WRITE)
+    if organization is not None and (refused := [scope for scope in ApiKey.VENDOR_SCOPES if scope in scopes]):
+        raise ScopeNotAllowed(refused[0])
     secret = secret or ApiKey.new_secret(vendor=organization is None)
     key = ApiKey.objects.create(
         organization=organization,

@@ -192,8 +192,12 @@ class ApiKey(models.Model):
 
     class Scope(models.TextChoices):
         CALLS_WRITE = "calls:write", "Record calls"
+        SPEND_AUTHORIZE = "spend:authorize", "Ask whether calls may be made, and reserve money for them"
         USAGE_READ = "usage:read", "Read usage"
         BILLING_READ = "billing:read", "Read invoices and credits"
+
+    # What only the vendor's keys may have.
+    VENDOR_SCOPES = (Scope.CALLS_WRITE, Scope.SPEND_AUTHORIZE)
 
     organization = models.ForeignKey(
         Organization, null=True, blank=True, on_delete=models.PROTECT, related_name="api_keys"
@@ -214,7 +218,8 @@ class ApiKey(models.Model):
         ordering = ["id"]
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(organization__isnull=True) | ~models.Q(scopes__contains=["calls:write"]),
+                condition=models.Q(organization__isnull=True)
+                | ~models.Q(scopes__overlap=["calls:write", "spend:authorize"]),
                 name="api_key_of_an_organization_only_reads",
             ),
         ]

@@ -115,7 +115,7 @@ def save_card(organization: Organization, user: User, *, now: datetime) -> None:
 def vendor_key() -> str:
     """Return the secret of the vendor's key, making the key if it is not there yet."""
     if api_keys.recognize(VENDOR_SECRET, now=clock.now()) is None:
-        scopes = [str(ApiKey.Scope.CALLS_WRITE), str(ApiKey.Scope.USAGE_READ)]
+        scopes = [*map(str, ApiKey.VENDOR_SCOPES), str(ApiKey.Scope.USAGE_READ)]
         api_keys.issue(organization=None, name="Voice platform", scopes=scopes, now=clock.now(), secret=VENDOR_SECRET)
     return VENDOR_SECRET
 

@@ -87,7 +87,9 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
-        if self.cleaned_data.get("organization") and ApiKey.Scope.CALLS_WRITE in self.cleaned_data.get("scopes", ()):
+        if self.cleaned_data.get("organization") and set(ApiKey.VENDOR_SCOPES) & set(
+            self.cleaned_data.get("scopes", ())
+        ):
             self.add_error("scopes", "A key of an organization only reads.")
         return cleaned
 
