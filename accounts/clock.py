@@ -11,7 +11,15 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 from django.core.cache import cache
 
+from accounts import queueing
+
 _KEY = "accounts.clock.offset_seconds"
+
+
+class _LastKnown:
+    """The offset that this process read last."""
+
+    seconds: float | None = None
 
 
 def now() -> datetime:
@@ -20,10 +28,18 @@ def now() -> datetime:
 
 
 def offset() -> timedelta:
-    """Return how far the domain's clock is ahead of wall time; always zero against the real Stripe."""
+    """Return how far the domain's clock is ahead of wall time; always zero against the real Stripe.
+
+    While the cache is away a process goes on with what it read last; one that never read it fails.
+    """
     if not settings.STRIPE_IS_SANDBOX:
         return timedelta(0)
-    return timedelta(seconds=cache.get(_KEY, 0))
+    try:
+        _LastKnown.seconds = cache.get(_KEY, 0)
+    except queueing.UNREACHABLE:
+        if _LastKnown.seconds is None:
+            raise
+    return timedelta(seconds=_LastKnown.seconds)
 
 
 def follow(offset: timedelta) -> None:

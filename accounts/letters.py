@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import partial
 from typing import Any
 
-from django.db import transaction
-
-from accounts import mail, tasks
+from accounts import mail, queueing, tasks
 from accounts.models import Letter, Membership, Organization
 
 
@@ -48,7 +45,7 @@ def write(
         ignore_conflicts=True,  # another transaction wrote it first
     )
     if new:
-        transaction.on_commit(partial(tasks.send_letters_of.delay, reference))
+        queueing.on_commit(tasks.send_letters_of, reference)
     return len(new)
 
 

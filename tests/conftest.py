@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from django.core.cache import cache
 
+from accounts import queueing
 from accounts.models import Membership, Organization, User
 
 NOW = datetime(2026, 10, 15, 9, 30, tzinfo=UTC)
@@ -19,8 +20,9 @@ def now() -> datetime:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_cache() -> None:
+def _fresh_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     cache.clear()
+    monkeypatch.setattr(queueing._Broker, "away_until", 0.0)
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """The task that walks one invoice: apart from the others, so that the inbox's receivers can queue it."""
 
-from functools import partial
-
 from celery import shared_task
-from django.db import transaction
 
-from accounts import clock
+from accounts import clock, queueing
 from billing_portal.billing import month_end
 from billing_portal.billing.models import Invoice
 
@@ -22,7 +19,7 @@ def advance_invoice(invoice_id: int, look: int = 1) -> None:
     invoice.refresh_from_db()
     # Without a reason another process is at it, which looks again itself.
     if invoice.waiting_for:
-        advance_invoice.apply_async((invoice_id, look + 1), countdown=2**look)
+        queueing.send(advance_invoice, invoice_id, look + 1, countdown=2**look)
 
 
 def ask_to_advance(invoice: Invoice) -> None:
@@ -30,4 +27,4 @@ def ask_to_advance(invoice: Invoice) -> None:
     is_new = invoice.state == Invoice.State.DRAFT and invoice.month is not None and not invoice.waiting_for
     is_unread = invoice.state not in {Invoice.State.DRAFT, Invoice.State.VOID} and not invoice.lines.exists()
     if is_new or is_unread:
-        transaction.on_commit(partial(advance_invoice.delay, invoice.pk))
+        queueing.on_commit(advance_invoice, invoice.pk)

@@ -2,16 +2,15 @@
 
 import json
 import time
-from functools import partial
 
 import structlog
 from django.conf import settings
-from django.db import DataError, transaction
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse, RawPostDataException, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
-from kombu.exceptions import OperationalError
 
+from accounts import queueing
 from billing_portal.billing import inbox, signatures, tasks
 
 log = structlog.get_logger(__name__)
@@ -39,7 +38,7 @@ def receive(request: HttpRequest) -> HttpResponse:
         log.warning("webhook malformed")
         return _refusal("The body is not an event.")
     if event_id is not None:
-        _queue(event_id)
+        queueing.on_commit(tasks.handle_event, event_id)
     return HttpResponse("Stored.", content_type="text/plain")
 
 
@@ -51,11 +50,3 @@ def _length(request: HttpRequest) -> int:
 
 def _refusal(reason: str) -> HttpResponse:
     return HttpResponse(reason, status=400, content_type="text/plain")
-
-
-def _queue(event_id: int) -> None:
-    """Queue the handling of a stored event, at once or not at all; without a broker the sweep finds it (F20)."""
-    try:
-        transaction.on_commit(partial(tasks.handle_event.apply_async, (event_id,), retry=False))
-    except OperationalError:
-        log.warning("event not queued", event_id=event_id)

@@ -6,9 +6,8 @@ A lost task does no harm: `settle_waiting` finds in PostgreSQL what still waits.
 from datetime import datetime
 
 from celery import shared_task
-from django.core.cache import cache
 
-from accounts import clock
+from accounts import clock, queueing
 from billing_portal.ledger import credits, settlement
 from billing_portal.ledger.models import Account, Grant
 from billing_portal.ledger.signals import usage_settled
@@ -20,7 +19,7 @@ _DEBOUNCE_SECONDS = 30
 @shared_task
 def settle_organization(organization_id: int) -> None:
     """Settle what waits in one organization."""
-    cache.delete(_debounce_key(organization_id))
+    queueing.release(_debounce_key(organization_id))
     _settle(organization_id, now=clock.now())
 
 
@@ -42,9 +41,9 @@ def expire_credit() -> None:
 
 
 def ask_to_settle(organization_id: int) -> None:
-    """Queue a settlement, unless one is queued already: a burst of batches needs only one."""
-    if cache.add(_debounce_key(organization_id), 1, timeout=_DEBOUNCE_SECONDS):
-        settle_organization.apply_async((organization_id,), countdown=1)
+    """Queue a settlement, unless one is queued already: a burst of batches needs only one. Never fails (F20)."""
+    if queueing.claim(_debounce_key(organization_id), seconds=_DEBOUNCE_SECONDS):
+        queueing.send(settle_organization, organization_id, countdown=1)
 
 
 def _settle(organization_id: int, *, now: datetime) -> None:

@@ -1,13 +1,12 @@
 """A new customer's first step: an organization with its books, its welcome credit and its Stripe subscription."""
 
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
 
-from accounts import signup
+from accounts import queueing, signup
 from accounts.models import Organization, User
 from billing_portal.ledger import accounts, credits
 from billing_portal.portal import tasks
@@ -47,5 +46,5 @@ def open_organization(
         )
         accounts.open(organization=organization, now=now)
         credits.grant_welcome(organization=organization, now=now)
-        transaction.on_commit(partial(tasks.subscribe.delay, organization.pk))
+        queueing.on_commit(tasks.subscribe, organization.pk)
     return organization

@@ -26,7 +26,7 @@ committed = pytest.mark.django_db(transaction=True)
 def _only_stored(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events are queued to nobody."""
     settings.STRIPE_WEBHOOK_SECRETS = [SECRET]
-    monkeypatch.setattr(tasks.handle_event, "apply_async", lambda arguments, retry: None)
+    monkeypatch.setattr(tasks.handle_event, "apply_async", lambda arguments, **_: None)
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def post(body: Any, *, signature: str | None = None, **signing: Any) -> int:
 @committed
 def test_a_signed_event_is_stored_and_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     queued: list[int] = []
-    monkeypatch.setattr(tasks.handle_event, "apply_async", lambda arguments, retry: queued.extend(arguments))
+    monkeypatch.setattr(tasks.handle_event, "apply_async", lambda arguments, **_: queued.extend(arguments))
     assert post(event()) == 200
     stored = InboxEvent.objects.get()
     assert (stored.stripe_event_id, stored.type, stored.state) == ("evt_1", "customer.updated", "received")
@@ -84,7 +84,7 @@ def test_f1_the_same_event_twenty_times_at_once_is_one_row() -> None:
 @committed
 def test_f1_a_repetition_is_not_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
     queued: list[int] = []
-    monkeypatch.setattr(tasks.handle_event, "apply_async", lambda arguments, retry: queued.extend(arguments))
+    monkeypatch.setattr(tasks.handle_event, "apply_async", lambda arguments, **_: queued.extend(arguments))
     assert [post(event()) for _ in range(3)] == [200] * 3
     assert len(queued) == 1
 
@@ -252,7 +252,7 @@ def test_refused_usage_is_parked_for_a_person() -> None:
 
 @committed
 def test_f20_without_a_broker_the_event_is_stored_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(arguments: tuple[int], *, retry: bool) -> None:
+    def refuse(arguments: tuple[int], *, countdown: float | None, retry: bool) -> None:
         raise OperationalError("no broker")
 
     monkeypatch.setattr(tasks.handle_event, "apply_async", refuse)
