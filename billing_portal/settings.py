@@ -54,6 +54,8 @@ CSRF_TRUSTED_ORIGINS = [BASE_URL]
 
 VENDOR_NAME = env.str("VENDOR_NAME", "Parley Voice")
 SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", "support@example.com")
+# Who reads what needs a person of the vendor's: a frozen account, an approval asked for.
+STAFF_NOTICE_EMAILS = env.list("STAFF_NOTICE_EMAILS", [SUPPORT_EMAIL])
 TERMS_VERSION = env.str("TERMS_VERSION", "2026-10-01")
 # The welcome credit by currency; a currency without an amount gets none.
 WELCOME_CREDIT_MICROS = {"USD": 10_000_000, "EUR": 10_000_000, "GBP": 8_000_000, "JPY": 1_500_000_000}
@@ -333,6 +335,8 @@ CELERY_BEAT_SCHEDULE = {
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
+    # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.
+    "check-books": {"task": "billing_portal.ledger.tasks.check_books", "schedule": crontab(minute="*/10", hour="1-5")},
     "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 
 from billing_portal.billing import gateway, locks, mirror, receivers
 from billing_portal.billing.models import InboxEvent
+from billing_portal.ledger import accounts
 
 log = structlog.get_logger(__name__)
 
@@ -235,15 +236,18 @@ def _end(event: InboxEvent, state: str, now: datetime, *, reason: str = "") -> N
 
 
 def _postpone(event: InboxEvent, error: Exception, now: datetime) -> None:
-    """Try again later, each time later; park what failed too often. Stripe's own trouble parks nothing."""
+    """Try again later, each time later; park what failed too often.
+
+    Stripe's own trouble parks nothing, nor does a frozen account: both end, and then it goes on.
+    """
     attempts = event.attempts + 1
     reason = f"{type(error).__name__}: {error}"[:300]
-    is_stripes = isinstance(error, gateway.Unavailable | gateway.RateLimited)
-    if attempts >= ATTEMPTS and not is_stripes:
+    will_end = isinstance(error, gateway.Unavailable | gateway.RateLimited | accounts.AccountFrozen)
+    if attempts >= ATTEMPTS and not will_end:
         _end(event, State.PARKED, now, reason=reason)
         log.error("event parked", event_id=event.pk, type=event.type, reason=reason)
         return
     wait = min(FIRST_RETRY * 2 ** min(attempts - 1, 10), LONGEST_RETRY)
     retry_at = now + wait * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
     InboxEvent.objects.filter(pk=event.pk).update(attempts=attempts, reason=reason, retry_at=retry_at)
-    log.warning("event failed", event_id=event.pk, type=event.type, attempts=attempts, exc_info=not is_stripes)
+    log.warning("event failed", event_id=event.pk, type=event.type, attempts=attempts, exc_info=not will_end)

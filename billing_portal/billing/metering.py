@@ -90,7 +90,7 @@ def unreported_organizations(*, now: datetime, limit: int) -> list[int]:
         organization_id=OuterRef("organization_id"), created_at__gt=now - BATCH_EVERY, created_at__lte=now
     )
     accounts_due = (
-        Account.objects.filter(last_sequence__gt=0)
+        Account.objects.filter(last_sequence__gt=0, frozen_at=None)
         .annotate(newest_id=Subquery(newest.values("pk")[:1]), newest_month=Subquery(newest.values("month")[:1]))
         .filter(~Exists(ReportedSettlement.objects.filter(settlement_id=OuterRef("newest_id"))))
         .filter(~Exists(batches), newest_month__lte=cycles.month_at(now))

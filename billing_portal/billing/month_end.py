@@ -24,7 +24,7 @@ from billing_portal.billing import (
     metering,
 )
 from billing_portal.billing.models import Customer, Intent, Invoice, InvoiceLine
-from billing_portal.ledger import periods, settlement, totals
+from billing_portal.ledger import accounts, periods, settlement, totals
 from usage.models import Component
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ def advance(invoice: Invoice, *, now: datetime) -> bool:
             reason = _advance(invoice, now=now)
         except (gateway.Unavailable, gateway.RateLimited):
             reason = "Stripe cannot be reached."
-        except intents.OutcomeUnknown as error:
+        except (intents.OutcomeUnknown, accounts.AccountFrozen) as error:
             reason = str(error)
         except gateway.Refused as error:
             log.error(

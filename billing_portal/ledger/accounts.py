@@ -2,11 +2,23 @@
 
 from datetime import datetime
 
+import structlog
 from django.conf import settings
 from django.db import transaction
 
 from accounts.models import Organization
 from billing_portal.ledger.models import Account
+
+log = structlog.get_logger(__name__)
+
+
+class AccountFrozen(Exception):
+    """No money moves on the account until staff lift the freeze."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(f"The account of organization {account.organization_id} is frozen: {account.frozen_reason}")
+        self.organization_id = account.organization_id
+        self.reason = account.frozen_reason
 
 
 class AccountMissing(Exception):
@@ -30,16 +42,41 @@ def open(*, organization: Organization, now: datetime) -> Account:  # noqa: A001
     return account
 
 
-def lock(organization_id: int) -> Account:
+def lock(organization_id: int, *, even_frozen: bool = False) -> Account:
     """Take the row lock under which everything happens to this organization's money.
 
     Call it inside a transaction and before the first read, so that what is read cannot change before it is used.
+    Raises AccountMissing, and AccountFrozen unless `even_frozen`, which only freezing and lifting the freeze ask for.
     """
     account = Account.objects.select_for_update(of=("self",)).select_related("organization")
     found = account.filter(organization_id=organization_id).first()
     if found is None:
         raise AccountMissing(organization_id)
+    if found.frozen_at is not None and not even_frozen:
+        raise AccountFrozen(found)
     return found
+
+
+def freeze(organization_id: int, *, reason: str, now: datetime) -> Account:
+    """Let no money move on the account until `unfreeze`; the first reason stands. Doing it twice is doing it once."""
+    with transaction.atomic():
+        account = lock(organization_id, even_frozen=True)
+        if account.frozen_at is None:
+            account.frozen_at, account.frozen_reason = now, reason[:300]
+            account.save(update_fields=["frozen_at", "frozen_reason"])
+            log.error("account frozen", organization_id=organization_id)
+    return account
+
+
+def unfreeze(organization_id: int) -> Account:
+    """Let money move again. Doing it twice is doing it once."""
+    with transaction.atomic():
+        account = lock(organization_id, even_frozen=True)
+        if account.frozen_at is not None:
+            account.frozen_at, account.frozen_reason = None, ""
+            account.save(update_fields=["frozen_at", "frozen_reason"])
+            log.warning("account unfrozen", organization_id=organization_id)
+    return account
 
 
 def limit_arrears(organization_id: int, *, micros: int) -> None:

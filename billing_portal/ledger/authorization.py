@@ -13,6 +13,7 @@ class Reason(StrEnum):
     """Why usage is stopped."""
 
     SUSPENDED = "suspended"
+    FROZEN = "frozen"
     CREDIT_USED_UP = "credit_used_up"
     ARREARS_LIMIT = "arrears_limit"
 
@@ -30,6 +31,8 @@ def authorize(account: Account, *, has_card: bool, now: datetime) -> Authorizati
     """Decide from the settled balance: with a card up to the arrears limit, without one until the credit ends."""
     if account.organization.status != Organization.Status.ACTIVE:
         return Authorization(allowed=False, available_micros=0, reason=Reason.SUSPENDED)
+    if account.frozen_at is not None:
+        return Authorization(allowed=False, available_micros=0, reason=Reason.FROZEN)
     balance = balances.balance(account, now=now)
     headroom = max(0, account.arrears_limit_micros - balance.accrued_micros) if has_card else 0
     available = balance.credit_micros + headroom

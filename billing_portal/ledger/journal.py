@@ -38,14 +38,26 @@ def posted(account: Account, reference: str) -> Transaction | None:
 
 
 def post(
-    account: Account, *, kind: Transaction.Kind, reference: str, sides: Iterable[Side], now: datetime
+    account: Account,
+    *,
+    kind: Transaction.Kind,
+    reference: str,
+    sides: Iterable[Side],
+    now: datetime,
+    reason: str = "",
+    reverses: Transaction | None = None,
 ) -> Transaction:
     """Write one transaction under the account's lock; sides of zero are left out. Raises Unbalanced."""
     sides = [side for side in sides if side.micros]
     if sum(side.micros for side in sides):
         raise Unbalanced(f"{reference}: {sides}")
     transaction = Transaction.objects.create(
-        organization_id=account.organization_id, kind=kind, reference=reference, occurred_at=now
+        organization_id=account.organization_id,
+        kind=kind,
+        reference=reference,
+        reason=reason,
+        reverses=reverses,
+        occurred_at=now,
     )
     Entry.objects.bulk_create(
         Entry(

@@ -26,6 +26,13 @@ _MOVEMENTS = """
     GROUP BY transaction_id ORDER BY transaction_id DESC LIMIT %s"""
 
 
+_VERBS = {
+    Transaction.Kind.GRANT: "granted",
+    Transaction.Kind.EXPIRE: "expired",
+    Transaction.Kind.REVERSE: "taken back",
+}
+
+
 def credit_lines(account: Account, *, limit: int = 50) -> Iterator[StatementLine]:
     """Yield the newest movements of credit, newest first, each with the credit left after it."""
     with connection.cursor() as cursor:
@@ -49,5 +56,8 @@ def _label(transaction: Transaction) -> str:
     if transaction.kind == Transaction.Kind.SETTLE:
         return "Usage paid from credit"
     grant = next(entry.grant for entry in transaction.entries.all() if entry.grant)
-    verb = {Transaction.Kind.GRANT: "granted", Transaction.Kind.EXPIRE: "expired"}[Transaction.Kind(transaction.kind)]
-    return f"{grant.get_kind_display()} {verb}" + (f" · {grant.reason}" if grant.reason else "")
+    verb = _VERBS[Transaction.Kind(transaction.kind)]
+    if transaction.reverses_id:
+        verb = "given back"
+    reason = transaction.reason or grant.reason
+    return f"{grant.get_kind_display()} {verb}" + (f" · {reason}" if reason else "")

@@ -6,27 +6,30 @@ A lost task does no harm: `settle_waiting` finds in PostgreSQL what still waits.
 from datetime import datetime
 
 from celery import shared_task
+from django.db.models import QuerySet
 
 from accounts import clock, queueing
-from billing_portal.ledger import credits, settlement
+from billing_portal.ledger import checks, credits, settlement
 from billing_portal.ledger.models import Account, Grant
 from billing_portal.ledger.signals import usage_settled
 from usage import charges
 
 _DEBOUNCE_SECONDS = 30
+_CHECKS = 500
 
 
 @shared_task
 def settle_organization(organization_id: int) -> None:
     """Settle what waits in one organization."""
     queueing.release(_debounce_key(organization_id))
-    _settle(organization_id, now=clock.now())
+    if _unfrozen().filter(organization_id=organization_id).exists():
+        _settle(organization_id, now=clock.now())
 
 
 @shared_task
 def settle_waiting() -> None:
     """Settle every organization in which something waits."""
-    with_books = Account.objects.values_list("organization_id", flat=True)
+    with_books = _unfrozen().values_list("organization_id", flat=True)
     for organization_id in set(charges.organizations_waiting(limit=1000)) & set(with_books):
         _settle(organization_id, now=clock.now())
 
@@ -36,8 +39,23 @@ def expire_credit() -> None:
     """Turn what is left of expired grants into breakage."""
     now = clock.now()
     expired = Grant.objects.filter(remaining_micros__gt=0, expires_at__lte=now)
+    expired = expired.filter(organization__account__frozen_at=None)
     for organization_id in expired.order_by("organization_id").values_list("organization_id", flat=True).distinct():
         credits.expire(organization_id, now=now)
+
+
+@shared_task
+def check_books() -> None:
+    """Prove the books that were not proved since yesterday, so many at a time."""
+    now = clock.now()
+    for organization_id in checks.due(now=now, limit=_CHECKS):
+        check_books_of.delay(organization_id)
+
+
+@shared_task
+def check_books_of(organization_id: int) -> None:
+    """Prove the books of one organization, and freeze its account if they do not hold."""
+    checks.check(organization_id, now=clock.now())
 
 
 def ask_to_settle(organization_id: int) -> None:
@@ -50,6 +68,10 @@ def _settle(organization_id: int, *, now: datetime) -> None:
     """Settle what waits, and tell those who watch the balance. A deaf one is logged and keeps nobody from hearing."""
     if settlement.settle_all(organization_id, now=now):
         usage_settled.send_robust(sender=Account, organization_id=organization_id, now=now)
+
+
+def _unfrozen() -> QuerySet[Account]:
+    return Account.objects.filter(frozen_at=None)
 
 
 def _debounce_key(organization_id: int) -> str:

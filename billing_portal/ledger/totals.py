@@ -1,16 +1,20 @@
 """What a month came to, per component, from the settlements."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 
 from django.db.models import Sum
 
-from billing_portal.ledger.models import Burn, SettlementLine
+from billing_portal.ledger.models import Burn, Grant, SettlementLine, WriteOffLine
 
 
 @dataclass(frozen=True, slots=True)
 class MonthTotals:
-    """Micros of one organization's month. For every component, gross = burnt of all kinds + accrued."""
+    """Micros of one organization's month. For every component, gross = burnt of all kinds + accrued.
+
+    What was forgiven before the month closed counts as burnt goodwill: it comes off the invoice like any credit.
+    """
 
     gross: dict[str, int]
     burnt: dict[tuple[str, str], int]  # by (grant kind, component)
@@ -36,8 +40,20 @@ def month(organization_id: int, month: date) -> MonthTotals:
     burns = Burn.objects.filter(organization_id=organization_id, settlement__month=month)
     burnt = burns.order_by("grant__kind", "component").values_list("grant__kind", "component").annotate(Sum("micros"))
     rows = list(sums)
+    forgiven = _forgiven(organization_id, month)
+    by_kind = Counter({(kind, component): int(micros) for kind, component, micros in burnt})
+    by_kind.update({(str(Grant.Kind.GOODWILL), component): micros for component, micros in forgiven.items()})
+    accrued = Counter({component: int(micros) for component, _, micros in rows})
+    accrued.subtract(forgiven)
     return MonthTotals(
         gross={component: int(gross) for component, gross, _ in rows},
-        burnt={(kind, component): int(micros) for kind, component, micros in burnt},
-        accrued={component: int(accrued) for component, _, accrued in rows if accrued},
+        burnt=dict(by_kind),
+        accrued={component: micros for component, micros in accrued.items() if micros},
     )
+
+
+def _forgiven(organization_id: int, month: date) -> dict[str, int]:
+    """Return what was forgiven of the month before it closed, by component, without what was put back."""
+    lines = WriteOffLine.objects.filter(organization_id=organization_id, write_off__month=month)
+    standing = lines.filter(write_off__transaction__reversed_by=None).order_by("component")
+    return {component: int(micros) for component, micros in standing.values_list("component").annotate(Sum("micros"))}

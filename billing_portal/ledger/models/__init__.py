@@ -10,14 +10,20 @@ from billing_portal.ledger.models.books import (
     SettlementLine,
     Transaction,
 )
+from billing_portal.ledger.models.checks import Check, Finding
+from billing_portal.ledger.models.write_offs import WriteOff, WriteOffLine
 
 __all__ = [
     "Account",
     "Burn",
+    "Check",
     "Entry",
+    "Finding",
     "Grant",
     "Period",
     "Settlement",
     "SettlementLine",
     "Transaction",
+    "WriteOff",
+    "WriteOffLine",
 ]

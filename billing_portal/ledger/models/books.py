@@ -17,9 +17,16 @@ class Account(models.Model):
     last_sequence = models.BigIntegerField(default=0, help_text="Number of the charge settled last.")
     arrears_limit_micros = models.BigIntegerField()
     opened_at = models.DateTimeField()
+    frozen_at = models.DateTimeField(null=True, blank=True, help_text="Since when no money moves here.")
+    frozen_reason = models.CharField(max_length=300, blank=True, default="")
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=models.Q(frozen_at=None, frozen_reason="")
+                | (models.Q(frozen_at__isnull=False) & ~models.Q(frozen_reason="")),
+                name="account_is_frozen_for_a_reason",
+            ),
             models.CheckConstraint(condition=models.Q(last_sequence__gte=0), name="account_sequence_is_not_negative"),
             models.CheckConstraint(
                 condition=models.Q(arrears_limit_micros__gte=0), name="account_arrears_limit_is_not_negative"
@@ -93,6 +100,13 @@ class Grant(models.Model):
                 name="grant_remainder_is_within_its_amount",
             ),
         ]
+        indexes = [
+            models.Index(
+                fields=["expires_at"],
+                condition=models.Q(remaining_micros__gt=0, expires_at__isnull=False),
+                name="grant_running_out",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.reference}"
@@ -106,17 +120,29 @@ class Transaction(models.Model):
         SETTLE = "settle", "Usage"
         EXPIRE = "expire", "Credit expired"
         COLLECT = "collect", "Invoice paid"
+        REVERSE = "reverse", "Taken back"
+        WRITE_OFF = "write_off", "Written off"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)
     reference = models.CharField(max_length=200)
+    reason = models.CharField(max_length=200, blank=True, default="", help_text="For the customer to read.")
+    reverses = models.OneToOneField("self", null=True, on_delete=models.PROTECT, related_name="reversed_by")
     occurred_at = models.DateTimeField()
 
     class Meta:
         ordering = ["organization", "id"]
         constraints = [
             models.UniqueConstraint(fields=["organization", "reference"], name="transaction_reference_is_unique"),
+            models.CheckConstraint(
+                condition=models.Q(reverses=None) | models.Q(kind="reverse"), name="transaction_reverses_as_a_reversal"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind__in=["reverse", "write_off"]) | ~models.Q(reason=""),
+                name="transaction_by_a_person_has_a_reason",
+            ),
         ]
+        indexes = [models.Index(fields=["organization", "occurred_at", "id"], name="transaction_by_instant")]
         triggers = [_INSERT_ONLY]
 
     def __str__(self) -> str:
@@ -133,6 +159,8 @@ class Entry(models.Model):
         RECEIVABLE = "receivable", "Accrued to the card"
         PAYMENTS = "payments", "Payments"
         BREAKAGE = "breakage", "Expired credit"
+        REVERSED = "reversed", "Credit taken back"
+        WRITTEN_OFF = "written_off", "Written off"
         ROUNDING = "rounding", "Rounding"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)

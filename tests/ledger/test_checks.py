@@ -1,0 +1,162 @@
+"""The nightly proof: what it does to books that do not hold, and how staff end it."""
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.core import mail as outbox
+from django.core.management import CommandError, call_command
+
+from accounts import posting
+from accounts.models import Letter
+from billing_portal.ledger import (
+    accounts,
+    authorization,
+    checks,
+    collections,
+    credits,
+    periods,
+    reversals,
+    settlement,
+    tasks,
+    write_offs,
+)
+from billing_portal.ledger.models import Account, Check, Finding, Grant
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def books(acme, now):
+    account = accounts.open(organization=acme, now=now)
+    credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=5_000_000, reference="g", now=now)
+    return account
+
+
+def falsify(micros=4_999_999):
+    Grant.objects.filter(reference="g").update(remaining_micros=micros)
+
+
+def is_frozen(organization):
+    return Account.objects.get(organization=organization).frozen_at is not None
+
+
+def test_books_that_hold_are_remembered_as_proved(acme, books, now):
+    assert checks.check(acme.pk, now=now) == []
+    assert Check.objects.get().differences == 0
+    assert not is_frozen(acme)
+
+
+def test_a_difference_freezes_the_account_and_tells_staff_what_and_what_to_do(acme, books, now):
+    falsify()
+    assert len(checks.check(acme.pk, now=now)) == Finding.objects.count() == Check.objects.get().differences > 0
+    assert is_frozen(acme)
+    posting.post(Letter.objects.all(), now=now)
+    message = outbox.outbox[0]
+    assert message.to == settings.STAFF_NOTICE_EMAILS
+    assert "Acme Robotics is frozen" in message.subject
+    assert "expected 5000000, found 4999999" in message.body
+    assert f"/staff/organizations/{acme.public_id}/" in message.body
+    assert "lift the freeze" in message.body
+    assert f"/staff/organizations/{acme.public_id}/" in message.alternatives[0].content
+
+
+def test_i06_proving_again_finds_the_same_once_and_writes_once(acme, books, now):
+    falsify()
+    checks.check(acme.pk, now=now)
+    found = Finding.objects.count()
+    checks.check(acme.pk, now=now + timedelta(days=1))
+    assert (Finding.objects.count(), Letter.objects.count()) == (found, 1)
+
+
+def test_a_frozen_account_moves_no_money(with_calls, acme, books, now):
+    checks.check(acme.pk, now=now)
+    accounts.freeze(acme.pk, reason="1 difference in the books.", now=now)
+    give = {"organization": acme, "now": now, "reference": "x"}
+    month = now.date().replace(day=1)
+    verbs = [
+        lambda: credits.grant(kind=Grant.Kind.GOODWILL, micros=1, **give),
+        lambda: credits.expire(acme.pk, now=now),
+        lambda: settlement.settle(acme.pk, now=now),
+        lambda: collections.collect(accrued_micros=1, paid_micros=1, **give),
+        lambda: periods.close(acme.pk, month, now=now + timedelta(days=40)),
+        lambda: reversals.reverse_grant(grant_id=Grant.objects.get().pk, reason="r", **give),
+        lambda: reversals.reverse(transaction_id=1, reason="r", **give),
+        lambda: write_offs.forgive(month=month, micros=1, reason="r", **give),
+        lambda: write_offs.write_off(month=month, micros=1, reason="r", **give),
+        lambda: accounts.limit_arrears(acme.pk, micros=1),
+    ]
+    for verb in verbs:
+        with pytest.raises(accounts.AccountFrozen, match="1 difference in the books"):
+            verb()
+    decision = authorization.authorize(
+        Account.objects.select_related("organization").get(organization=acme), has_card=True, now=now
+    )
+    assert (decision.allowed, decision.reason) == (False, authorization.Reason.FROZEN)
+
+
+def test_f24_a_frozen_account_holds_up_no_other(with_calls, now, monkeypatch):
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+    monkeypatch.setattr("accounts.clock.now", lambda: now + timedelta(hours=2))
+    frozen, free = with_calls("frozen", 3), with_calls("free", 3)
+    for organization in (frozen, free):
+        expires_at = now + timedelta(hours=1)
+        credits.grant(
+            organization=organization, kind=Grant.Kind.WELCOME, micros=9, reference="w", now=now, expires_at=expires_at
+        )
+    accounts.freeze(frozen.pk, reason="x", now=now)
+    tasks.settle_waiting()
+    tasks.settle_organization(frozen.pk)
+    tasks.expire_credit()
+    assert list(Account.objects.order_by("pk").values_list("last_sequence", flat=True)) == [0, 3]
+    assert list(Grant.objects.order_by("pk").values_list("remaining_micros", flat=True)) == [9, 0]
+    accounts.unfreeze(frozen.pk)
+    tasks.settle_waiting()
+    assert Account.objects.get(organization=frozen).last_sequence == 3
+
+
+def test_what_staff_accepted_does_not_freeze_again_but_anything_new_does(acme, books, now):
+    falsify()
+    checks.check(acme.pk, now=now)
+    checks.accept(acme.pk, now=now)
+    assert not is_frozen(acme)
+    assert checks.check(acme.pk, now=now) == []
+    assert not is_frozen(acme)
+    falsify(4_999_998)
+    assert checks.check(acme.pk, now=now) != []
+    assert is_frozen(acme)
+
+
+def test_what_is_put_right_is_resolved_and_counts_anew_when_it_comes_back(acme, books, now):
+    falsify()
+    checks.check(acme.pk, now=now)
+    checks.accept(acme.pk, now=now)
+    falsify(5_000_000)
+    assert checks.check(acme.pk, now=now) == []
+    assert not Finding.objects.filter(resolved_at=None).exists()
+    falsify()
+    assert checks.check(acme.pk, now=now) != []
+
+
+def test_f20_a_run_takes_the_longest_unproved_first_and_the_next_run_the_rest(acme, other, books, now, monkeypatch):
+    accounts.open(organization=other, now=now)
+    assert checks.due(now=now, limit=1) == [acme.pk]
+    checks.check(acme.pk, now=now)
+    assert checks.due(now=now, limit=5) == [other.pk]
+    checks.check(other.pk, now=now + timedelta(hours=1))
+    assert checks.due(now=now + timedelta(hours=19), limit=5) == []
+    assert checks.due(now=now + timedelta(hours=30), limit=5) == [acme.pk, other.pk]
+    monkeypatch.setattr("accounts.clock.now", lambda: now + timedelta(hours=30))
+    falsify()
+    tasks.check_books()
+    assert is_frozen(acme)
+    assert not is_frozen(other)
+
+
+def test_the_command_exits_non_zero_on_a_difference(acme, books, capsys):
+    call_command("verify_ledger")
+    assert "agrees with itself" in capsys.readouterr().out
+    falsify()
+    with pytest.raises(CommandError, match="2 differences"):
+        call_command("verify_ledger", "--organization", "acme")
+    assert "acme: I2 a grant's remainder" in capsys.readouterr().out

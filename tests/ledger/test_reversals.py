@@ -1,0 +1,175 @@
+"""Taking back and undoing: by opposite entries, once, with a reason."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from billing_portal.ledger import (
+    accounts,
+    balances,
+    collections,
+    credits,
+    journal,
+    periods,
+    reversals,
+    settlement,
+    verification,
+    write_offs,
+)
+from billing_portal.ledger.models import Entry, Grant, Transaction
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def books(acme, now):
+    return accounts.open(organization=acme, now=now)
+
+
+@pytest.fixture
+def grant(acme, books, now):
+    return credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=5_000_000, reference="g", now=now)
+
+
+def take_back(organization, grant, now, *, reference="r1", reason="Given twice"):
+    return reversals.reverse_grant(
+        organization=organization, grant_id=grant.pk, reason=reason, reference=reference, now=now
+    )
+
+
+def undo(organization, posted, now, *, reference="u1", reason="A mistake"):
+    return reversals.reverse(
+        organization=organization, transaction_id=posted.pk, reason=reason, reference=reference, now=now
+    )
+
+
+def laws_broken(organization):
+    return [str(each) for each in verification.verify(organization.pk)]
+
+
+def test_i01_what_is_left_of_a_grant_is_taken_back_and_the_grant_stays(acme, books, grant, now):
+    posted = take_back(acme, grant, now)
+    assert balances.balance(books, now=now).credit_micros == 0
+    assert dict(posted.entries.values_list("book", "micros")) == {"credit": -5_000_000, "reversed": 5_000_000}
+    assert Grant.objects.get().amount_micros == 5_000_000
+    assert laws_broken(acme) == []
+
+
+def test_what_was_spent_stays_spent(with_calls, now):
+    acme = with_calls("acme", 10)
+    grant = credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=50_000_000, reference="w", now=now)
+    settlement.settle_all(acme.pk, now=now)
+    spent = 50_000_000 - Grant.objects.get(pk=grant.pk).remaining_micros
+    assert spent > 0
+    posted = take_back(acme, grant, now)
+    assert posted.entries.get(book=Entry.Book.REVERSED).micros == 50_000_000 - spent
+    assert laws_broken(acme) == []
+
+
+def test_i06_the_same_reference_takes_back_once(acme, grant, now):
+    assert take_back(acme, grant, now) == take_back(acme, grant, now)
+    assert Transaction.objects.filter(kind="reverse").count() == 1
+
+
+def test_a_reference_with_other_content_is_refused(acme, grant, now):
+    take_back(acme, grant, now)
+    another = credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=1, reference="g2", now=now)
+    for changed in ({"grant": another}, {"grant": grant, "reason": "Another"}):
+        with pytest.raises(journal.ReferenceReused):
+            take_back(acme, now=now, **changed)
+    with pytest.raises(journal.ReferenceReused):
+        take_back(acme, another, now, reference="grant:g")
+    assert Grant.objects.get(pk=another.pk).remaining_micros == 1
+
+
+def test_a_spent_grant_has_nothing_to_take_back(acme, grant, now):
+    take_back(acme, grant, now)
+    with pytest.raises(reversals.NothingLeft):
+        take_back(acme, grant, now, reference="r2")
+
+
+def test_i16_another_organization_s_grant_is_missing(other, grant, now):
+    accounts.open(organization=other, now=now)
+    with pytest.raises(Grant.DoesNotExist):
+        take_back(other, grant, now)
+
+
+def test_a_reversal_is_reversed_once_and_the_credit_is_back(acme, books, grant, now):
+    posted = take_back(acme, grant, now)
+    undo(acme, posted, now)
+    assert balances.balance(books, now=now).credit_micros == 5_000_000
+    assert undo(acme, posted, now).reverses == posted
+    with pytest.raises(reversals.AlreadyReversed):
+        undo(acme, posted, now, reference="u2")
+    with pytest.raises(journal.ReferenceReused):
+        undo(acme, posted, now, reason="Another")
+    assert laws_broken(acme) == []
+
+
+def test_a_payment_that_bounced_is_owed_again(with_calls, now):
+    acme = with_calls("acme", 5)
+    settlement.settle_all(acme.pk, now=now)
+    account = accounts.open(organization=acme, now=now)
+    owed = balances.balance(account, now=now).accrued_micros
+    paid = collections.collect(organization=acme, accrued_micros=owed, paid_micros=owed, reference="c", now=now)
+    assert balances.balance(account, now=now).accrued_micros == 0
+    undo(acme, paid, now)
+    assert balances.balance(account, now=now).accrued_micros == owed
+    assert laws_broken(acme) == []
+
+
+@pytest.mark.parametrize("kind", ["grant", "expire", "settle"])
+def test_what_has_no_opposite_says_what_to_do_instead(with_calls, now, kind):
+    acme = with_calls("acme", 3)
+    soon = now + timedelta(days=1)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=9, reference="w", now=now, expires_at=soon)
+    credits.expire(acme.pk, now=soon)
+    settlement.settle_all(acme.pk, now=soon)
+    with pytest.raises(reversals.NotReversible, match=r"Take back|Give goodwill|Correct the calls"):
+        undo(acme, Transaction.objects.get(organization=acme, kind=kind), soon)
+    assert not Transaction.objects.filter(kind="reverse").exists()
+
+
+def test_what_was_forgiven_is_put_back_only_while_its_month_is_open(with_calls, now):
+    acme = with_calls("acme", 5)
+    settlement.settle_all(acme.pk, now=now)
+    october = now.date().replace(day=1)
+    given = {"organization": acme, "month": october, "micros": 1000, "reason": "Outage", "now": now}
+    first, second = (write_offs.forgive(reference=reference, **given) for reference in ("w1", "w2"))
+    undo(acme, first, now)
+    november = now + timedelta(days=20)
+    periods.close(acme.pk, october, now=november)
+    with pytest.raises(reversals.NotReversible, match="stands on the invoice"):
+        undo(acme, second, november, reference="u2")
+    assert laws_broken(acme) == []
+
+
+def test_a_reversal_without_a_reason_is_refused_by_the_database(acme, grant, now):
+    with pytest.raises(IntegrityError, match="transaction_by_a_person_has_a_reason"), transaction.atomic():
+        take_back(acme, grant, now, reason="")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_f01_taken_back_from_eight_connections_at_once_it_is_taken_back_once(acme, books, grant, now):
+    start, outcomes = threading.Barrier(8), []
+
+    def work(number: int) -> None:
+        start.wait()
+        try:
+            take_back(acme, grant, now, reference=f"r{number % 2}")
+            outcomes.append("done")
+        except reversals.NothingLeft:
+            outcomes.append("nothing left")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["done"] * 4 + ["nothing left"] * 4
+    assert Transaction.objects.filter(kind="reverse").count() == 1
+    assert laws_broken(acme) == []

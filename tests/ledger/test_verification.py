@@ -1,0 +1,80 @@
+"""The proof names every law that is broken, whichever row was falsified."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from billing_portal.ledger import credits, periods, reversals, settlement, verification, write_offs
+from billing_portal.ledger.models import Grant
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def acme(with_calls, other, now):
+    """Books with one of everything."""
+    organization = with_calls("acme", 12)
+    soon = now + timedelta(days=1)
+    give = {"organization": organization, "now": now}
+    credits.grant(kind=Grant.Kind.WELCOME, micros=50_000_000, reference="w", expires_at=soon, **give)
+    wrong = credits.grant(kind=Grant.Kind.GOODWILL, micros=300_000, reference="g", expires_at=soon, **give)
+    settlement.settle(organization.pk, now=now, limit=6)
+    reversals.reverse_grant(grant_id=wrong.pk, reason="Wrong", reference="r", **give)
+    credits.expire(organization.pk, now=soon)
+    settlement.settle_all(organization.pk, now=soon)
+    month = now.date().replace(day=1)
+    for number in (1, 2):
+        write_offs.forgive(month=month, micros=2_000, reason="Outage", reference=f"f{number}", **give)
+    periods.close(organization.pk, month, now=now + timedelta(days=30))
+    assert list(verification.verify(organization.pk)) == []
+    return organization
+
+
+FALSIFICATIONS = {
+    "UPDATE ledger_entry SET micros = micros + 1 WHERE book = 'usage'": "I1 transactions sum to zero",
+    "UPDATE ledger_entry SET currency = 'EUR' WHERE book = 'breakage'": "I1 everything is in the account's currency",
+    "DELETE FROM ledger_entry WHERE book = 'reversed'": "I1 issued = consumed + expired + reversed + remaining",
+    "UPDATE ledger_transaction SET reverses_id = id - 1 WHERE kind = 'reverse'": (
+        "I1 a reversal is the opposite of what it reverses"
+    ),
+    "UPDATE ledger_grant SET amount_micros = amount_micros + 1": "I2 a grant's amount is what was issued",
+    "UPDATE ledger_grant SET remaining_micros = 1": "I2 a grant's remainder is the sum of its entries",
+    "UPDATE ledger_burn SET micros = micros + 1": "I2 a grant's burns are what its entries took for usage",
+    "UPDATE ledger_settlement SET accrued_micros = accrued_micros - 1 WHERE accrued_micros > 0": (
+        "I2 usage in the journal is what was settled"
+    ),
+    "UPDATE ledger_writeoff SET micros = micros + 1": "I2 what is written off is what the journal says",
+    "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven than was accrued",
+    "UPDATE ledger_settlement SET first_sequence = first_sequence + 1 WHERE first_sequence > 1": (
+        "I4 settlements follow one another without a gap"
+    ),
+    "UPDATE ledger_account SET last_sequence = 3": "I4 the account's last sequence is the last settlement's",
+    "UPDATE ledger_settlementline SET accrued_micros = accrued_micros + 1": "I4 gross = burnt + accrued, per component",
+    "UPDATE ledger_settlement SET gross_micros = gross_micros + 1": (
+        "I4 a settlement's gross is the sum of its components"
+    ),
+    "UPDATE ledger_grant SET expires_at = created_at - interval '1 day'": "I5 nothing expired was spent",
+    "UPDATE ledger_transaction SET organization_id = (SELECT min(id) FROM accounts_organization)": (
+        "I16 no row is another organization's"
+    ),
+    "INSERT INTO ledger_period (organization_id, month, time_zone, starts_at, ends_at) "
+    "SELECT organization_id, '2026-09-01', 'UTC', '2026-09-01', '2026-10-01' FROM ledger_account": (
+        "I17 months close in their order"
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "law"), FALSIFICATIONS.items(), ids=FALSIFICATIONS.values())
+def test_i02_a_falsified_row_is_named(acme, other, statement, law):
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what is deferred is judged before anything is falsified
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(statement)
+        cursor.execute("SET session_replication_role = DEFAULT")
+    assert law in {each.law for each in verification.verify(acme.pk)}
+
+
+def test_every_law_that_needs_no_falsified_call_has_its_falsification():
+    of_charges = {"I4 a settlement's charges are all there", "I4 a settlement's gross is the sum of its charges"}
+    assert set(verification._LAWS) - of_charges == set(FALSIFICATIONS.values())
