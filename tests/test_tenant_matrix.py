@@ -52,6 +52,11 @@ PAGES = {
     f"{O}payment-methods/<int:method>/default/": Page(Permission.MANAGE_BILLING, "post", {"method": "method"}),
     f"{O}payment-methods/<int:method>/remove/": Page(Permission.MANAGE_BILLING, "post", {"method": "method"}),
     f"{O}payment-methods/stripe/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}developers/": Page(Permission.MANAGE_KEYS),
+    f"{O}developers/keys/new/": Page(Permission.MANAGE_KEYS),
+    f"{O}developers/keys/<uuid:key>/": Page(Permission.MANAGE_KEYS, parts={"key": "key"}),
+    f"{O}developers/keys/<uuid:key>/rotate/": Page(Permission.MANAGE_KEYS, parts={"key": "key"}),
+    f"{O}developers/keys/<uuid:key>/revoke/": Page(Permission.MANAGE_KEYS, "post", {"key": "key"}),
     f"{O}settings/": Page(Permission.VIEW_USAGE),
 }
 # Asked for by a person, for no organization.
@@ -112,7 +117,9 @@ def furnish(organization):
         digest=b"0" * 32,
         received_at=NOW,
     )
+    key, _ = api_keys.issue(organization=organization, name="Export", scopes=["usage:read"], now=NOW)
     return {
+        "key": str(key.public_id),
         "invoice": str(invoice.public_id),
         "method": str(method.pk),
         "call": call.call_id,

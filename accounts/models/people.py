@@ -11,6 +11,7 @@ import pgtrigger
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.functions import RandomUUID
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Lower
@@ -187,7 +188,8 @@ class ApiKey(models.Model):
     """A program's key. Only its SHA-256 is kept; the prefix lets people tell keys apart.
 
     A key without an organization is the vendor's and may write for all of them; an organization's key only
-    reads, and only its own.
+    reads, and only its own. `form_token` was minted with the form that made it: a double submit makes one key.
+    A key that was rotated expires by `expires_at` too; the one that took its place names it in `replaces`.
     """
 
     class Scope(models.TextChoices):
@@ -202,13 +204,18 @@ class ApiKey(models.Model):
     organization = models.ForeignKey(
         Organization, null=True, blank=True, on_delete=models.PROTECT, related_name="api_keys"
     )
+    public_id = models.UUIDField(db_default=RandomUUID(), unique=True, editable=False)
     name = models.CharField(max_length=80)
     prefix = models.CharField(max_length=16)
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
     scopes = ArrayField(models.CharField(max_length=32, choices=Scope))
     created_at = models.DateTimeField()
+    created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    form_token = models.UUIDField(null=True, blank=True, editable=False)
+    replaces = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="replacements")
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    revoked_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     last_used_at = models.DateTimeField(null=True, blank=True)
 
     objects = ApiKeyQuerySet.as_manager()
@@ -222,10 +229,20 @@ class ApiKey(models.Model):
                 | ~models.Q(scopes__overlap=["calls:write", "spend:authorize"]),
                 name="api_key_of_an_organization_only_reads",
             ),
+            models.UniqueConstraint(
+                fields=["organization", "form_token"],
+                condition=models.Q(form_token__isnull=False),
+                nulls_distinct=False,
+                name="api_key_is_made_once_per_form",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+    def is_usable(self, *, now: datetime) -> bool:
+        """Say whether the key is neither revoked nor expired at `now`; the same rule as the query set's."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
     @staticmethod
     def new_secret(*, vendor: bool) -> str:

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from accounts import access
-from accounts.models import Organization
+from accounts.models import Membership
 
 # View name, label, lucide icon, and the names of the views that belong to it.
 _PAGES = (
@@ -16,8 +16,16 @@ _PAGES = (
     ("invoices", "Invoices", "receipt-text", {"invoices", "invoice", "invoice_line"}),
     ("credits", "Credits", "coins", {"credits"}),
     ("payment_methods", "Payment methods", "credit-card", {"payment_methods", "payment_method_add"}),
+    (
+        "developers",
+        "Developers",
+        "key-round",
+        {"developers", "developer_key_new", "developer_key", "developer_key_rotate"},
+    ),
     ("settings", "Settings", "settings", {"settings"}),
 )
+# Pages that not every member may open; the others find no link to them.
+_NEEDED = {"developers": access.Permission.MANAGE_KEYS}
 
 
 def portal(request: HttpRequest) -> dict[str, Any]:
@@ -35,21 +43,22 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "organization": membership.organization,
         "membership": membership,
         "organizations": access.organizations_of(membership.user),
-        "nav": _nav(request, membership.organization),
+        "nav": _nav(request, membership),
         "may_manage_billing": access.may(membership, access.Permission.MANAGE_BILLING),
         "may_manage_settings": access.may(membership, access.Permission.MANAGE_SETTINGS),
     }
 
 
-def _nav(request: HttpRequest, organization: Organization) -> list[dict[str, Any]]:
+def _nav(request: HttpRequest, membership: Membership) -> list[dict[str, Any]]:
     here = request.resolver_match.url_name if request.resolver_match else None
     return [
         {
             "name": name,
             "label": label,
             "icon": icon,
-            "url": reverse(name, args=[organization.public_id]),
+            "url": reverse(name, args=[membership.organization.public_id]),
             "current": here in views,
         }
         for name, label, icon, views in _PAGES
+        if name not in _NEEDED or access.may(membership, _NEEDED[name])
     ]

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from billing_portal.portal.views import credit, home, invoices, overview, payment_methods, settings, usage
+from billing_portal.portal.views import credit, developers, home, invoices, overview, payment_methods, settings, usage
 
 _organization = [
     path("", overview.overview, name="overview"),
@@ -19,6 +19,11 @@ _organization = [
     path("payment-methods/<int:method>/default/", payment_methods.make_default, name="payment_method_default"),
     path("payment-methods/<int:method>/remove/", payment_methods.remove, name="payment_method_remove"),
     path("payment-methods/stripe/", payment_methods.stripe_portal, name="stripe_portal"),
+    path("developers/", developers.developers, name="developers"),
+    path("developers/keys/new/", developers.key_new, name="developer_key_new"),
+    path("developers/keys/<uuid:key>/", developers.key, name="developer_key"),
+    path("developers/keys/<uuid:key>/rotate/", developers.key_rotate, name="developer_key_rotate"),
+    path("developers/keys/<uuid:key>/revoke/", developers.key_revoke, name="developer_key_revoke"),
     path("settings/", settings.settings_page, name="settings"),
 ]
 

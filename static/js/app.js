@@ -79,6 +79,17 @@
     }, 1600);
   });
 
+  // A form that makes something is sent once, however often its button is pressed; the server would refuse the rest.
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest?.("form[data-once]");
+    if (!form) return;
+    if (form.hasAttribute("aria-busy")) event.preventDefault();
+    form.setAttribute("aria-busy", "true");
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-once]")) form.removeAttribute("aria-busy");
+  });
+
   // A filter form sends itself when a choice changes; what is typed, dates too, waits for Enter or the button.
   document.addEventListener("change", (event) => {
     if (event.target.matches?.("form[data-autosubmit] :is(select, input:is([type=checkbox], [type=radio]))")) {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -223,22 +223,47 @@ def test_currency_and_owner_of_a_book_are_fixed(desk: Client, furnished: Organiz
 # ── Actions ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_api_key_shows_its_secret_once_and_keeps_the_digest(
-    desk: Client, acme: Organization, tomorrow: datetime
-) -> None:
-    form = {"name": "Export", "organization": acme.pk, "scopes": ["usage:read", "billing:read"]}
-    answer = desk.post(address(ApiKey, "add"), form, follow=True)
+def key_form(desk: Client, **fields: object) -> dict[str, Any]:
+    """Return the fields of a new key, with the token that came with the form."""
+    page = desk.get(address(ApiKey, "add")).content.decode()
+    token = re.search(r'name="token" value="([^"]+)"', page)
+    assert token
+    return {"name": "Export", "scopes": ["usage:read", "billing:read"], "token": token[1], **fields}
+
+
+def test_an_api_key_shows_its_secret_once_and_keeps_the_digest(desk: Client, acme: Organization) -> None:
+    answer = desk.post(address(ApiKey, "add"), key_form(desk, organization=acme.pk))
+    assert answer.status_code == 200
+    assert "no-store" in answer["Cache-Control"]
     secret = re.search(r"bp_org_[\w-]{43}", answer.content.decode()).group()  # type: ignore[union-attr]
     key = ApiKey.objects.get()
     assert bytes(key.digest) == ApiKey.digest_of(secret)
     assert secret not in str(ApiKey.objects.values().get())
+    assert key.created_by is not None
     for url in (address(ApiKey, "changelist"), address(ApiKey, "change", key.pk), address(ApiKey, "history", key.pk)):
         assert secret not in desk.get(url).content.decode()
 
 
+def test_a_secret_travels_in_no_cookie_header_or_session(desk: Client, acme: Organization) -> None:
+    answer = desk.post(address(ApiKey, "add"), key_form(desk, organization=acme.pk))
+    secret = re.search(r"bp_org_[\w-]{43}", answer.content.decode()).group()  # type: ignore[union-attr]
+    random = secret.removeprefix(ApiKey.objects.get().prefix)
+    assert random not in f"{answer.headers} {answer.cookies}"
+    assert random not in f"{dict(desk.session)}"
+
+
+def test_f27_a_form_sent_twice_makes_one_key_and_leads_to_it(desk: Client, acme: Organization) -> None:
+    for organization in (acme.pk, ""):
+        form = key_form(desk, organization=organization)
+        assert desk.post(address(ApiKey, "add"), form).status_code == 200
+        again = desk.post(address(ApiKey, "add"), form, follow=True)
+        key = ApiKey.objects.get(organization=organization or None)
+        assert again.redirect_chain == [(address(ApiKey, "change", key.pk), 302)]
+        assert "has been made already" in text_of(again)
+
+
 def test_an_organization_s_key_cannot_write(desk: Client, acme: Organization) -> None:
-    form = {"name": "Export", "organization": acme.pk, "scopes": ["calls:write"]}
-    answer = desk.post(address(ApiKey, "add"), form)
+    answer = desk.post(address(ApiKey, "add"), key_form(desk, organization=acme.pk, scopes=["calls:write"]))
     assert "A key of an organization only reads." in text_of(answer)
     assert not ApiKey.objects.exists()
 

@@ -1,5 +1,6 @@
 """People, organizations and API keys on the staff desk."""
 
+import uuid
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -8,7 +9,10 @@ from allauth.usersessions.models import UserSession
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.cache import add_never_cache_headers
 
 from accounts import api_keys, clock
 from accounts.models import ApiKey, Membership, Organization, TermsAcceptance, User
@@ -78,7 +82,10 @@ class TermsAcceptanceAdmin(ReadOnlyAdmin):
 
 
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A new key. `token` is minted with the form, so that a double submit makes one."""
+
     scopes = forms.MultipleChoiceField(choices=ApiKey.Scope, widget=forms.CheckboxSelectMultiple)
+    token = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
     class Meta:
         model = ApiKey
@@ -87,16 +94,17 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
-        if self.cleaned_data.get("organization") and set(ApiKey.VENDOR_SCOPES) & set(
-            self.cleaned_data.get("scopes", ())
-        ):
+        organization: Organization | None = self.cleaned_data.get("organization")
+        if organization and set(ApiKey.VENDOR_SCOPES) & set(self.cleaned_data.get("scopes", ())):
             self.add_error("scopes", "A key of an organization only reads.")
+        if organization and organization.api_keys.usable(now=clock.now()).count() >= api_keys.MAX_USABLE:
+            self.add_error("organization", str(api_keys.TooManyKeys()))
         return cleaned
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Issue and revoke keys; a secret is shown once, when it is made."""
+    """Issue and revoke keys. A secret stands in the one answer that made it, not in a message, which is a cookie."""
 
     form = ApiKeyForm
     list_display = [
@@ -105,13 +113,19 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "organization",
         "scopes",
         "created_at",
+        "created_by",
         "expires_at",
         "revoked_at",
         "last_used_at",
     ]
-    list_select_related = ["organization"]
+    list_select_related = ["organization", "created_by"]
     search_fields = ["name", "prefix", "organization__name"]
     actions = ["revoke"]
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        if obj is None:
+            return ["name", "organization", "scopes", "expires_at", "token"]
+        return [*self.list_display, "replaces", "revoked_by"]
 
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return obj is None and super().has_change_permission(request)
@@ -119,15 +133,36 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        key, secret = api_keys.issue(now=clock.now(), **form.cleaned_data)
-        obj.pk = key.pk
-        messages.warning(request, f"Copy the secret now, it is not shown again: {secret}")
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        secret = ""
+        try:
+            key, secret = api_keys.issue(by=request.user, now=clock.now(), **form.cleaned_data)
+        except api_keys.AlreadyIssued as repeated:
+            key = repeated.key
+            messages.warning(request, f"{repeated} If it was not copied, revoke this key and make another.")
+        # `response_add` is called with the same object, which is never stored.
+        obj.pk, obj.secret = key.pk, secret
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Answer with the secret itself; a form sent twice leads to the key, without it."""
+        page = reverse("admin:accounts_apikey_change", args=[obj.pk])
+        if not obj.secret:
+            return HttpResponseRedirect(page)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Copy the secret",
+            "key": obj,
+            "secret": obj.secret,
+            "page": page,
+        }
+        response = render(request, "staff/api_key_made.html", context)
+        add_never_cache_headers(response)
+        return response
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
-    def revoke(self, request: HttpRequest, keys: Any) -> None:
+    def revoke(self, request: Any, keys: Any) -> None:
         for key in keys:
-            api_keys.revoke(key, now=clock.now())
+            api_keys.revoke(key, by=request.user, now=clock.now())
         messages.success(request, f"{len(keys)} revoked; the next request with them is refused.")
 
 
