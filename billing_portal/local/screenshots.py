@@ -113,6 +113,8 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "credits": f"{home}credits/",
         "payment-methods": f"{home}payment-methods/",
         "add-card": f"{home}payment-methods/add/",
+        "developers": f"{home}developers/",
+        "new-key": f"{home}developers/keys/new/",
         "settings": f"{home}settings/",
     }
     page.context.close()

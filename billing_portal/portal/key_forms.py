@@ -37,9 +37,9 @@ _OVERLAPS = [
 ]
 
 
-def _time_field(label: str) -> forms.DateTimeField:
+def _time_field(label: str, help_text: str = "") -> forms.DateTimeField:
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
-    return forms.DateTimeField(label=label, required=False, widget=widget)
+    return forms.DateTimeField(label=label, required=False, widget=widget, help_text=help_text)
 
 
 def _scopes_field() -> forms.MultipleChoiceField:
@@ -122,7 +122,7 @@ class KeyForm(_TimedForm):
 
     name = forms.CharField(max_length=80)
     scopes = _scopes_field()
-    expires_at = _time_field("Expires at")
+    expires_at = _time_field("Expires at", "Without a time it works until it is revoked.")
 
     def __init__(self, data: Any = None, *, now: datetime, key: ApiKey) -> None:
         initial = {"name": key.name, "scopes": key.scopes, "expires_at": key.expires_at}

@@ -1,5 +1,6 @@
 """The developer page: keys are made, scoped, rotated, expired and revoked, and each secret is shown once."""
 
+import logging
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -76,7 +77,8 @@ def test_without_a_key_the_page_says_what_to_do(client, acme):
     assert address("developer_key_new", acme) in page.content.decode()
 
 
-def test_a_secret_is_shown_once_on_the_page_that_made_it(client, acme):
+def test_a_secret_is_shown_once_on_the_page_that_made_it(client, acme, caplog):
+    caplog.set_level(logging.DEBUG)
     made = make(client, acme)
     assert made.status_code == 200
     assert "no-store" in made["Cache-Control"]
@@ -85,6 +87,8 @@ def test_a_secret_is_shown_once_on_the_page_that_made_it(client, acme):
     key = ApiKey.objects.get()
     random = secret.removeprefix(key.prefix)
     assert random not in f"{made.headers} {made.cookies} {dict(client.session)}"
+    assert "api_key_issued" in caplog.text
+    assert random not in caplog.text
     for name, more in [("developers", []), ("developer_key", [key.public_id]), ("overview", [])]:
         page = client.get(address(name, acme, *more))
         assert random not in page.content.decode()

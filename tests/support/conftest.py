@@ -1,14 +1,14 @@
 """The desk with something on every page: one row at least of each kind it shows."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.test import Client
 
-from accounts import api_keys, clock, mfa, people
+from accounts import api_keys, mfa, people
 from accounts.models import Organization, TermsAcceptance, User
 from billing_portal.billing.models import (
     Customer,
@@ -140,11 +140,6 @@ def mirrored(db: None) -> Callable[..., Any]:
         return model.objects.create(id=stripe_id, livemode=False, created=SETTLED, stripe_data=data, **values)
 
     return make
-
-
-@pytest.fixture
-def tomorrow() -> datetime:
-    return clock.now() + timedelta(days=1)
 
 
 def _columns(model: Any) -> list[str]:
