@@ -21,12 +21,23 @@ def of_instant(account: Account, instant: datetime) -> Period:
     That is the month it happened in, in the organization's zone, or, once that month is closed or lies before the
     account was opened, the earliest one still open. Call it under the account's lock.
     """
-    organization = account.organization
     instant = max(instant, account.opened_at)
     closed = last_closed(account.organization_id)
-    if closed is not None and instant < closed.ends_at:
-        return _get_or_open(organization, months.next_month(closed.month))
-    return _get_or_open(organization, months.month_of(instant, organization.zone))
+    if closed is not None:
+        instant = max(instant, closed.ends_at)
+    known = Period.objects.filter(organization_id=account.organization_id)
+    before = known.filter(starts_at__lte=instant).order_by("-starts_at").first()
+    if before is not None and instant < before.ends_at:
+        return before
+    after = known.filter(starts_at__gt=instant).order_by("starts_at").first()
+    month = months.month_of(instant, account.organization.zone)
+    # Where the organization moved, its new clocks may say for some hours that the month before goes on, or that the one
+    # after has begun.
+    if before is not None:
+        month = max(month, months.next_month(before.month))
+    if after is not None:
+        month = min(month, months.previous_month(after.month))
+    return _get_or_open(account.organization, month)
 
 
 def last_closed(organization_id: int) -> Period | None:
@@ -45,29 +56,29 @@ def close(organization_id: int, month: date, *, now: datetime) -> Period:
         if now < period.ends_at:
             raise PeriodNotOver(f"{period} ends at {period.ends_at:%Y-%m-%d %H:%M} UTC.")
         earlier = Period.objects.filter(organization_id=organization_id, month__lte=month, closed_at=None)
-        earlier.update(closed_at=now)
-        period.refresh_from_db()
-        # A change of zone takes effect now that a period ended.
-        organizations.adopt_time_zone(account.organization)
+        if earlier.update(closed_at=now):
+            period.refresh_from_db()
+            # A change of zone takes effect now that a period ended.
+            organizations.adopt_time_zone(account.organization)
     return period
 
 
 def _get_or_open(organization: Organization, month: date) -> Period:
     """Return the month's period, opening it in the organization's present zone if it is new.
 
-    It begins where the month before it ended, also when the zone changed in between.
+    It begins where the month before it ended and ends where the one after it began, also when the zone changed in
+    between.
     """
-    known = Period.objects.filter(organization=organization, month=month).first()
-    if known is not None:
-        return known
+    around = [months.previous_month(month), month, months.next_month(month)]
+    near = {each.month: each for each in Period.objects.filter(organization=organization, month__in=around)}
+    if month in near:
+        return near[month]
     starts_at, ends_at = months.bounds(month, organization.zone)
-    before = Period.objects.filter(organization=organization, month__lt=month).order_by("-month").first()
-    if before is not None and months.next_month(before.month) == month:
-        starts_at = before.ends_at
+    before, after = near.get(months.previous_month(month)), near.get(months.next_month(month))
     return Period.objects.create(
         organization=organization,
         month=month,
         time_zone=organization.time_zone,
-        starts_at=starts_at,
-        ends_at=ends_at,
+        starts_at=before.ends_at if before else starts_at,
+        ends_at=after.starts_at if after else ends_at,
     )

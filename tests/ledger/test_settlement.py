@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.db.models import Sum
 
+from accounts import organizations
 from billing_portal.ledger import accounts, balances, credits, periods, settlement, totals, verification
 from billing_portal.ledger.models import Burn, Grant, Settlement
 from usage.models import Charge
@@ -169,3 +170,12 @@ def test_a_falsified_charge_is_named(with_calls, now):
         cursor.execute("UPDATE usage_charge SET amount_micros = amount_micros + 1 WHERE sequence = 2")
         cursor.execute("SET session_replication_role = DEFAULT")
     assert [each.law for each in verification.verify(acme.pk)] == ["I4 a settlement's gross is the sum of its charges"]
+
+
+def test_f45_after_a_move_westward_the_first_hours_of_the_month_are_billed_in_it(with_calls, now):
+    first_of_november_utc = datetime(2026, 11, 1, tzinfo=UTC)
+    acme = with_calls("acme", 1, starts_at=first_of_november_utc + timedelta(hours=3))
+    organizations.change_time_zone(acme, time_zone="America/Los_Angeles")
+    periods.close(acme.pk, date(2026, 10, 1), now=first_of_november_utc + timedelta(hours=4))
+    assert settlement.settle_all(acme.pk, now=first_of_november_utc + timedelta(hours=5)) == 1
+    assert totals.month(acme.pk, date(2026, 11, 1)).gross_micros > 0
