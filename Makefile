@@ -21,8 +21,8 @@ demo: $(VENV)/.demo ## Run the product with a seeded company (ARGS="--exit" tell
 demo-stop: ## Stop the demo and the embedded servers
 	@if [ -x $(PY) ]; then $(PY) -m billing_portal.local stop; fi
 
-test: $(VENV)/.dev ## Run the tests (ARGS="-k grant" picks some)
-	@$(PY) -m pytest -m 'not long' tests $(ARGS)
+test: $(VENV)/.dev ## Run the tests on all cores (ARGS="-k grant" picks some, ARGS="-n 0" takes one)
+	@$(PY) -m pytest -m 'not long' --numprocesses auto --maxprocesses 4 --dist loadgroup tests $(ARGS)
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes each
 	@$(PY) -m pytest -m long tests $(ARGS)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import psycopg
 import psycopg.sql
@@ -32,7 +33,18 @@ def pytest_load_initial_conftests() -> Iterator[None]:
         os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or started.database_url
         os.environ["BROKER_URL"] = os.environ.get("BROKER_URL") or started.broker_url
         drop_outdated_databases(started)
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["BROKER_URL"] = broker_of_worker(os.environ["BROKER_URL"], worker)
     return (yield)
+
+
+def broker_of_worker(url: str, worker: str) -> str:
+    """Return the address of a worker's own database in Valkey, as pytest-django gives it one of its own in PostgreSQL.
+
+    Tests clear their cache as a whole, so it must be no other worker's. Database 0 is that of a run without workers.
+    """
+    number = int(worker.removeprefix("gw")) + 1
+    return urlsplit(url)._replace(path=f"/{number}").geturl()
 
 
 def drop_outdated_databases(where: servers.Servers) -> None:

@@ -27,6 +27,12 @@ def test_the_servers_are_known_before_the_settings():
     assert os.environ["BROKER_URL"]
 
 
+def test_each_worker_has_its_own_database_in_valkey_and_none_that_of_a_run_without_workers():
+    url = "redis://:secret@127.0.0.1:6379/0"
+    assert local_servers.broker_of_worker(url, "gw0") == "redis://:secret@127.0.0.1:6379/1"
+    assert local_servers.broker_of_worker(url, "gw3") == "redis://:secret@127.0.0.1:6379/4"
+
+
 def test_without_chromium_a_browser_test_is_skipped_with_that_reason(monkeypatch):
     monkeypatch.setattr(local_servers, "CHROMIUM", None)
     monkeypatch.delenv("CI", raising=False)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.stripe.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("stripe-cli")  # one worker installs the program and uses it
+
 VERSION = "1.52.0"
 HOME = Path(os.environ.get("LOCAL_DIR") or ROOT / ".local") / "stripe-cli"
 SAME_AS = {
