@@ -153,12 +153,12 @@ def stacked_by_day(
     top = intervals * step
     gridlines = tuple(
         Gridline(
-            y=_pixels(top - index * step, top, plot_height),
+            y=pixels(top - index * step, top, plot_height),
             label=formats.money_axis(index * step, currency, step_micros=step),
         )
         for index in range(intervals + 1)
     )
-    labelled = _tick_levels(len(spans))
+    labelled = tick_levels(len(spans))
     columns = tuple(
         _column(
             index,
@@ -212,8 +212,8 @@ def shares(
                 css=css_class(key),
                 micros=micros,
                 percent=formats.percent(part, scale, digits=digits),
-                left=_percent(Fraction(before, whole)),
-                width=_percent(Fraction(micros, whole)),
+                left=percent(Fraction(before, whole)),
+                width=percent(Fraction(micros, whole)),
                 href=href(key) if href else "",
             )
         )
@@ -304,7 +304,7 @@ def _column(
     slot = Fraction(1, count)
     bar_width = min(slot * _BAR_SHARE, _WIDEST_BAR)
     left = slot * index
-    x, width = _percent(left + (slot - bar_width) / 2), _percent(bar_width)
+    x, width = percent(left + (slot - bar_width) / 2), percent(bar_width)
     below = 0
     bars = []
     for part in shown:
@@ -313,7 +313,7 @@ def _column(
             continue
         full = float(Fraction(micros, top) * plot_height)
         height = max(full - _GAP_PX, _MIN_BAR_PX)
-        bottom = _pixels(top - below, top, plot_height)
+        bottom = pixels(top - below, top, plot_height)
         bars.append(
             Bar(
                 css=part.css,
@@ -333,9 +333,9 @@ def _column(
         ends_on=span[1],
         label=label,
         summary=f"{label}: {formats.money(total, currency)}" + (f". {parts}" if parts else ""),
-        left=_percent(left),
-        width=_percent(slot),
-        center=_percent(left + slot / 2),
+        left=percent(left),
+        width=percent(slot),
+        center=percent(left + slot / 2),
         bars=tuple(bars),
         amounts=tuple(sums[part.key] for part in shown),
         micros=total,
@@ -345,18 +345,20 @@ def _column(
     )
 
 
-def _tick_levels(count: int) -> list[str]:
+def tick_levels(count: int) -> list[str]:
     """Say for every column whether its label shows always ("narrow"), only where there is room ("wide"), or never."""
     wide = next(step for step in (1, 2, 5, 7, 10, 14, 20, 25) if count <= step * 12)
     narrow = wide * next(factor for factor in (1, 2, 3, 4, 5) if count <= wide * factor * 5)
     return ["narrow" if index % narrow == 0 else "wide" if index % wide == 0 else "" for index in range(count)]
 
 
-def _pixels(above: int, top: int, plot_height: int) -> float:
+def pixels(above: int, top: int, plot_height: int) -> float:
+    """Return how far from the plot's upper edge an amount ends that leaves `above` of `top` free."""
     return round(float(Fraction(above, top) * plot_height), 2)
 
 
-def _percent(part: Fraction) -> str:
+def percent(part: Fraction) -> str:
+    """Return a part of the plot's width: "12.5%"."""
     return f"{_number(part * 100)}%"
 
 

@@ -1,0 +1,101 @@
+"""The credits page in Chromium: readable by everyone, whole on a phone, without a word of complaint."""
+
+import os
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Browser, sync_playwright
+
+from accounts.models import Organization
+from billing_portal.ledger import accounts, checks, credits, reversals, settlement, write_offs
+from billing_portal.ledger.models import Grant
+from tests.billing import world
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _october(monkeypatch, now):
+    monkeypatch.setattr("accounts.clock.now", lambda: now + timedelta(hours=3))
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+
+
+@pytest.fixture
+def eventful(acme: Organization, now) -> Organization:
+    """Acme after two months: credit of every kind, some spent, some expired, some taken back, some debt forgiven."""
+    world.load_prices()
+    started = now - timedelta(days=60)
+    accounts.open(organization=acme, now=started)
+    kinds, give = Grant.Kind, {"organization": acme}
+    credits.grant(kind=kinds.WELCOME, micros=10_000_000, reference="w", now=started, reason="Welcome", **give)
+    for day in range(0, 58, 2):
+        start = started + timedelta(days=day)
+        if day == 20:
+            credits.grant(kind=kinds.PREPAID, micros=40_000_000, reference="p", now=start, **give)
+        world.record_calls(acme, 4, starts_at=start, now=start + timedelta(days=1), seed=day)
+        settlement.settle_all(acme.pk, now=start + timedelta(hours=2))
+    august = date(2026, 8, 1)
+    write_offs.forgive(month=august, micros=1_500_000, reason="Test calls of ours", reference="f", now=now, **give)
+    late = now - timedelta(days=2)
+    wrong = credits.grant(kind=kinds.GOODWILL, micros=5_000_000, reference="g1", now=late, reason="Outage", **give)
+    reversals.reverse_grant(
+        grant_id=wrong.pk, reason="Given twice: the outage was made good already", reference="r", now=late, **give
+    )
+    credits.grant(
+        kind=kinds.GOODWILL,
+        micros=15_000_000,
+        reference="g2",
+        now=late,
+        expires_at=now + timedelta(days=3),
+        reason="Outage on 12 October, 40 minutes",
+        **give,
+    )
+    world.record_calls(acme, 30, starts_at=now - timedelta(hours=12), now=now, seed=99)
+    settlement.settle_all(acme.pk, now=now)
+    assert checks.check(acme.pk, now=now) == []
+    return acme
+
+
+@pytest.fixture
+def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def test_the_credits_page_is_sound(eventful: Organization, alice, live_server, chromium: Browser) -> None:
+    client = Client()
+    client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
+    url = live_server.url + reverse("credits", args=[eventful.public_id])
+    for width in (1360, 400):
+        for theme in ("light", "dark"):
+            context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+            context.add_cookies(
+                [{"name": name, "value": each.value, "url": live_server.url} for name, each in client.cookies.items()]
+            )
+            page = context.new_page()
+            complaints: list[str] = []
+            page.on("pageerror", lambda error, seen=complaints: seen.append(str(error)))
+            page.on("console", lambda message, seen=complaints: message.type == "error" and seen.append(message.text))
+            page.goto(url, wait_until="networkidle")
+            if folder := os.environ.get("SCREENSHOTS"):
+                page.screenshot(path=Path(folder) / f"credits-{width}-{theme}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            page.locator(".chart-details summary").click()
+            if page.locator(".lots-ended").count():
+                page.locator(".lots-ended summary").click()
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            page.get_by_role("link", name="September 2026").click()
+            page.get_by_role("heading", name="Statement of September 2026").wait_for()
+            assert "month=2026-09" in page.url
+            assert complaints == []
+            context.close()
