@@ -72,6 +72,8 @@ NEEDS_AN_OBJECT = {f"{O}payment-methods/mandate/", f"{O}payment-methods/added/"}
 API = {
     "api/v1/calls": {"get": ApiKey.Scope.USAGE_READ, "post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/calls/<str:call_id>": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/events": {"post": ApiKey.Scope.CALLS_WRITE},
+    "api/v1/events/batch": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/usage": {"get": ApiKey.Scope.USAGE_READ},
 }
 API_OPEN = {"api/v1/schema", "api/v1/docs"}

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from usage import instants
+from usage import instants, json_faults
 from usage.json_limits import TooComplex, check_values
 from usage.rating import CallFacts
 
@@ -142,7 +142,7 @@ def decode(raw: bytes | msgspec.Raw, *, now: datetime) -> CallObject:
         check_values(bytes(raw), tree)
         return _call_object(item, fields, tree, now)
     except msgspec.ValidationError as error:
-        raise _rejection(error) from None
+        raise CallRejected(*json_faults.of(error)) from None
     except TooComplex as error:
         raise CallRejected(error.path, error.reason) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -271,16 +271,6 @@ def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, t
         del tree[name]
     read = (started_at, ended_at, facts.duration_ms, facts.products, facts.llm_tokens, facts.llm_requests)
     return hashlib.sha256(_canonical.encode((read, tree))).digest()
-
-
-def _rejection(error: msgspec.ValidationError) -> CallRejected:
-    """Turn msgspec's message ("… - at `$.a.b`") into a field and a reason for people."""
-    reason, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
-    if reason.startswith("Object missing required field"):
-        name = reason.split("`")[1]
-        return CallRejected(f"{field}.{name}".lstrip("."), "The field is required.")
-    return CallRejected(field, f"{reason}.")
 
 
 def peek_id(raw: bytes | msgspec.Raw) -> str | None:

@@ -1,4 +1,4 @@
-"""What the tests of usage live in: prices in force, call objects, and a way to settle what was recorded."""
+"""What the tests of usage live in: prices in force, call objects, a way to settle what was recorded, keys."""
 
 import json
 from collections.abc import Callable
@@ -7,11 +7,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from django.test import Client
 
-from accounts.models import Organization
+from accounts import api_keys
+from accounts.models import ApiKey, Organization
 from billing_portal.ledger import accounts, settlement
 from tests.billing import world
 from usage import ingestion
+
+WRITE, READ = ApiKey.Scope.CALLS_WRITE, ApiKey.Scope.USAGE_READ
 
 
 @pytest.fixture
@@ -63,3 +67,32 @@ def settle(now: datetime) -> Callable[[Organization], int]:
         return settlement.settle_all(organization.pk, **{"now": now, **options})
 
     return settle
+
+
+@pytest.fixture
+def key(now):
+    """Return a maker of clients that carry a key."""
+
+    def make(organization=None, *scopes, **fields):
+        issued, secret = api_keys.issue(
+            organization=organization, name="k", scopes=list(scopes or [READ]), now=now, **fields
+        )
+        client = Client(headers={"authorization": f"Bearer {secret}"})
+        client.key = issued
+        return client
+
+    return make
+
+
+@pytest.fixture
+def vendor(key):
+    return key(None, WRITE, READ)
+
+
+def problem(response, status, slug):
+    """Check that the response is this problem, and return it."""
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    document = response.json()
+    assert (document["status"], document["type"]) == (status, f"urn:problem-type:{slug}")
+    return document

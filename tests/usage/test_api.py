@@ -7,12 +7,10 @@ import pytest
 from django.test import Client
 
 from accounts import api_keys
-from accounts.models import ApiKey
-from tests.usage.conftest import call_object, raw
+from tests.usage.conftest import READ, WRITE, call_object, problem, raw
 from usage.models import Call, CallDetail, Charge
 
 pytestmark = pytest.mark.django_db
-WRITE, READ = ApiKey.Scope.CALLS_WRITE, ApiKey.Scope.USAGE_READ
 JSON = "application/json"
 
 
@@ -21,37 +19,8 @@ def _frozen(monkeypatch, now):
     monkeypatch.setattr("accounts.clock.now", lambda: now)
 
 
-@pytest.fixture
-def key(now):
-    """Return a maker of clients that carry a key."""
-
-    def make(organization=None, *scopes, **fields):
-        issued, secret = api_keys.issue(
-            organization=organization, name="k", scopes=list(scopes or [READ]), now=now, **fields
-        )
-        client = Client(headers={"authorization": f"Bearer {secret}"})
-        client.key = issued
-        return client
-
-    return make
-
-
-@pytest.fixture
-def vendor(key):
-    return key(None, WRITE, READ)
-
-
 def post(client, body, content_type=JSON):
     return client.post("/api/v1/calls", body if isinstance(body, bytes) else raw(body), content_type=content_type)
-
-
-def problem(response, status, slug):
-    """Check that the response is this problem, and return it."""
-    assert response.status_code == status
-    assert response.headers["Content-Type"] == "application/problem+json"
-    document = response.json()
-    assert (document["status"], document["type"]) == (status, f"urn:problem-type:{slug}")
-    return document
 
 
 # ── Recording ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from msgspec import Meta
 from accounts.models import Organization
 from usage import charges, ingestion, rollups
 from usage.calls import ListedCall
+from usage.events import EventAnswer
 from usage.models import Call, CallDetail, Charge, Component, PriceVersion, UnratedCall
 
 Micros = Annotated[int, Meta(description="Millionths of the currency's major unit.")]
@@ -28,6 +29,16 @@ class Recorded(msgspec.Struct, frozen=True):
     conflicts: int
     rejected: int
     items: list[ingestion.Answer]
+
+
+class EventsRecorded(msgspec.Struct, frozen=True):
+    """What became of a request's events: how many of each kind, and each in its order."""
+
+    recorded: int
+    duplicates: int
+    conflicts: int
+    rejected: int
+    items: list[EventAnswer]
 
 
 class CallSummary(msgspec.Struct, frozen=True):
@@ -157,18 +168,23 @@ class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     )
     scope: Annotated[str, Meta(description="The scope that the key lacks.")] | msgspec.UnsetType = msgspec.UNSET
     errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
+    refused: (
+        Annotated[
+            list[EventAnswer],
+            Meta(description="The events that were refused, each with its reason. The others are recorded."),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 def recorded(answers: Sequence[ingestion.Answer]) -> Recorded:
     """Count the answers by kind."""
-    counts = Counter(answer.status for answer in answers)
-    return Recorded(
-        recorded=counts[ingestion.RECORDED],
-        duplicates=counts[ingestion.DUPLICATE],
-        conflicts=counts[ingestion.CONFLICT],
-        rejected=counts[ingestion.REJECTED],
-        items=list(answers),
-    )
+    return Recorded(*_counts(answers), items=list(answers))
+
+
+def events_recorded(answers: Sequence[EventAnswer]) -> EventsRecorded:
+    """Count the answers by kind, and put them in the order of the request."""
+    return EventsRecorded(*_counts(answers), items=sorted(answers, key=lambda answer: answer.index))
 
 
 def summaries(rows: Iterable[ListedCall], currency: str) -> list[CallSummary]:
@@ -248,6 +264,13 @@ def usage_report(
             micros=sums.total(),
         ),
     )
+
+
+def _counts(answers: Sequence[ingestion.Answer] | Sequence[EventAnswer]) -> tuple[int, int, int, int]:
+    counts = Counter(answer.status for answer in answers)
+    kinds = (ingestion.RECORDED, ingestion.DUPLICATE, ingestion.CONFLICT, ingestion.REJECTED)
+    recorded, duplicates, conflicts, rejected = (counts[kind] for kind in kinds)
+    return recorded, duplicates, conflicts, rejected
 
 
 def _version_name(version: PriceVersion) -> PriceVersionName:

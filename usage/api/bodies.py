@@ -7,7 +7,7 @@ can be told apart behind the fault: the whole request is refused, with the place
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from django.conf import settings
@@ -19,44 +19,43 @@ from usage.ingestion import MAX_ITEMS
 
 _TITLE = "The body could not be read"
 _AT_BYTE = re.compile(r" \(byte (\d+)\)$")
-_ENVELOPE_OPENS = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"calls"[ \t\r\n]*:')
 _SPACE = b" \t\r\n"
 # Strings are skipped as one token; a string cut off by the end of the text counts as one too.
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{},]', re.DOTALL)
 
-
-class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    calls: list[msgspec.Raw]
-
-
+_Decoded = TypeVar("_Decoded")
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-_envelope_decoder = msgspec.json.Decoder(_Envelope)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _READING_FAILED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def items_of(request: HttpRequest) -> Sequence[msgspec.Raw]:
     """Return the items of a JSON array, or of `{"calls": [...]}`. Raises Problem."""
-    body = _body_of(request)
-    if not body.strip(_SPACE):
-        raise _unreadable("The body is empty.", position=0)
-    _require_json(request)
-    items = split(body)
-    if len(items) > MAX_ITEMS:
-        detail = f"A request holds at most {MAX_ITEMS:,} calls, not {len(items):,}."
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "too-many-items",
-            "Too many calls",
-            detail,
-            items=len(items),
-            limit=MAX_ITEMS,
-        )
-    return items
+    body = read(request)
+    require_type(request, "application/json")
+    return limited(split(body, "calls"), "calls")
 
 
-def split(body: bytes) -> Sequence[msgspec.Raw]:
-    """Cut the body into its items. Raises Problem with the position of what is wrong."""
-    opening = _ENVELOPE_OPENS.match(body)
+def limited(items: Sequence[msgspec.Raw], noun: str) -> Sequence[msgspec.Raw]:
+    """Return the items unless they are too many. Raises Problem."""
+    if len(items) <= MAX_ITEMS:
+        return items
+    raise Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "too-many-items",
+        f"Too many {noun}",
+        f"A request holds at most {MAX_ITEMS:,} {noun}, not {len(items):,}.",
+        items=len(items),
+        limit=MAX_ITEMS,
+    )
+
+
+def split(body: bytes, noun: str) -> Sequence[msgspec.Raw]:
+    """Cut an array, or an object that holds one under `noun`, into its items.
+
+    Raises Problem with the position of what is wrong.
+    """
+    opening = re.match(rb'[ \t\r\n]*\{[ \t\r\n]*"%b"[ \t\r\n]*:' % noun.encode(), body)
     closing = body.rfind(b"}")
     if opening and opening.end() <= closing and not body[closing + 1 :].strip(_SPACE):
         try:
@@ -64,14 +63,60 @@ def split(body: bytes) -> Sequence[msgspec.Raw]:
         except _READING_FAILED:
             pass  # Read again as a whole below, which knows the place in the body.
     try:
-        if body.lstrip(_SPACE)[:1] != b"{":
+        if not is_object(body):
             return _items_decoder.decode(body)
-        _envelope_decoder.decode(body)
+        found = _fields_decoder.decode(body)
+        if found.keys() == {noun}:
+            _items_decoder.decode(found[noun])
     except msgspec.ValidationError as error:
-        raise _wrong_shape(error) from None
+        raise _wrong_shape(error, noun) from None
     except _READING_FAILED as error:
         raise _malformed(body, error) from None
-    raise _unreadable('The object holds "calls" exactly once, and nothing else.')
+    raise unreadable(f'The object holds "{noun}" exactly once, and nothing else.')
+
+
+def items(body: bytes) -> Sequence[msgspec.Raw]:
+    """Return the items of an array. Raises Problem with the position of what is wrong."""
+    return _decoded(_items_decoder, body)
+
+
+def fields(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return the fields of an object. Raises Problem with the position of what is wrong."""
+    return _decoded(_fields_decoder, body)
+
+
+def is_object(body: bytes) -> bool:
+    """Say whether the body opens as an object."""
+    return body.lstrip(_SPACE)[:1] == b"{"
+
+
+def read(request: HttpRequest) -> bytes:
+    """Return the body. Raises Problem for one that is empty or too large."""
+    body = _body_of(request)
+    if not body.strip(_SPACE):
+        raise unreadable("The body is empty.", position=0)
+    return body
+
+
+def require_type(request: HttpRequest, *types: str) -> None:
+    """Refuse a body that says it is of another type."""
+    if request.content_type in types:
+        return
+    raise Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        "The body's type is not supported",
+        f"Send the header Content-Type: {' or '.join(types)}, not {request.content_type or 'nothing'}.",
+    )
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Decoded], body: bytes) -> _Decoded:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise unreadable(f"{str(error).removesuffix('.')}.") from None
+    except _READING_FAILED as error:
+        raise _malformed(body, error) from None
 
 
 def _body_of(request: HttpRequest) -> bytes:
@@ -85,26 +130,15 @@ def _body_of(request: HttpRequest) -> bytes:
         raise Problem(status, "body-too-large", "The body is too large", detail, limit=limit) from None
 
 
-def _require_json(request: HttpRequest) -> None:
-    if request.content_type != "application/json":
-        given = request.content_type or "nothing"
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            "The body's type is not supported",
-            f"Send the header Content-Type: application/json, not {given}.",
-        )
-
-
-def _wrong_shape(error: msgspec.ValidationError) -> Problem:
+def _wrong_shape(error: msgspec.ValidationError, noun: str) -> Problem:
     reason = str(error).partition(" - at `$")[0].removesuffix(".")
-    return _unreadable(f'{reason}. Send an array of calls, or an object {{"calls": [...]}} and nothing else.')
+    return unreadable(f'{reason}. Send an array of {noun}, or an object {{"{noun}": [...]}} and nothing else.')
 
 
 def _malformed(body: bytes, error: Exception) -> Problem:
     """Name the place of the fault: its byte, and the item in which it stands."""
     if isinstance(error, RecursionError):
-        return _unreadable("Values are nested too deeply.")
+        return unreadable("Values are nested too deeply.")
     reason, position = "The text ends before the JSON does", len(body)
     if found := _AT_BYTE.search(str(error)):
         reason = str(error)[: found.start()]
@@ -114,14 +148,14 @@ def _malformed(body: bytes, error: Exception) -> Problem:
     reason += "."
     index = _item_at(body, position)
     if index is None:
-        return _unreadable(reason, position=position)
-    return _unreadable(f"Item {index} cannot be read: {reason}", position=position, index=index)
+        return unreadable(reason, position=position)
+    return unreadable(f"Item {index} cannot be read: {reason}", position=position, index=index)
 
 
 def _item_at(body: bytes, position: int) -> int | None:
     """Return the index of the item at a byte, by the commas before it; None outside of the array."""
     depth, index = 0, 0
-    items_depth = 2 if body.lstrip(_SPACE)[:1] == b"{" else 1
+    items_depth = 2 if is_object(body) else 1
     for found in _TOKENS.finditer(body, 0, position):
         token = found[0]
         if token in (b"[", b"{"):
@@ -133,5 +167,6 @@ def _item_at(body: bytes, position: int) -> int | None:
     return index if depth >= items_depth else None
 
 
-def _unreadable(detail: str, **extra: Any) -> Problem:
+def unreadable(detail: str, **extra: Any) -> Problem:
+    """Return the problem of a body that cannot be read."""
     return Problem(HTTPStatus.BAD_REQUEST, "unreadable-body", _TITLE, detail, **extra)

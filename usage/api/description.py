@@ -8,7 +8,9 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
 from accounts import problems
-from usage.api import answers, queries
+from usage.api import answers, cloud_events, queries
+from usage.api.cloud_events import CloudEvent
+from usage.api.lago_events import LagoBatchRecorded, LagoEvent, LagoRecorded
 from usage.call_objects import CallItem
 from usage.ingestion import MAX_ITEMS
 
@@ -16,11 +18,15 @@ View = TypeVar("View", bound=Callable[..., Any])
 _REFERENCES = "#/components/schemas/{name}"
 _ANSWERS = (
     answers.Recorded,
+    answers.EventsRecorded,
     answers.CallPage,
     answers.CallRecord,
     answers.UsageReport,
     answers.ProblemDocument,
+    LagoRecorded,
+    LagoBatchRecorded,
 )
+_READ = (CallItem, CloudEvent, LagoEvent)
 # Decimals are written as JSON numbers here; msgspec's own schema knows them as texts only.
 _NUMBER = {"type": ["number", "null"], "minimum": 0}
 _INSTANT = {
@@ -36,8 +42,8 @@ _PROBLEMS = {
     404: "There is no such call or organization, or the key may not know of it.",
     406: "The answer comes as JSON only.",
     413: "The body is larger than 10 MB; nothing was recorded.",
-    415: "The body is not application/json; nothing was recorded.",
-    422: f"The body holds more than {MAX_ITEMS:,} calls; nothing was recorded.",
+    415: "The body is of another type than listed; nothing was recorded.",
+    422: f"The body holds more than {MAX_ITEMS:,} items, or some events were refused.",
 }
 _BODY_DESCRIPTION = f"""
 An array of at most {MAX_ITEMS:,} call objects in Retell's published shape, or an object with it as `calls`; 10 MB at
@@ -51,6 +57,26 @@ is always safe. Only a body whose JSON is broken, or that is too large, is refus
 A call with a product that no price covers is recorded with `rated: false`, and rated when its price arrives. Fields
 that are not listed are kept as they come.
 """
+_EVENTS_DESCRIPTION = f"""
+CloudEvents 1.0, structured (one, or a batch of at most {MAX_ITEMS:,}) or binary (attributes as `ce-…` headers, data as
+the body), as OpenMeter's and other clients send them, and Lago's `{{"event": …}}` and `{{"events": […]}}`.
+
+What is recorded depends on the event's `type` (Lago: `code`). `call.ended` (or `call_ended`) records a call: `data`
+(Lago: `properties`) is a call object as `POST /api/v1/calls` takes it, and may leave out what the event says already:
+`call_id` (the event's `id`), `organization` (its `subject`; Lago: `external_subscription_id`), `call_status`, and, with
+`duration_ms`, `start_timestamp` (the call ended at the event's `time`).
+
+Every event stands for itself, as a call does. When all are recorded, or were before, the answer is 204, or in Lago's
+shape 200. When some are refused, the others are recorded and the answer is 422, with the refused ones and why. With the
+header `Prefer: return=representation` the answer is always 200 and says what became of each event.
+"""
+_EVENT_HEADERS = [
+    OpenApiParameter("Prefer", str, "header", description="`return=representation`: answer each event for itself."),
+    *(
+        OpenApiParameter(f"ce-{name}", str, "header", description=f"In binary mode: the event's {name}.")
+        for name in ("specversion", "id", "type", "source", "subject", "time")
+    ),
+]
 
 
 class Generator(SchemaGenerator):
@@ -68,7 +94,7 @@ class Generator(SchemaGenerator):
 
 def schemas() -> dict[str, Any]:
     """Return all schemas by name."""
-    components = msgspec.json.schema_components([*_ANSWERS, CallItem], ref_template=_REFERENCES)[1]
+    components = msgspec.json.schema_components([*_ANSWERS, *_READ], ref_template=_REFERENCES)[1]
     call, tokens = components["CallItem"]["properties"], components["TokenUsage"]["properties"]
     call["start_timestamp"] = _INSTANT
     call["end_timestamp"] = {"anyOf": [*_INSTANT["anyOf"], {"type": "null"}], "default": None}
@@ -94,23 +120,70 @@ def reads(
 
 def records(operation: str) -> Callable[[View], View]:
     """Describe the POST of calls. Any item is accepted, since a wrong one is answered for itself."""
-    item = {"anyOf": [reference(CallItem), {"description": "Anything else is answered as rejected."}]}
-    array = {"type": "array", "maxItems": MAX_ITEMS, "items": item}
-    envelope = {
-        "type": "object",
-        "properties": {"calls": array},
-        "required": ["calls"],
-        "additionalProperties": False,
-    }
+    array = _array(_item(CallItem))
     return _described(
         operation_id=operation,
         description=_BODY_DESCRIPTION.strip(),
-        request={"application/json": {"oneOf": [array, envelope]}},
+        request={"application/json": {"oneOf": [array, _wrapped("calls", array)]}},
         responses={
             200: OpenApiResponse(reference(answers.Recorded), description="What became of each item."),
             **_problems(400, 401, 403, 406, 413, 415, 422),
         },
     )
+
+
+def takes_events(operation: str) -> Callable[[View], View]:
+    """Describe the POST of events, in every envelope."""
+    one = _item(CloudEvent)
+    in_headers = {"type": "object", "description": "In binary mode, the event's data."}
+    lago_one = _wrapped("event", _item(LagoEvent))
+    return _described(
+        operation_id=operation,
+        description=_EVENTS_DESCRIPTION.strip(),
+        parameters=_EVENT_HEADERS,
+        request={
+            cloud_events.BATCH: _array(one),
+            cloud_events.ONE: {"type": "object"} | one,
+            "application/json": {"anyOf": [_array(one), reference(CloudEvent), lago_one, _lago_batch(), in_headers]},
+        },
+        responses=_event_answers(LagoRecorded, LagoBatchRecorded),
+    )
+
+
+def takes_lago_batches(operation: str) -> Callable[[View], View]:
+    """Describe the POST of Lago's batches at the address that Lago has for them."""
+    return _described(
+        operation_id=operation,
+        description="The same as `POST /api/v1/events`: Lago's clients send batches here.",
+        parameters=_EVENT_HEADERS[:1],
+        request={"application/json": _lago_batch()},
+        responses=_event_answers(LagoBatchRecorded),
+    )
+
+
+def _event_answers(*lago: type[msgspec.Struct]) -> dict[Any, OpenApiResponse]:
+    documents = [reference(answers.EventsRecorded), *map(reference, lago)]
+    return {
+        200: OpenApiResponse({"anyOf": documents}, description="What became of each event, or the events as Lago has."),
+        204: OpenApiResponse(description="Every event is recorded, or was before."),
+        **_problems(400, 401, 403, 406, 413, 415, 422),
+    }
+
+
+def _lago_batch() -> dict[str, Any]:
+    return _wrapped("events", _array(_item(LagoEvent)))
+
+
+def _item(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {"anyOf": [reference(kind), {"description": "Anything else is answered as rejected."}]}
+
+
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "maxItems": MAX_ITEMS, "items": items}
+
+
+def _wrapped(name: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: content}, "required": [name], "additionalProperties": False}
 
 
 def _described(**options: Any) -> Callable[[View], View]:

@@ -1,44 +1,27 @@
 """The API's addresses: read the request, make one call, answer."""
 
 from http import HTTPStatus
-from typing import Any
 
-import msgspec
 from django.http import HttpResponse
 from django.urls import reverse
-from rest_framework.parsers import JSONParser
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from accounts import clock
-from accounts.authentication import HasScope
 from accounts.models import ApiKey, Organization
 from accounts.problems import Problem
 from usage import calls, ingestion, periods, rollups
 from usage.api import answers, bodies, description, queries
-
-_encoder = msgspec.json.Encoder()
-
-
-class _KeyedView(APIView):
-    """What a key with the scope may ask: `calls:write` to post, `usage:read` otherwise."""
-
-    parser_classes = [JSONParser]
-
-    def get_permissions(self) -> list[BasePermission]:
-        writes = self.request.method == "POST"
-        return [HasScope(ApiKey.Scope.CALLS_WRITE if writes else ApiKey.Scope.USAGE_READ)]
+from usage.api.keyed_views import KeyedView, answer
 
 
-class CallsView(_KeyedView):
+class CallsView(KeyedView):
     """Record calls, and list them."""
 
     @description.records("record_calls")
     def post(self, request: Request) -> HttpResponse:
         """Record calls."""
         items = bodies.items_of(request._request)
-        return _answer(answers.recorded(ingestion.record(items, now=clock.now())))
+        return answer(answers.recorded(ingestion.record(items, now=clock.now())))
 
     @description.reads("list_calls", query=queries.CallsQuery, answer=answers.CallPage)
     def get(self, request: Request) -> HttpResponse:
@@ -48,10 +31,10 @@ class CallsView(_KeyedView):
         filters = queries.filters_of(query, organization.zone)
         rows, following = calls.page(organization.pk, filters, after=queries.cursor_of(query.cursor), limit=query.limit)
         items = answers.summaries(rows, organization.currency)
-        return _answer(answers.CallPage(items, _address(request, following) if following else None))
+        return answer(answers.CallPage(items, _address(request, following) if following else None))
 
 
-class CallView(_KeyedView):
+class CallView(KeyedView):
     """One call."""
 
     @description.reads("get_call", query=queries.OrganizationQuery, answer=answers.CallRecord)
@@ -62,10 +45,10 @@ class CallView(_KeyedView):
         call = None if "\x00" in call_id else calls.find(organization.pk, call_id)
         if call is None:
             raise _not_found()
-        return _answer(answers.call_record(call, organization))
+        return answer(answers.call_record(call, organization))
 
 
-class UsageView(_KeyedView):
+class UsageView(KeyedView):
     """Sums by day."""
 
     @description.reads("get_usage", query=queries.UsageQuery, answer=answers.UsageReport)
@@ -76,7 +59,7 @@ class UsageView(_KeyedView):
         zone = organization.zone
         days = queries.days_of(query, today=periods.day_of(clock.now(), zone))
         starts_at, ends_at = queries.span_of(days, zone)
-        return _answer(
+        return answer(
             answers.usage_report(
                 organization,
                 days,
@@ -112,8 +95,3 @@ def _address(request: Request, cursor: calls.Cursor) -> str:
     parameters = request.query_params.copy()
     parameters["cursor"] = queries.text_of(cursor)
     return request.build_absolute_uri(f"{reverse('api-calls')}?{parameters.urlencode()}")
-
-
-def _answer(document: Any) -> HttpResponse:
-    body = _encoder.encode(document)
-    return HttpResponse(body, content_type="application/json", headers={"Cache-Control": "no-store"})

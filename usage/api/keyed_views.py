@@ -1,0 +1,30 @@
+"""What the addresses of the API have in common: a key with the scope, and an answer in JSON."""
+
+from typing import Any
+
+import msgspec
+from django.http import HttpResponse
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import BasePermission
+from rest_framework.views import APIView
+
+from accounts.authentication import HasScope
+from accounts.models import ApiKey
+
+_encoder = msgspec.json.Encoder()
+
+
+class KeyedView(APIView):
+    """What a key with the scope may ask: `calls:write` to post, `usage:read` otherwise."""
+
+    parser_classes = [JSONParser]
+
+    def get_permissions(self) -> list[BasePermission]:
+        writes = self.request.method == "POST"
+        return [HasScope(ApiKey.Scope.CALLS_WRITE if writes else ApiKey.Scope.USAGE_READ)]
+
+
+def answer(document: Any) -> HttpResponse:
+    """Return a document as it is answered; no cache keeps it."""
+    body = _encoder.encode(document)
+    return HttpResponse(body, content_type="application/json", headers={"Cache-Control": "no-store"})
