@@ -60,6 +60,14 @@ TERMS_VERSION = env.str("TERMS_VERSION", "2026-10-01")
 # The welcome credit by currency; a currency without an amount gets none.
 WELCOME_CREDIT_MICROS = {"USD": 10_000_000, "EUR": 10_000_000, "GBP": 8_000_000, "JPY": 1_500_000_000}
 WELCOME_CREDIT_EXPIRES_AFTER: timedelta | None = None
+# Prepaid credit by currency: the least and the most that one purchase buys, then the amounts that the page offers.
+CREDIT_FOR_SALE_MICROS = {
+    "USD": (10_000_000, 10_000_000_000, 25_000_000, 50_000_000, 100_000_000, 500_000_000),
+    "EUR": (10_000_000, 10_000_000_000, 25_000_000, 50_000_000, 100_000_000, 500_000_000),
+    "GBP": (10_000_000, 8_000_000_000, 25_000_000, 50_000_000, 100_000_000, 400_000_000),
+    "JPY": (1_500_000_000, 1_500_000_000_000, 3_000_000_000, 7_500_000_000, 15_000_000_000, 75_000_000_000),
+}
+PREPAID_CREDIT_EXPIRES_AFTER: timedelta | None = None
 # What an organization may owe on its card before usage stops.
 ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_000, "JPY": 15_000_000_000}
 
@@ -333,6 +341,8 @@ CELERY_BEAT_SCHEDULE = {
     # An endpoint that was down is caught up with: what Stripe retries for three days, the sweep finds within the hour.
     "catch-up-events": {"task": "billing_portal.billing.tasks.catch_up_events", "schedule": crontab(minute=23)},
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
+    "advance-purchases": {"task": "billing_portal.billing.purchase_tasks.advance_purchases", "schedule": 15.0},
+    "check-top-ups": {"task": "billing_portal.billing.purchase_tasks.check_top_ups", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
     # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.

@@ -81,6 +81,14 @@ def subscribe(organization: Organization, *, now: datetime) -> Customer:
     return customer
 
 
+def is_taxed(customer: Customer) -> bool:
+    """Ask Stripe whether it works out tax for this customer: what its subscription says holds for everything."""
+    if not customer.stripe_subscription_id:
+        return False
+    subscription = gateway.retrieve("subscriptions", customer.stripe_subscription_id)
+    return bool((subscription.get("automatic_tax") or {}).get("enabled"))
+
+
 def billing_portal_session_url(organization: Organization, return_url: str) -> str:
     """Return the address of a fresh session in Stripe's own customer portal; it is good for one visit."""
     customer = Customer.objects.get(organization=organization)

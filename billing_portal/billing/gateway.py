@@ -20,6 +20,7 @@ Kind = Literal[
     "billing.meters",
     "billing_portal.sessions",
     "charges",
+    "checkout.sessions",
     "credit_notes",
     "customer_sessions",
     "customers",
@@ -38,7 +39,16 @@ Kind = Literal[
     "subscriptions",
 ]
 Action = Literal[
-    "attach", "cancel", "deactivate", "detach", "finalize_invoice", "mark_uncollectible", "pay", "void_invoice"
+    "attach",
+    "cancel",
+    "deactivate",
+    "delete",
+    "detach",
+    "expire",
+    "finalize_invoice",
+    "mark_uncollectible",
+    "pay",
+    "void_invoice",
 ]
 Object = dict[str, Any]
 PAGE_SIZE = 100

@@ -56,6 +56,19 @@ def receive(stripe_invoice: Any, *, now: datetime) -> Invoice:
     return invoice
 
 
+def discard(invoice: Invoice, *, now: datetime) -> None:
+    """Note that a draft was deleted at Stripe, by us."""
+    if Invoice.objects.filter(pk=invoice.pk, state=State.DRAFT).update(state=State.VOID):
+        log.info(
+            "invoice discarded", invoice_id=invoice.pk, organization_id=invoice.organization_id, at=now.isoformat()
+        )
+
+
+def was_discarded(stripe_invoice_id: str) -> bool:
+    """Say whether a draft that is gone at Stripe was deleted by us."""
+    return Invoice.objects.filter(stripe_invoice_id=stripe_invoice_id, state=State.VOID).exists()
+
+
 def can_become(before: State, after: State) -> bool:
     """Say whether an invoice may go from one state to another: forward, or stay; paid and void are both the end."""
     return before == after or Invoice.RANKS[before] < Invoice.RANKS[after]

@@ -7,7 +7,7 @@ so they run before it, outside of any, and are safe to repeat. Types in neither 
 from datetime import datetime
 from typing import Any, Protocol
 
-from billing_portal.billing import cards, customers, invoice_tasks, invoices
+from billing_portal.billing import cards, customers, invoice_tasks, invoices, purchases
 from billing_portal.billing.gateway import Object
 
 
@@ -27,8 +27,12 @@ def receive_invoice(invoice: Object, *, now: datetime) -> None:
     Raises GoneAtStripe for a draft that somebody deleted: a person has to look.
     """
     if invoice.get("deleted"):
+        if invoices.was_discarded(invoice["id"]):
+            return
         raise GoneAtStripe(f"The draft {invoice['id']} was deleted at Stripe.")
-    invoice_tasks.ask_to_advance(invoices.receive(invoice, now=now))
+    received = invoices.receive(invoice, now=now)
+    purchases.receive(received, invoice, now=now)
+    invoice_tasks.ask_to_advance(received)
 
 
 RECEIVERS: dict[str, Receiver] = {

@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Sum
 
 from billing_portal.billing import call_audit, credit_lines, cycles, invoices, meter_sums, metering, minor_units
 from billing_portal.billing.call_audit import Difference
-from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine
+from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Purchase
 from billing_portal.ledger import totals
 from billing_portal.ledger.models import Settlement, Transaction
 from billing_portal.ledger.totals import MonthTotals
@@ -151,6 +151,7 @@ def _lines(invoice: Invoice, month_totals: MonthTotals) -> Iterator[LineReconcil
     calls = call_audit.calls_by_component(invoice.organization_id, invoice.month) if invoice.month else {}
     usage = dict(month_totals.gross)
     credit = {(due.grant_kind, due.component): due.amount_minor for due in credit_lines.due(invoice)}
+    bought = _bought_minor(invoice)
     for line in invoice.lines.order_by("position", "id"):
         if line.kind == InvoiceLine.Kind.USAGE:
             yield _usage_line(line, line.component, usage.pop(line.component, 0), invoice.currency, calls)
@@ -158,7 +159,8 @@ def _lines(invoice: Invoice, month_totals: MonthTotals) -> Iterator[LineReconcil
             amount = credit.pop((line.grant_kind, line.component), 0)
             yield _credit_line(line, line.grant_kind, line.component, amount, calls)
         else:
-            yield _other_line(line)
+            yield _other_line(line, bought)
+            bought = 0
     for component, micros in usage.items():
         if micros:
             yield _usage_line(None, component, micros, invoice.currency, calls)
@@ -201,7 +203,13 @@ def _credit_line(
     )
 
 
-def _other_line(line: InvoiceLine) -> LineReconciliation:
+def _bought_minor(invoice: Invoice) -> int:
+    """Return what the invoice should bill for credit that was bought, in minor units."""
+    purchase = Purchase.objects.filter(invoice=invoice).first()
+    return minor_units.from_micros(purchase.amount_micros, purchase.currency) if purchase else 0
+
+
+def _other_line(line: InvoiceLine, our_amount_minor: int) -> LineReconciliation:
     return LineReconciliation(
         line=line,
         kind=line.kind,
@@ -212,7 +220,7 @@ def _other_line(line: InvoiceLine) -> LineReconciliation:
         stripe_quantity=line.quantity,
         our_quantity=None,
         stripe_amount_minor=line.amount_minor,
-        our_amount_minor=0,
+        our_amount_minor=our_amount_minor,
     )
 
 
@@ -271,6 +279,10 @@ def _payment_differences(invoice: Invoice, month_totals: MonthTotals) -> Iterato
             invoice.amount_paid_minor,
             "Paid is not due.",
         )
+    purchase = Purchase.objects.filter(invoice=invoice).first()
+    if purchase is not None and purchase.state != Purchase.State.CREDITED:
+        cause = "The credit that was paid for is not given yet."
+        yield Difference("payment", purchase.reference, purchase.amount_micros, 0, cause)
     if invoice.month is not None and (month_totals.accrued_micros or invoice.total_minor):
         reference = invoices.collect_reference(invoice)
         found = Transaction.objects.filter(organization_id=invoice.organization_id, reference=reference).exists()

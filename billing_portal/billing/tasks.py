@@ -8,11 +8,16 @@ from celery import shared_task
 from accounts import clock
 from billing_portal.billing import inbox, metering, month_end
 from billing_portal.billing.invoice_tasks import advance_invoice
+from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
 
 __all__ = [
     "advance_invoice",
     "advance_invoices",
+    "advance_purchase",
+    "advance_purchases",
     "catch_up_events",
+    "check_top_up",
+    "check_top_ups",
     "handle_event",
     "handle_waiting_events",
     "send_reports",

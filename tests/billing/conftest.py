@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from accounts.models import Organization
+from accounts.models import Organization, User
+from billing_portal.billing import customers
 from billing_portal.ledger import accounts, credits, settlement
 from billing_portal.ledger.models import Grant
-from tests.billing.world import CLOSING, MIDMONTH, load_prices, record_calls, subscribe
+from tests.billing.world import CLOSING, MIDMONTH, Buyer, load_prices, record_calls, save_card, subscribe
 from tests.stripe.conftest import RunningSandbox, start, stop
+
+MakeBuyer = Callable[..., Buyer]
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +44,23 @@ def subscribed(stripe: RunningSandbox, make_organization: Callable[..., Organiza
         accounts.open(organization=organization, now=now)
         subscribe(organization, card=card, now=now)
         return organization
+
+    return make
+
+
+@pytest.fixture
+def buyer(
+    stripe: RunningSandbox, make_user: Callable[..., User], make_organization: Callable[..., Organization]
+) -> MakeBuyer:
+    """Return a maker of organizations with an owner, and a saved card that is the default here and at Stripe."""
+
+    def make(reference: str, *, card: str | None = "pm_card_visa", **fields: Any) -> Buyer:
+        owner = make_user(f"owner@{reference}.example", name="Olivia Owner")
+        organization = make_organization(reference, owner=owner, **fields)
+        accounts.open(organization=organization, now=stripe.now())
+        customers.ensure(organization, now=stripe.now())
+        method = save_card(organization, card, now=stripe.now()) if card else None
+        return Buyer(organization, owner, method)
 
     return make
 

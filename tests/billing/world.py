@@ -2,14 +2,17 @@
 
 import random
 import tomllib
+import uuid
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
-from accounts.models import Organization
-from billing_portal.billing import customers, gateway, invoices
-from billing_portal.billing.models import Customer, Invoice
+from accounts.models import Organization, User
+from billing_portal.billing import card_records, customers, gateway, invoices
+from billing_portal.billing.models import Customer, Invoice, PaymentMethod
+from billing_portal.ledger import balances
 from billing_portal.ledger.models import Account, Settlement, SettlementLine
 from usage import ingestion, prices
 
@@ -28,6 +31,32 @@ def subscribe(organization: Organization, *, card: str | None, now: datetime) ->
         default = {"invoice_settings": {"default_payment_method": attached["id"]}}
         gateway.update("customers", stripe_id, default, f"{stripe_id}-default")
     return customer
+
+
+@dataclass
+class Buyer:
+    """An organization that may buy credit: its owner, and the card that is the default."""
+
+    organization: Organization
+    owner: User
+    card: PaymentMethod | None
+
+    @property
+    def credit_micros(self) -> int:
+        account = Account.objects.get(organization=self.organization)
+        return balances.balance(account, now=MIDMONTH).credit_micros
+
+
+def save_card(organization: Organization, card: str, *, now: datetime) -> PaymentMethod:
+    """Save one of Stripe's test cards as the default, as if it had been entered."""
+    stripe_id = Customer.objects.get(organization=organization).stripe_customer_id
+    params = {"customer": stripe_id}
+    details = gateway.act("payment_methods", "attach", card, params, f"{stripe_id}-{uuid.uuid4()}")
+    method = card_records.store(organization, details, now=now, setup=None)
+    card_records.choose(method)
+    card_records.agree_on_default(organization, now=now)
+    method.refresh_from_db()
+    return method
 
 
 def settled(organization: Organization, micros: dict[str, int], *, month: date = MONTH) -> Settlement:

@@ -10,6 +10,7 @@ from django.test import Client
 
 from accounts import api_keys, mfa, people
 from accounts.models import Organization, TermsAcceptance, User
+from billing_portal.billing import purchases
 from billing_portal.billing.models import (
     Customer,
     InboxEvent,
@@ -19,6 +20,7 @@ from billing_portal.billing.models import (
     PaymentMethod,
     Report,
     ReportBatch,
+    TopUp,
 )
 from billing_portal.ledger import accounts, credits, settlement
 from billing_portal.ledger.models import Grant
@@ -125,6 +127,20 @@ def _bill(acme: Organization) -> None:
         amount_minor=1234,
         currency="JPY",
     )
+    _buy(acme)
+
+
+def _buy(acme: Organization) -> None:
+    order = TopUp.objects.create(
+        organization=acme,
+        currency=acme.currency,
+        threshold_micros=0,
+        amount_micros=50_000_000,
+        ceiling_micros=50_000_000,
+        accepted_by=User.objects.earliest("id"),
+        accepted_at=SETTLED,
+    )
+    purchases.ask_for_top_up(order, now=SETTLED)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
+from billing_portal.billing.models.purchases import Purchase, PurchaseStep, TopUp
 from billing_portal.billing.models.stripe_objects import (
     CardSetup,
     CreditLine,
@@ -27,7 +28,10 @@ __all__ = [
     "Meter",
     "MeterPrice",
     "PaymentMethod",
+    "Purchase",
+    "PurchaseStep",
     "Report",
     "ReportBatch",
     "ReportedSettlement",
+    "TopUp",
 ]

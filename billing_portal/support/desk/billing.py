@@ -13,7 +13,10 @@ from billing_portal.billing.models import (
     Invoice,
     InvoiceLine,
     PaymentMethod,
+    Purchase,
+    PurchaseStep,
     Report,
+    TopUp,
 )
 from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, shown
 
@@ -101,3 +104,47 @@ class InvoiceAdmin(ReadOnlyAdmin):
     list_select_related = ["organization"]
     search_fields = ["number__exact", "stripe_invoice_id__exact", *_BY_ORGANIZATION]
     inlines = [InvoiceLineInline, CreditLineInline]
+
+
+class PurchaseStepInline(ReadOnlyInline):
+    model = PurchaseStep
+    fields = ["state", "note", "at"]
+
+
+@admin.register(Purchase)
+class PurchaseAdmin(ReadOnlyAdmin):
+    list_display = [
+        "public_id",
+        "organization",
+        "origin",
+        "way",
+        shown("amount_micros"),
+        "state",
+        "failure",
+        "asked_at",
+    ]
+    list_filter = ["state", "origin", "way"]
+    list_select_related = ["organization"]
+    search_fields = [
+        "public_id__exact",
+        "stripe_session_id__exact",
+        "invoice__stripe_invoice_id__exact",
+        *_BY_ORGANIZATION,
+    ]
+    inlines = [PurchaseStepInline]
+
+
+@admin.register(TopUp)
+class TopUpAdmin(ReadOnlyAdmin):
+    list_display = [
+        "organization",
+        shown("threshold_micros"),
+        shown("amount_micros"),
+        shown("ceiling_micros"),
+        "accepted_by",
+        "accepted_at",
+        "ended_at",
+        "ended_reason",
+    ]
+    list_select_related = ["organization", "accepted_by"]
+    search_fields = _BY_ORGANIZATION
