@@ -10,11 +10,10 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
-from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 
 from accounts.problems import Problem
+from usage.api import encodings
 from usage.ingestion import MAX_ITEMS
 
 _TITLE = "The body could not be read"
@@ -91,8 +90,8 @@ def is_object(body: bytes) -> bool:
 
 
 def read(request: HttpRequest) -> bytes:
-    """Return the body. Raises Problem for one that is empty or too large."""
-    body = _body_of(request)
+    """Return the body, unpacked. Raises Problem for one that is empty or too large."""
+    body = encodings.body_of(request)
     if not body.strip(_SPACE):
         raise unreadable("The body is empty.", position=0)
     return body
@@ -117,17 +116,6 @@ def _decoded(decoder: msgspec.json.Decoder[_Decoded], body: bytes) -> _Decoded:
         raise unreadable(f"{str(error).removesuffix('.')}.") from None
     except _READING_FAILED as error:
         raise _malformed(body, error) from None
-
-
-def _body_of(request: HttpRequest) -> bytes:
-    """Return the body; one that is larger than Django takes is refused before it is read."""
-    try:
-        return request.body
-    except RequestDataTooBig:
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        detail = f"A body holds at most {limit:,} bytes."
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        raise Problem(status, "body-too-large", "The body is too large", detail, limit=limit) from None
 
 
 def _wrong_shape(error: msgspec.ValidationError, noun: str) -> Problem:
