@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework import exceptions
 
 CONTENT_TYPE = "application/problem+json"
 _API_PREFIX = "/api/"
+_RETRY_SECONDS = 5
+
+log = structlog.get_logger(__name__)
 
 # DRF's own errors: the slug and the title of each. A subclass stands before its base.
 _KNOWN: list[tuple[type[exceptions.APIException], str, str]] = [
@@ -97,6 +102,8 @@ def _problem_of(exception: Exception) -> Problem | None:
         exception = exceptions.NotFound()
     elif isinstance(exception, PermissionDenied):
         exception = exceptions.PermissionDenied()
+    elif isinstance(exception, OperationalError | InterfaceError):
+        return _database_away(exception)
     elif isinstance(exception, RequestDataTooBig):
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large")
     if isinstance(exception, exceptions.ValidationError):
@@ -110,6 +117,23 @@ def _problem_of(exception: Exception) -> Problem | None:
     )
     detail = str(exception.detail)
     return Problem(exception.status_code, slug, title, detail, headers=_headers_of(exception))
+
+
+def _database_away(exception: Exception) -> Problem:
+    """Return the problem of a database that is down, full, or too slow: nothing is answered 2xx before the commit."""
+    cause = type(exception.__cause__ or exception).__name__
+    log.error("database did not answer", error=cause)
+    detail = (
+        "The database did not answer in time. The request had no effect; or, if the connection was lost at its very "
+        "end, its whole effect. It is safe to send it again."
+    )
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "database-unavailable",
+        "The server is too busy",
+        detail,
+        headers={"Retry-After": str(_RETRY_SECONDS)},
+    )
 
 
 def _headers_of(exception: exceptions.APIException) -> dict[str, str]:

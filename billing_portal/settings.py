@@ -296,6 +296,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": ["accounts.rate_limits.KeyThrottle"],
     "EXCEPTION_HANDLER": "accounts.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
@@ -308,6 +309,14 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+# Back-pressure, far above the reference load of 12 calls a second: who sends more is told when to come again.
+API_KEY_REQUESTS_PER_SECOND = env.int("API_KEY_REQUESTS_PER_SECOND", 2_000)
+API_KEY_BURST = env.int("API_KEY_BURST", 10_000)
+# Requests that record at once, in one process; below its threads, so that some are left for pages.
+API_RECORDING_AT_ONCE = env.int("API_RECORDING_AT_ONCE", 32)
+# How long a statement of a web process may take, and wait for a lock, before the request is answered 503.
+WEB_STATEMENT_TIMEOUT_SECONDS = env.int("WEB_STATEMENT_TIMEOUT_SECONDS", 20)
+WEB_LOCK_TIMEOUT_SECONDS = env.int("WEB_LOCK_TIMEOUT_SECONDS", 5)
 
 # ── dj-stripe: the mirror only. No key is kept in the database, its URLs are not mounted. ─────────────────────────────
 

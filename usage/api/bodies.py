@@ -28,9 +28,8 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _READING_FAILED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-def items_of(request: HttpRequest) -> Sequence[msgspec.Raw]:
+def calls_of(request: HttpRequest, body: bytes) -> Sequence[msgspec.Raw]:
     """Return the items of a JSON array, or of `{"calls": [...]}`. Raises Problem."""
-    body = read(request)
     require_type(request, "application/json")
     return limited(split(body, "calls"), "calls")
 

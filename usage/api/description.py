@@ -41,9 +41,12 @@ _PROBLEMS = {
     403: "The API key lacks the scope.",
     404: "There is no such call or organization, or the key may not know of it.",
     406: "The answer comes as JSON only.",
-    413: "The body is larger than 10 MB; nothing was recorded.",
-    415: "The body is of another type than listed; nothing was recorded.",
+    411: "The body's length is missing, and the server in front cannot do without; nothing was recorded.",
+    413: "The body is larger than 10 MB, as it came or unpacked; nothing was recorded.",
+    415: "The body is of another type or encoding than listed; nothing was recorded.",
     422: f"The body holds more than {MAX_ITEMS:,} items, or some events were refused.",
+    429: "Too many requests, of this key or at once; nothing was recorded. `Retry-After` says when to come again.",
+    503: "The database did not answer in time. `Retry-After` says when to come again; that is safe.",
 }
 _BODY_DESCRIPTION = f"""
 An array of at most {MAX_ITEMS:,} call objects in Retell's published shape, or an object with it as `calls`; 10 MB at
@@ -114,7 +117,7 @@ def reads(
     return _described(
         operation_id=operation,
         parameters=_parameters(query),
-        responses={200: OpenApiResponse(reference(answer)), **_problems(400, 401, 403, 404, 406)},
+        responses={200: OpenApiResponse(reference(answer)), **_problems(400, 401, 403, 404, 406, 429, 503)},
     )
 
 
@@ -127,7 +130,7 @@ def records(operation: str) -> Callable[[View], View]:
         request={"application/json": {"oneOf": [array, _wrapped("calls", array)]}},
         responses={
             200: OpenApiResponse(reference(answers.Recorded), description="What became of each item."),
-            **_problems(400, 401, 403, 406, 413, 415, 422),
+            **_problems(400, 401, 403, 406, 411, 413, 415, 422, 429, 503),
         },
     )
 
@@ -166,7 +169,7 @@ def _event_answers(*lago: type[msgspec.Struct]) -> dict[Any, OpenApiResponse]:
     return {
         200: OpenApiResponse({"anyOf": documents}, description="What became of each event, or the events as Lago has."),
         204: OpenApiResponse(description="Every event is recorded, or was before."),
-        **_problems(400, 401, 403, 406, 413, 415, 422),
+        **_problems(400, 401, 403, 406, 411, 413, 415, 422, 429, 503),
     }
 
 

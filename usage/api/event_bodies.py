@@ -29,9 +29,8 @@ class Reading(NamedTuple):
     told: Sequence[Event | EventAnswer]
 
 
-def read(request: HttpRequest) -> Reading:
+def read(request: HttpRequest, body: bytes) -> Reading:
     """Return the events of a request, in whichever envelope. Raises Problem for a body that cannot be read."""
-    body = bodies.read(request)
     bodies.require_type(request, *_TYPES)
     if request.content_type == JSON and cloud_events.in_headers(request):
         bodies.fields(body)
@@ -45,9 +44,8 @@ def read(request: HttpRequest) -> Reading:
     return Reading(Envelope.CLOUD_EVENTS, [cloud_events.read(index, item) for index, item in enumerate(items)])
 
 
-def read_lago_batch(request: HttpRequest) -> Reading:
+def read_lago_batch(request: HttpRequest, body: bytes) -> Reading:
     """Return the events of a batch in Lago's shape. Raises Problem for a body that is none."""
-    body = bodies.read(request)
     bodies.require_type(request, JSON)
     if not bodies.is_object(body):
         bodies.items(body)

@@ -13,7 +13,7 @@ from accounts.problems import Problem
 from usage import event_types
 from usage.api import answers, description, event_bodies, lago_events
 from usage.api.event_bodies import Envelope, Reading
-from usage.api.keyed_views import KeyedView, answer
+from usage.api.keyed_views import KeyedView, answer, recorded
 from usage.api.lago_events import LagoBatchRecorded, LagoRecorded
 from usage.events import Event, EventAnswer
 
@@ -24,7 +24,7 @@ class EventsView(KeyedView):
     @description.takes_events("record_events")
     def post(self, request: Request) -> HttpResponse:
         """Record events."""
-        return _record(event_bodies.read(request._request), request)
+        return recorded(request, lambda body: _record(event_bodies.read(request._request, body), request))
 
 
 class EventBatchView(KeyedView):
@@ -33,7 +33,7 @@ class EventBatchView(KeyedView):
     @description.takes_lago_batches("record_lago_batch")
     def post(self, request: Request) -> HttpResponse:
         """Record a batch of Lago's events."""
-        return _record(event_bodies.read_lago_batch(request._request), request)
+        return recorded(request, lambda body: _record(event_bodies.read_lago_batch(request._request, body), request))
 
 
 def _record(reading: Reading, request: Request) -> HttpResponse:

@@ -1,15 +1,18 @@
 """What the addresses of the API have in common: a key with the scope, and an answer in JSON."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from django.http import HttpResponse
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.authentication import HasScope
 from accounts.models import ApiKey
+from usage.api import bodies, pressure
 
 _encoder = msgspec.json.Encoder()
 
@@ -22,6 +25,12 @@ class KeyedView(APIView):
     def get_permissions(self) -> list[BasePermission]:
         writes = self.request.method == "POST"
         return [HasScope(ApiKey.Scope.CALLS_WRITE if writes else ApiKey.Scope.USAGE_READ)]
+
+
+def recorded(request: Request, record: Callable[[bytes], HttpResponse]) -> HttpResponse:
+    """Return the answer of what records a request's body. Raises Problem, and nothing is recorded then."""
+    with pressure.recording():
+        return record(bodies.read(request._request))
 
 
 def answer(document: Any) -> HttpResponse:

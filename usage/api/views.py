@@ -1,7 +1,9 @@
 """The API's addresses: read the request, make one call, answer."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
+import msgspec
 from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.request import Request
@@ -11,7 +13,7 @@ from accounts.models import ApiKey, Organization
 from accounts.problems import Problem
 from usage import calls, ingestion, periods, rollups
 from usage.api import answers, bodies, description, queries
-from usage.api.keyed_views import KeyedView, answer
+from usage.api.keyed_views import KeyedView, answer, recorded
 
 
 class CallsView(KeyedView):
@@ -20,8 +22,7 @@ class CallsView(KeyedView):
     @description.records("record_calls")
     def post(self, request: Request) -> HttpResponse:
         """Record calls."""
-        items = bodies.items_of(request._request)
-        return answer(answers.recorded(ingestion.record(items, now=clock.now())))
+        return recorded(request, lambda body: _record(bodies.calls_of(request._request, body)))
 
     @description.reads("list_calls", query=queries.CallsQuery, answer=answers.CallPage)
     def get(self, request: Request) -> HttpResponse:
@@ -67,6 +68,10 @@ class UsageView(KeyedView):
                 rollups.total(organization.pk, starts_at=starts_at, ends_at=ends_at),
             )
         )
+
+
+def _record(items: Sequence[msgspec.Raw]) -> HttpResponse:
+    return answer(answers.recorded(ingestion.record(items, now=clock.now())))
 
 
 def _organization(request: Request, query: queries.OrganizationQuery) -> Organization:
