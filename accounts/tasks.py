@@ -1,9 +1,11 @@
-"""Glue between the broker and the outbox of letters. A lost task does no harm: the sweep finds what waits."""
+"""Glue between the broker and what waits, or is kept, in rows. A lost task does no harm: the next finds it all."""
 
 from celery import shared_task
 
-from accounts import clock, posting
+from accounts import clock, idempotency, posting
 from accounts.models import Letter
+
+_BATCHES = 100
 
 
 @shared_task
@@ -22,3 +24,11 @@ def send_letters() -> None:
 def forget_letters() -> None:
     """Delete what nobody needs any more."""
     posting.forget(now=clock.now())
+
+
+@shared_task
+def forget_answers() -> None:
+    """Delete the answers that no repeated request may ask for any more."""
+    for _ in range(_BATCHES):
+        if not idempotency.forget():
+            return

@@ -344,6 +344,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(LOCAL_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "send-letters": {"task": "accounts.tasks.send_letters", "schedule": 60.0},
     "forget-letters": {"task": "accounts.tasks.forget_letters", "schedule": crontab(hour=4, minute=17)},
+    "forget-answers": {"task": "accounts.tasks.forget_answers", "schedule": crontab(minute=41)},
     "settle-usage": {"task": "billing_portal.ledger.tasks.settle_waiting", "schedule": 15.0},
     "report-usage": {"task": "billing_portal.billing.tasks.send_reports", "schedule": 30.0},
     "process-inbox": {"task": "billing_portal.billing.tasks.handle_waiting_events", "schedule": 15.0},

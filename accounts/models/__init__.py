@@ -1,5 +1,6 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
+from accounts.models.answers import KeptAnswer
 from accounts.models.letters import Letter
 from accounts.models.people import (
     ApiKey,
@@ -15,6 +16,7 @@ from accounts.models.people import (
 __all__ = [
     "ApiKey",
     "ApiKeyQuerySet",
+    "KeptAnswer",
     "Letter",
     "Membership",
     "Organization",

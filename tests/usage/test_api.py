@@ -333,3 +333,27 @@ def test_the_description_is_open_and_says_what_happens_to_items():
     operation = json.loads(described.content)["paths"]["/api/v1/calls"]["post"]
     assert "`items`" in operation["description"]
     assert {"200", "400", "401", "403", "413", "415", "422"} <= set(operation["responses"])
+
+
+# ── Idempotency keys ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", ["/api/v1/calls", "/api/v1/events"])
+def test_a_repeated_key_gets_the_first_answer_and_not_that_all_was_known(priced, acme, vendor, path):
+    event = {"specversion": "1.0", "id": "x", "type": "call.ended", "data": call_object()}
+    body = raw([call_object() if path.endswith("calls") else event])
+    headers = {"Idempotency-Key": "7", "Prefer": "return=representation"}
+    first, again = (vendor.post(path, body, content_type=JSON, headers=headers) for _ in range(2))
+    assert (first.json()["recorded"], again.content) == (1, first.content)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["Content-Type"] == JSON
+    other = vendor.post(path, raw([call_object("call_2")]), content_type=JSON, headers=headers)
+    problem(other, 422, "idempotency-key-reused")
+    assert Call.objects.count() == 1
+
+
+def test_a_key_of_a_refused_request_is_free_again(priced, acme, vendor):
+    headers = {"Idempotency-Key": "7"}
+    problem(vendor.post("/api/v1/calls", b"[", content_type=JSON, headers=headers), 400, "unreadable-body")
+    answer = vendor.post("/api/v1/calls", raw([call_object()]), content_type=JSON, headers=headers)
+    assert answer.json()["recorded"] == 1

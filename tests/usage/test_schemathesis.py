@@ -76,6 +76,9 @@ def test_requests_made_up_from_the_description_are_answered_as_described(
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case):
+        # Two requests with one key must not be told apart by chance.
+        if case.headers:
+            case.headers.pop("Idempotency-Key", None)
         # What is made up names no organization: asked for each item, the answer is 200 and says so of each.
         case.call_and_validate(headers={"Authorization": f"Bearer {secret}", "Prefer": "return=representation"})
 

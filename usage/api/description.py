@@ -7,7 +7,7 @@ import msgspec
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
-from accounts import problems
+from accounts import idempotency, problems
 from usage.api import answers, cloud_events, queries
 from usage.api.cloud_events import CloudEvent
 from usage.api.lago_events import LagoBatchRecorded, LagoEvent, LagoRecorded
@@ -41,10 +41,14 @@ _PROBLEMS = {
     403: "The API key lacks the scope.",
     404: "There is no such call or organization, or the key may not know of it.",
     406: "The answer comes as JSON only.",
+    409: "A request with the same `Idempotency-Key` is at work. `Retry-After` says when to ask for its answer.",
     411: "The body's length is missing, and the server in front cannot do without; nothing was recorded.",
     413: "The body is larger than 10 MB, as it came or unpacked; nothing was recorded.",
     415: "The body is of another type or encoding than listed; nothing was recorded.",
-    422: f"The body holds more than {MAX_ITEMS:,} items, or some events were refused.",
+    422: (
+        f"The body holds more than {MAX_ITEMS:,} items, or some events were refused, or the `Idempotency-Key` stands "
+        "for another request."
+    ),
     429: "Too many requests, of this key or at once; nothing was recorded. `Retry-After` says when to come again.",
     503: "The database did not answer in time. `Retry-After` says when to come again; that is safe.",
 }
@@ -56,6 +60,8 @@ Every item stands for itself: it is **recorded**, or it is a **duplicate** (the 
 **conflict** (other content is known under its id, which stays) or **rejected**, with the field and the reason. The
 answer is 200 also when items were rejected: what became of each stands in `items`, by `index`. To send a request again
 is always safe. Only a body whose JSON is broken, or that is too large, is refused as a whole.
+
+A body may be packed: `Content-Encoding: gzip`.
 
 A call with a product that no price covers is recorded with `rated: false`, and rated when its price arrives. Fields
 that are not listed are kept as they come.
@@ -73,7 +79,15 @@ Every event stands for itself, as a call does. When all are recorded, or were be
 shape 200. When some are refused, the others are recorded and the answer is 422, with the refused ones and why. With the
 header `Prefer: return=representation` the answer is always 200 and says what became of each event.
 """
+_IDEMPOTENCY_KEY = OpenApiParameter(
+    idempotency.HEADER,
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "header",
+    description="The same key with the same request gets the same answer again, for a day, with the header "
+    f"`{idempotency.REPLAYED}: true`.",
+)
 _EVENT_HEADERS = [
+    _IDEMPOTENCY_KEY,
     OpenApiParameter("Prefer", str, "header", description="`return=representation`: answer each event for itself."),
     *(
         OpenApiParameter(f"ce-{name}", str, "header", description=f"In binary mode: the event's {name}.")
@@ -127,10 +141,11 @@ def records(operation: str) -> Callable[[View], View]:
     return _described(
         operation_id=operation,
         description=_BODY_DESCRIPTION.strip(),
+        parameters=[_IDEMPOTENCY_KEY],
         request={"application/json": {"oneOf": [array, _wrapped("calls", array)]}},
         responses={
             200: OpenApiResponse(reference(answers.Recorded), description="What became of each item."),
-            **_problems(400, 401, 403, 406, 411, 413, 415, 422, 429, 503),
+            **_problems(400, 401, 403, 406, 409, 411, 413, 415, 422, 429, 503),
         },
     )
 
@@ -158,7 +173,7 @@ def takes_lago_batches(operation: str) -> Callable[[View], View]:
     return _described(
         operation_id=operation,
         description="The same as `POST /api/v1/events`: Lago's clients send batches here.",
-        parameters=_EVENT_HEADERS[:1],
+        parameters=_EVENT_HEADERS[:2],
         request={"application/json": _lago_batch()},
         responses=_event_answers(LagoBatchRecorded),
     )
@@ -169,7 +184,7 @@ def _event_answers(*lago: type[msgspec.Struct]) -> dict[Any, OpenApiResponse]:
     return {
         200: OpenApiResponse({"anyOf": documents}, description="What became of each event, or the events as Lago has."),
         204: OpenApiResponse(description="Every event is recorded, or was before."),
-        **_problems(400, 401, 403, 406, 411, 413, 415, 422, 429, 503),
+        **_problems(400, 401, 403, 406, 409, 411, 413, 415, 422, 429, 503),
     }
 
 

@@ -10,6 +10,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounts import idempotency
 from accounts.authentication import HasScope
 from accounts.models import ApiKey
 from usage.api import bodies, pressure
@@ -28,9 +29,13 @@ class KeyedView(APIView):
 
 
 def recorded(request: Request, record: Callable[[bytes], HttpResponse]) -> HttpResponse:
-    """Return the answer of what records a request's body. Raises Problem, and nothing is recorded then."""
+    """Return the answer of what records a request's body, once for each `Idempotency-Key`. Raises Problem."""
+    key = request.auth
+    assert isinstance(key, ApiKey), "the permission asked for one"
     with pressure.recording():
-        return record(bodies.read(request._request))
+        asked = request._request
+        body = bodies.read(asked)
+        return idempotency.once(asked, body, organization=key.organization, answer=lambda: record(body))
 
 
 def answer(document: Any) -> HttpResponse:
