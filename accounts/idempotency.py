@@ -8,7 +8,7 @@ free again. Who dies at work holds the key for a minute, and its successor does 
 import contextlib
 import hashlib
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 
 from django.db import DatabaseError, connection
@@ -18,9 +18,9 @@ from accounts.models import KeptAnswer, Organization
 from accounts.problems import Problem
 
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
-KEPT_FOR = timedelta(hours=24)
+KEPT_SECONDS = 24 * 3600
 # Longer than any request of a web process takes (`web_connections`, and the server's own limit).
-LEASE = timedelta(seconds=60)
+LEASE_SECONDS = 60
 _LONGEST_KEY = 255
 _FORGOTTEN_AT_ONCE = 10_000
 # What beside the body decides on what is asked; further headers say how it travelled.
@@ -33,14 +33,15 @@ _CLAIM = """
     VALUES (%(organization)s, %(key)s, %(request)s, '', '')
     ON CONFLICT (organization_id, key) DO UPDATE
     SET request = excluded.request, status = NULL, content_type = '', body = '', begun_at = now()
-    WHERE accounts_keptanswer.begun_at < now() - %(kept_for)s
+    WHERE accounts_keptanswer.begun_at < now() - make_interval(secs => %(kept_seconds)s)
        OR accounts_keptanswer.status IS NULL AND accounts_keptanswer.request = excluded.request
-      AND accounts_keptanswer.begun_at < now() - %(lease)s
+      AND accounts_keptanswer.begun_at < now() - make_interval(secs => %(lease_seconds)s)
     RETURNING id, begun_at"""
 
 _FORGET = """
     DELETE FROM accounts_keptanswer WHERE id IN (
-        SELECT id FROM accounts_keptanswer WHERE begun_at < now() - %s ORDER BY begun_at LIMIT %s)"""
+        SELECT id FROM accounts_keptanswer WHERE begun_at < now() - make_interval(secs => %s)
+        ORDER BY begun_at LIMIT %s)"""
 
 
 def once(
@@ -65,7 +66,7 @@ def once(
 def forget() -> int:
     """Delete answers that were kept for long enough; return how many. Bounded, and safe at once."""
     with connection.cursor() as cursor:
-        cursor.execute(_FORGET, [KEPT_FOR, _FORGOTTEN_AT_ONCE])
+        cursor.execute(_FORGET, [KEPT_SECONDS, _FORGOTTEN_AT_ONCE])
         return cursor.rowcount
 
 
@@ -79,9 +80,15 @@ def _digest(request: HttpRequest, body: bytes) -> bytes:
 
 def _claim(organization: Organization | None, key: str, asked: bytes) -> tuple[int, datetime] | None:
     """Take the key for this request and return (id, when); None where somebody has it. Committed at once."""
-    values = {"organization": organization and organization.pk, "key": key, "request": asked}
+    values = {
+        "organization": organization and organization.pk,
+        "key": key,
+        "request": asked,
+        "kept_seconds": KEPT_SECONDS,
+        "lease_seconds": LEASE_SECONDS,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, {**values, "kept_for": KEPT_FOR, "lease": LEASE})
+        cursor.execute(_CLAIM, values)
         row: tuple[int, datetime] | None = cursor.fetchone()
         return row
 
