@@ -357,6 +357,7 @@ CELERY_BEAT_SCHEDULE = {
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
     # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.
     "check-books": {"task": "billing_portal.ledger.tasks.check_books", "schedule": crontab(minute="*/10", hour="1-5")},
+    "attach-months": {"task": "usage.tasks.attach_months", "schedule": crontab(hour=3, minute=41)},
     "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

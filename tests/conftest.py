@@ -8,6 +8,7 @@ from django.core.cache import cache
 
 from accounts import queueing
 from accounts.models import Membership, Organization, User
+from usage import dimensions, partitions
 
 NOW = datetime(2026, 10, 15, 9, 30, tzinfo=UTC)
 PASSWORD = "correct horse battery"
@@ -23,6 +24,8 @@ def now() -> datetime:
 def _fresh_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     cache.clear()
     monkeypatch.setattr(queueing._Broker, "away_until", 0.0)
+    dimensions.forget()
+    partitions.forget()
 
 
 @pytest.fixture

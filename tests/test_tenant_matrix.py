@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from django.conf import settings
 from django.test import Client
@@ -20,7 +21,7 @@ from billing_portal.billing import gateway
 from billing_portal.billing.models import Customer, Invoice, PaymentMethod
 from billing_portal.ledger import accounts
 from tests.conftest import NOW, join
-from usage.models import Call
+from usage import ingestion
 
 pytestmark = pytest.mark.django_db
 
@@ -108,23 +109,22 @@ def furnish(organization):
     method = PaymentMethod.objects.create(
         organization=organization, stripe_payment_method_id=f"pm_{organization.pk}", kind="card", created_at=NOW
     )
-    call = Call.objects.create(
-        organization=organization,
-        call_id=f"call_{organization.pk}",
-        started_at=NOW,
-        duration_ms=0,
-        call_type="web_call",
-        status="ended",
-        products=[],
-        digest=b"0" * 32,
-        received_at=NOW,
-    )
+    call_id = f"call_{organization.pk}"
+    item = {
+        "call_id": call_id,
+        "organization": organization.reference,
+        "call_type": "web_call",
+        "call_status": "ended",
+        "start_timestamp": NOW.isoformat(),
+        "duration_ms": 0,
+    }
+    ingestion.record([msgspec.json.encode(item)], now=NOW)
     key, _ = api_keys.issue(organization=organization, name="Export", scopes=["usage:read"], now=NOW)
     return {
         "key": str(key.public_id),
         "invoice": str(invoice.public_id),
         "method": str(method.pk),
-        "call": call.call_id,
+        "call": call_id,
         "component": "llm",
     }
 

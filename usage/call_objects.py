@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 
@@ -95,7 +96,7 @@ _INTERPRETED = frozenset(CallItem.__struct_fields__) - {"call_cost", "llm_token_
 
 @dataclass(frozen=True, slots=True)
 class CallObject:
-    """A call as it will be stored. `metadata` and `extra` are JSON texts, `digest` is 32 bytes."""
+    """A call as it will be stored. `metadata` and `extra` are JSON texts."""
 
     organization: str | None
     call_id: str
@@ -112,7 +113,12 @@ class CallObject:
     to_number: str
     metadata: msgspec.Raw
     extra: msgspec.Raw
-    digest: bytes
+    digest: UUID
+
+    @property
+    def has_detail(self) -> bool:
+        """Say whether the call has anything personal or free-form."""
+        return bool(self.from_number or self.to_number) or bytes(self.metadata) != b"{}" or bytes(self.extra) != b"{}"
 
 
 # What the digest takes from the facts, as understood.
@@ -258,8 +264,8 @@ def _whole(field: str, number: Decimal) -> int:
     return int(number)
 
 
-def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, tree: dict[str, Any]) -> bytes:
-    """Return the SHA-256 that tells a repeated call from another one under its id.
+def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, tree: dict[str, Any]) -> UUID:
+    """Return the first half of the SHA-256 that tells a repeated call from another one under its id.
 
     It covers everything that is stored: the billable facts as understood, so that two spellings of one instant are the
     same, and all other fields as they came, metadata included. Only links and secrets are left out: the vendor signs
@@ -270,7 +276,7 @@ def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, t
     for name in [name for name in tree if name.endswith(_LINK_SUFFIX) or name in _SECRETS]:
         del tree[name]
     read = (started_at, ended_at, facts.duration_ms, facts.products, facts.llm_tokens, facts.llm_requests)
-    return hashlib.sha256(_canonical.encode((read, tree))).digest()
+    return UUID(bytes=hashlib.sha256(_canonical.encode((read, tree))).digest()[:16])
 
 
 def peek_id(raw: bytes | msgspec.Raw) -> str | None:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from usage.models import Call
+from usage.models import Call, CallDetail, CallKey, UnratedCall
+from usage.storage import key_of
 
 
 class Cursor(NamedTuple):
@@ -47,11 +48,17 @@ class ListedCall(NamedTuple):
 
 
 _PAGE = """
-    SELECT c.id, c.call_id, c.started_at, c.duration_ms, c.status, c.direction, c.agent_id, c.agent_name, c.products,
-           ch.amount_micros, ch.sequence
-    FROM usage_call c LEFT JOIN usage_charge ch ON ch.call_id = c.id
-    WHERE {conditions}
-    ORDER BY c.started_at DESC, c.id DESC LIMIT %(limit)s"""
+    SELECT c.id, c.call_id, c.started_at, c.duration_ms, k.status, k.direction, a.reference, a.name, m.products,
+           c.amount_micros, r.first_sequence + c.id - r.first_id
+    FROM (SELECT * FROM usage_call c WHERE {conditions} ORDER BY c.started_at DESC, c.id DESC LIMIT %(limit)s) AS c
+    JOIN usage_callkind k ON k.id = c.kind_id
+    JOIN usage_agent a ON a.id = c.agent_id
+    JOIN usage_productmix m ON m.id = c.mix_id
+    LEFT JOIN LATERAL (
+        SELECT first_id, last_id, first_sequence FROM usage_callrange
+        WHERE organization_id = c.organization_id AND first_id <= c.id ORDER BY first_id DESC LIMIT 1
+    ) AS r ON r.last_id >= c.id
+    ORDER BY c.started_at DESC, c.id DESC"""
 
 
 def page(
@@ -70,8 +77,23 @@ def page(
 
 def find(organization_id: int, call_id: str) -> Call | None:
     """Return the organization's call with the vendor's id, in its newest revision."""
-    calls = Call.objects.filter(organization_id=organization_id, call_id=call_id)
-    return calls.order_by("-revision").first()
+    keys = CallKey.objects.filter(organization_id=organization_id, key=key_of(call_id))
+    calls = Call.objects.filter(
+        organization_id=organization_id, started_at__in=keys.values("started_at"), call_id=call_id
+    )
+    return calls.select_related("organization", "mix", "kind", "agent").order_by("-revision").first()
+
+
+def detail(call: Call) -> CallDetail | None:
+    """Return what is personal or free-form about a call; None if nothing is, or if it was erased."""
+    return CallDetail.objects.filter(
+        organization_id=call.organization_id, started_at=call.started_at, id=call.id
+    ).first()
+
+
+def unrated(call: Call) -> UnratedCall | None:
+    """Return what keeps a call from having a price, None for one that has it."""
+    return UnratedCall.objects.filter(organization_id=call.organization_id, id=call.id).first()
 
 
 def _conditions(organization_id: int, filters: Filters, after: Cursor | None) -> tuple[list[str], dict[str, Any]]:
@@ -89,12 +111,22 @@ def _conditions(organization_id: int, filters: Filters, after: Cursor | None) ->
         conditions.append("c.started_at < %(ends_at)s")
         values["ends_at"] = filters.ends_at
     if filters.product:
-        conditions.append("c.products @> ARRAY[%(product)s]::varchar[]")
+        conditions.append(
+            "c.mix_id IN (SELECT id FROM usage_productmix WHERE products @> ARRAY[%(product)s]::varchar[])"
+        )
         values["product"] = filters.product
-    for name in ("agent_id", "status", "direction"):
-        if wanted := getattr(filters, name):
-            conditions.append(f"c.{name} = %({name})s")
-            values[name] = wanted
+    if filters.agent_id:
+        conditions.append(
+            "c.agent_id IN (SELECT id FROM usage_agent"
+            " WHERE organization_id = %(organization)s AND reference = %(agent)s)"
+        )
+        values["agent"] = filters.agent_id
+    if filters.status:
+        conditions.append("c.kind_id IN (SELECT id FROM usage_callkind WHERE status = %(status)s)")
+        values["status"] = filters.status
+    if filters.direction:
+        conditions.append("c.kind_id IN (SELECT id FROM usage_callkind WHERE direction = %(direction)s)")
+        values["direction"] = filters.direction
     if filters.call_id_prefix:
         conditions.append("starts_with(c.call_id, %(prefix)s)")
         values["prefix"] = filters.call_id_prefix

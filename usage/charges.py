@@ -1,30 +1,55 @@
-"""Charges between rating and the ledger: which wait, how they are numbered, and what a charge's lines say."""
+"""Charges between rating and the ledger: which wait, how they are numbered, and what they say."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, tzinfo
-from typing import Any, NamedTuple
+from datetime import date, datetime
+from functools import cached_property
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from django.db import connection
 
-from usage import periods, prices, rollups
-from usage.models import Charge
+from usage import prices, rating, rollups
+from usage.models import Call, CallRange, PriceVersion
+from usage.rollups import Sums
+
+_CHUNK = 2_000
 
 
 class AlreadySettled(Exception):
-    """Some of the charges have a number already: they were read without the organization's lock."""
+    """Some of the ranges have numbers already: they were read without the organization's lock."""
 
 
-class WaitingCharge(NamedTuple):
-    """A charge without a number. The three arrays are parallel, a place for each line."""
+class WaitingRange(NamedTuple):
+    """Calls with consecutive ids that wait for their numbers, in the order of their start."""
 
+    first_id: int
+    last_id: int
+    starts_at: datetime
+    ends_at: datetime
+    micros: int
+
+    @property
+    def calls(self) -> int:
+        return self.last_id - self.first_id + 1
+
+
+class ChargedCall(NamedTuple):
+    """A settled call with its lines: amounts by the places of `rate_ids`, nothing at the end left out."""
+
+    sequence: int
     id: int
+    call_id: str
     started_at: datetime
     duration_ms: int
-    amount_micros: int
+    products: list[str]
+    llm_tokens: int
+    llm_requests: int
+    price_version_id: int
     rate_ids: list[int]
-    quantities: list[int]
     line_micros: list[int]
+    amount_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,65 +65,236 @@ class ChargeLine:
     micros: int
 
 
+@dataclass(frozen=True)
+class Charge:
+    """What one call costs under one price version; until settlement it has no number, month or day.
+
+    `date` is the day of the call in the organization's zone as it was at settlement.
+    """
+
+    call: Call
+    currency: str
+    amount_micros: int
+    received_at: datetime
+    sequence: int | None
+    billed_month: date | None
+    date: date | None
+
+    @cached_property
+    def price_version(self) -> PriceVersion:
+        """The prices that the call was rated by."""
+        return PriceVersion.objects.select_related("book").get(pk=self.call.mix.price_version_id)
+
+    @cached_property
+    def lines(self) -> list[ChargeLine]:
+        """The lines in the order of rating; their micros add up to the amount."""
+        return list(lines(self.call))
+
+
 _WAITING = """
-    SELECT ch.id, ch.started_at, c.duration_ms, ch.amount_micros, ch.rate_ids, ch.quantities, ch.line_micros
-    FROM usage_charge ch JOIN usage_call c ON c.id = ch.call_id
-    WHERE ch.organization_id = %s AND ch.sequence IS NULL
-    ORDER BY ch.started_at, ch.id LIMIT %s"""
+    SELECT first_id, last_id, starts_at, ends_at, micros FROM usage_callrange
+    WHERE organization_id = %s AND first_sequence IS NULL
+    ORDER BY starts_at, first_id LIMIT %s"""
 
 _NUMBER = """
-    UPDATE usage_charge ch SET sequence = %(before)s + numbered.position, billed_month = %(month)s, date = numbered.date
-    FROM unnest(%(ids)s::bigint[], %(dates)s::date[]) WITH ORDINALITY AS numbered (id, date, position)
-    WHERE ch.id = numbered.id AND ch.organization_id = %(organization)s AND ch.sequence IS NULL"""
+    UPDATE usage_callrange SET first_sequence = numbered.sequence, billed_month = %s, time_zone = %s
+    FROM unnest(%s::bigint[], %s::bigint[]) AS numbered (id, sequence)
+    WHERE organization_id = %s AND first_id = numbered.id AND first_sequence IS NULL"""
+
+_LAST_BEFORE = """
+    SELECT max(id) FROM usage_call
+    WHERE organization_id = %s AND started_at >= %s AND started_at < %s AND id BETWEEN %s AND %s"""
+
+_HALVES = """
+    SELECT max(started_at) FILTER (WHERE id <= %s), sum(amount_micros) FILTER (WHERE id <= %s),
+           min(started_at) FILTER (WHERE id > %s)
+    FROM usage_call WHERE organization_id = %s AND started_at BETWEEN %s AND %s AND id BETWEEN %s AND %s"""
+
+_SHORTEN = """
+    UPDATE usage_callrange SET last_id = %s, ends_at = %s, micros = %s WHERE organization_id = %s AND first_id = %s"""
+
+_REST = """
+    INSERT INTO usage_callrange
+        (organization_id, first_id, last_id, starts_at, ends_at, micros, received_at, time_zone)
+    SELECT organization_id, %s, %s, %s, %s, %s, received_at, '' FROM usage_callrange
+    WHERE organization_id = %s AND first_id = %s"""
+
+_CHARGED = """
+    SELECT r.first_sequence + c.id - r.first_id, c.id, c.call_id, c.started_at, c.duration_ms, m.products, c.llm_tokens,
+           c.llm_requests, m.price_version_id, m.rate_ids, c.line_micros, c.amount_micros
+    FROM usage_callrange r
+    JOIN usage_call c ON c.organization_id = r.organization_id
+     AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
+    JOIN usage_productmix m ON m.id = c.mix_id
+    WHERE r.organization_id = %s AND {condition}
+    ORDER BY r.first_sequence, c.id"""
+
+_RANGE_OF_ID = """
+    SELECT first_id, first_sequence, billed_month, time_zone, received_at, starts_at FROM usage_callrange
+    WHERE organization_id = %s AND first_id <= %s AND last_id >= %s ORDER BY first_id DESC LIMIT 1"""
 
 
-def waiting(organization_id: int, limit: int) -> list[WaitingCharge]:
-    """Return up to `limit` charges without a number, in the order of their calls' start."""
+_UNCHARGED = """
+    SELECT c.call_id FROM usage_call c
+    LEFT JOIN usage_unratedcall u ON u.organization_id = c.organization_id AND u.id = c.id
+    LEFT JOIN LATERAL (
+        SELECT last_id FROM usage_callrange
+        WHERE organization_id = c.organization_id AND first_id <= c.id ORDER BY first_id DESC LIMIT 1
+    ) AS r ON r.last_id >= c.id
+    WHERE c.organization_id = %s AND c.started_at >= %s AND c.started_at < %s
+      AND CASE WHEN c.amount_micros IS NULL THEN u.id IS NULL ELSE r.last_id IS NULL END
+    ORDER BY c.started_at, c.id"""
+
+_MICROS_OF_RANGES = """
+    SELECT coalesce(sum(micros), 0) FROM usage_callrange
+    WHERE organization_id = %s AND first_sequence >= %s AND first_sequence < %s"""
+
+_MICROS_WITHIN = """
+    SELECT coalesce(sum(amount_micros), 0) FROM usage_call
+    WHERE organization_id = %s AND started_at BETWEEN %s AND %s AND id BETWEEN %s AND %s"""
+
+
+def waiting(organization_id: int, limit: int) -> list[WaitingRange]:
+    """Return the waiting ranges that hold the first `limit` calls or more, in the order of their start."""
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, [organization_id, limit])
-        return [WaitingCharge(*row) for row in cursor.fetchall()]
+        ranges = [WaitingRange(*row) for row in cursor.fetchall()]
+    before = itertools.accumulate((each.calls for each in ranges), initial=0)
+    return [each for each, calls in zip(ranges, before, strict=False) if calls < limit]
+
+
+def take(organization_id: int, limit: int) -> list[WaitingRange]:
+    """Return waiting ranges of at most `limit` calls, in the order of their start; the last is cut to fit.
+
+    The caller holds the organization's lock, so that nobody else cuts.
+    """
+    ranges = waiting(organization_id, limit)
+    surplus = sum(each.calls for each in ranges) - limit
+    if surplus > 0:
+        ranges[-1] = _cut(organization_id, ranges[-1], ranges[-1].last_id - surplus)
+    return ranges
+
+
+def before(organization_id: int, ranges: Sequence[WaitingRange], *, ends_at: datetime) -> list[WaitingRange]:
+    """Return what of the ranges starts before `ends_at`; one that goes on is cut. Under the lock, as in `take`."""
+    parts = []
+    for each in ranges:
+        if each.ends_at < ends_at:
+            parts.append(each)
+        elif each.starts_at < ends_at:
+            with connection.cursor() as cursor:
+                cursor.execute(_LAST_BEFORE, [organization_id, each.starts_at, ends_at, each.first_id, each.last_id])
+                parts.append(_cut(organization_id, each, cursor.fetchone()[0]))
+    return parts
+
+
+def _cut(organization_id: int, whole: WaitingRange, last_id: int) -> WaitingRange:
+    """Let a waiting range end with `last_id`, and return it so; the rest waits as a range of its own."""
+    with connection.cursor() as cursor:
+        span = [organization_id, whole.starts_at, whole.ends_at, whole.first_id, whole.last_id]
+        cursor.execute(_HALVES, [last_id, last_id, last_id, *span])
+        ends_at, micros, resumes_at = cursor.fetchone()
+        rest = [last_id + 1, whole.last_id, resumes_at, whole.ends_at, whole.micros - int(micros)]
+        cursor.execute(_REST, [*rest, organization_id, whole.first_id])
+        cursor.execute(_SHORTEN, [last_id, ends_at, int(micros), organization_id, whole.first_id])
+    return WaitingRange(whole.first_id, last_id, whole.starts_at, ends_at, int(micros))
 
 
 def settle(
-    *, organization_id: int, batch: Sequence[WaitingCharge], first_sequence: int, month: date, zone: tzinfo
-) -> None:
-    """Number the batch from `first_sequence` on in its order, bill it in `month`, and add it to the rollups.
+    *, organization_id: int, batch: Sequence[WaitingRange], first_sequence: int, month: date, time_zone: str
+) -> Sums:
+    """Number the calls of the ranges from `first_sequence` on, bill them in `month`, and add them to the rollups.
 
-    The caller holds the organization's lock, in a transaction, since before it read the batch; days are those of
-    `zone`. Raises AlreadySettled, and then nothing has changed once the transaction is rolled back.
+    Return what was added. The caller holds the organization's lock, in a transaction, since before it read the batch;
+    days are those of `time_zone`. Raises AlreadySettled, and then nothing has changed once the transaction is
+    rolled back.
     """
-    dates = [periods.day_of(charge.started_at, zone) for charge in batch]
-    values: dict[str, Any] = {
-        "before": first_sequence - 1,
-        "month": month,
-        "ids": [charge.id for charge in batch],
-        "dates": dates,
-        "organization": organization_id,
-    }
+    sequences = []
+    for each in batch:
+        sequences.append(first_sequence)
+        first_sequence += each.calls
     with connection.cursor() as cursor:
-        cursor.execute(_NUMBER, values)
+        ids = [each.first_id for each in batch]
+        cursor.execute(_NUMBER, [month, time_zone, ids, sequences, organization_id])
         if cursor.rowcount != len(batch):
-            raise AlreadySettled(f"Only {cursor.rowcount} of {len(batch)} charges waited.")
-    rollups.fold(organization_id=organization_id, batch=batch, month=month, dates=dates)
+            raise AlreadySettled(f"Only {cursor.rowcount} of {len(batch)} ranges waited.")
+    sums = rollups.sums(organization_id, ids)
+    rollups.fold(organization_id, sums, month=month)
+    return sums
+
+
+def of_batch(organization_id: int, batch: Sequence[WaitingRange]) -> Iterator[ChargedCall]:
+    """Yield the calls of ranges that were just numbered, in their order."""
+    with connection.cursor() as cursor:
+        query = _CHARGED.format(condition="r.first_id = ANY(%s)")
+        cursor.execute(query, [organization_id, [each.first_id for each in batch]])
+        yield from map(ChargedCall._make, cursor.fetchall())
+
+
+def of_month(organization_id: int, month: date, *, after: int = 0) -> Iterator[ChargedCall]:
+    """Yield the calls billed in a month in the order of their numbers, from past number `after` on.
+
+    They come from a cursor of the server's, so memory does not grow with them.
+    """
+    query = _CHARGED.format(condition="r.billed_month = %s AND r.first_sequence + r.last_id - r.first_id > %s")
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(query, [organization_id, month, after])
+        while rows := cursor.fetchmany(_CHUNK):
+            yield from (charged for charged in map(ChargedCall._make, rows) if charged.sequence > after)
+
+
+def micros_between(organization_id: int, first_sequence: int, charge: Charge) -> int:
+    """Return what the charges from `first_sequence` on, before `charge`, come to. Both lie in one settlement."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RANGE_OF_ID, [organization_id, charge.call.id, charge.call.id])
+        first_id, sequence, *_, starts_at = cursor.fetchone()
+        cursor.execute(_MICROS_OF_RANGES, [organization_id, first_sequence, sequence])
+        of_ranges = int(cursor.fetchone()[0])
+        cursor.execute(
+            _MICROS_WITHIN, [organization_id, starts_at, charge.call.started_at, first_id, charge.call.id - 1]
+        )
+        return of_ranges + int(cursor.fetchone()[0])
+
+
+def uncharged(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> Iterator[str]:
+    """Yield the ids of calls of a span that neither wait for a price nor stand in a range: it should be none."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNCHARGED, [organization_id, starts_at, ends_at])
+        yield from (call_id for (call_id,) in cursor.fetchall())
 
 
 def organizations_waiting(limit: int) -> list[int]:
     """Return up to `limit` organizations in which a charge waits."""
-    waiting = Charge.objects.filter(sequence=None).order_by("organization_id")
+    waiting = CallRange.objects.filter(first_sequence=None).order_by("organization_id")
     return list(waiting.values_list("organization_id", flat=True).distinct()[:limit])
 
 
-def lines(charge: Charge) -> Iterator[ChargeLine]:
-    """Yield the lines of a charge, in the order of rating; their micros add up to its amount."""
-    refs = prices.rate_refs(charge.rate_ids)
-    for rate_id, quantity, micros in zip(charge.rate_ids, charge.quantities, charge.line_micros, strict=True):
+def of(call: Call) -> Charge | None:
+    """Return what a call costs, None while no price covers it."""
+    if call.amount_micros is None:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(_RANGE_OF_ID, [call.organization_id, call.id, call.id])
+        first_id, first_sequence, month, time_zone, received_at, _ = cursor.fetchone()
+    settled = first_sequence is not None
+    return Charge(
+        call=call,
+        currency=call.organization.currency,
+        amount_micros=call.amount_micros,
+        received_at=received_at,
+        sequence=first_sequence + call.id - first_id if settled else None,
+        billed_month=month,
+        date=call.started_at.astimezone(ZoneInfo(time_zone)).date() if settled else None,
+    )
+
+
+def lines(call: Call) -> Iterator[ChargeLine]:
+    """Yield the lines of a priced call, in the order of rating; their micros add up to its amount."""
+    snapshot = prices.snapshot(call.mix.price_version_id)
+    facts = rating.CallFacts(call.duration_ms, tuple(call.mix.products), call.llm_tokens, call.llm_requests)
+    quantities = rating.rate(facts, snapshot).quantities
+    refs = prices.rate_refs(call.mix.rate_ids)
+    for rate_id, quantity, micros in zip(call.mix.rate_ids, quantities, call.line_micros, strict=False):
         ref = refs[rate_id]
-        yield ChargeLine(
-            component=ref.component,
-            product=ref.product,
-            label=ref.label,
-            unit=ref.unit,
-            rate_micros=ref.rate_micros,
-            quantity=quantity,
-            micros=micros,
-        )
+        if quantity or micros:
+            yield ChargeLine(ref.component, ref.product, ref.label, ref.unit, ref.rate_micros, quantity, micros)

@@ -23,22 +23,30 @@ class ComponentCharge:
     micros: int
 
 
+# Only mixes that have the component are read.
 _PAGE = """
-    SELECT ch.sequence, c.call_id, c.started_at, c.duration_ms, c.agent_name,
-           (SELECT array_agg(r.product ORDER BY r.product) FROM usage_pricerate r
-            WHERE r.id = ANY (ch.rate_ids) AND r.component = %(component)s),
-           (SELECT sum(l.micros) FROM unnest(ch.rate_ids, ch.line_micros) AS l (rate_id, micros)
-            JOIN usage_pricerate r ON r.id = l.rate_id WHERE r.component = %(component)s)
-    FROM usage_charge ch JOIN usage_call c ON c.id = ch.call_id
-    WHERE ch.organization_id = %(organization)s AND ch.billed_month = %(month)s AND ch.sequence > %(after)s
-      AND ch.rate_ids && ARRAY(SELECT id FROM usage_pricerate WHERE component = %(component)s)
-    ORDER BY ch.sequence LIMIT %(limit)s"""
+    SELECT r.first_sequence + c.id - r.first_id AS sequence, c.call_id, c.started_at, c.duration_ms, a.name,
+           ARRAY(SELECT rate.product FROM unnest(m.rate_ids) AS used JOIN usage_pricerate rate ON rate.id = used
+                 WHERE rate.component = %(component)s ORDER BY rate.product),
+           (SELECT sum(line.micros) FROM unnest(m.rate_ids, c.line_micros) AS line (rate_id, micros)
+            JOIN usage_pricerate rate ON rate.id = line.rate_id WHERE rate.component = %(component)s) AS micros
+    FROM usage_callrange r
+    JOIN usage_call c ON c.organization_id = r.organization_id
+     AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
+    JOIN usage_productmix m ON m.id = c.mix_id
+    JOIN usage_agent a ON a.id = c.agent_id
+    WHERE r.organization_id = %(organization)s AND r.billed_month = %(month)s
+      AND r.first_sequence + r.last_id - r.first_id > %(after)s
+      AND r.first_sequence + c.id - r.first_id > %(after)s
+      AND cardinality(c.line_micros) > 0
+      AND m.rate_ids && ARRAY(SELECT id FROM usage_pricerate WHERE component = %(component)s)
+    ORDER BY r.first_sequence, c.id"""
 
 
 def charges_of(
     *, organization_id: int, month: date, component: Component, after: int = 0, limit: int = 50
 ) -> Iterator[ComponentCharge]:
-    """Yield the month's calls that used `component`, in the order of settlement, from past number `after` on."""
+    """Yield the month's calls that have a line of `component`, in the order of settlement, past number `after`."""
     values: dict[str, Any] = {
         "organization": organization_id,
         "month": month,
@@ -46,15 +54,9 @@ def charges_of(
         "after": after,
         "limit": limit,
     }
+    query = f"SELECT * FROM ({_PAGE}) AS line WHERE micros <> 0 LIMIT %(limit)s"
     with connection.cursor() as cursor:
-        cursor.execute(_PAGE, values)
-        for sequence, call_id, started_at, duration_ms, agent_name, products, micros in cursor.fetchall():
-            yield ComponentCharge(
-                sequence=sequence,
-                call_id=call_id,
-                started_at=started_at,
-                duration_ms=duration_ms,
-                agent_name=agent_name,
-                products=products,
-                micros=int(micros),
-            )
+        cursor.execute(query, values)
+        for row in cursor.fetchall():
+            *facts, micros = row
+            yield ComponentCharge(*facts, micros=int(micros))

@@ -11,7 +11,7 @@ from django.db import DataError, transaction
 from accounts.models import Organization
 from usage import call_objects, prices, signals, storage
 from usage.call_objects import CallObject, CallRejected
-from usage.models import UnratedCall
+from usage.models import Call, UnratedCall
 from usage.prices import Catalog
 from usage.rating import AmountOutOfRange, CallFacts, ProductsUnpriced, Rating, rate
 from usage.snapshots import Snapshot
@@ -79,15 +79,10 @@ def rate_unrated(*, now: datetime, limit: int = 1000) -> int:
     """Rate up to `limit` waiting calls whose price has arrived; return how many that were. Safe twice and at once."""
     with transaction.atomic():
         catalog = prices.current()
-        waiting = (
-            UnratedCall.objects.select_for_update(of=("self",), skip_locked=True)
-            .select_related("call__organization")
-            .order_by("noticed_at", "call_id")
-        )
         priced = []
-        for unrated in waiting.iterator(chunk_size=1000):
-            call = unrated.call
-            facts = CallFacts(call.duration_ms, tuple(call.products), call.llm_tokens, call.llm_requests)
+        for unrated, call in _unrated():
+            products = tuple(call.mix.products)
+            facts = CallFacts(call.duration_ms, products, call.llm_tokens, call.llm_requests)
             payer = Payer(call.organization_id, call.organization.currency)
             try:
                 snapshot, rating, _ = price(catalog, payer, facts, call.started_at, now)
@@ -96,16 +91,27 @@ def rate_unrated(*, now: datetime, limit: int = 1000) -> int:
                 log.error("waiting call costs more than an account can hold", call=call.pk)
                 continue
             if snapshot and rating:
-                priced.append(storage.RatedCall(call.pk, payer.id, call.started_at, snapshot, rating))
+                rated = storage.RatedCall(
+                    call.pk, payer.id, call.started_at, unrated.noticed_at, products, snapshot, rating
+                )
+                priced.append(rated)
             if len(priced) >= limit:
                 break
-        storage.charge(priced, now=now)
+        storage.charge(priced)
         organization_ids = sorted({call.organization_id for call in priced})
         if organization_ids:
             transaction.on_commit(lambda: announce(organization_ids))
     if priced:
         log.info("waiting calls rated", calls=len(priced))
     return len(priced)
+
+
+def _unrated() -> Iterator[tuple[UnratedCall, Call]]:
+    """Yield the calls that wait for a price, the longest first, each kept from others until the transaction ends."""
+    waiting = UnratedCall.objects.select_for_update(skip_locked=True).order_by("noticed_at", "id")
+    for unrated in waiting.iterator(chunk_size=1000):
+        calls = Call.objects.filter(organization_id=unrated.organization_id, started_at=unrated.started_at)
+        yield unrated, calls.select_related("organization", "mix").get(id=unrated.id)
 
 
 def price(
@@ -182,11 +188,11 @@ class _Batch:
         """Answer the calls whose ids are known already, be it since this very batch."""
         known = storage.digests(calls) if calls else {}
         for new in calls:
-            digests = known.get((new.organization_id, new.call.call_id))
+            digest = known.get((new.organization_id, new.call.call_id))
             answer = self.answers[new.index]
-            if digests is None:
+            if digest is None:
                 self.reject(new.index, "call_id", "An earlier item of the batch has this id and was rejected.")
-            elif new.call.digest in digests:
+            elif new.call.digest == digest:
                 answer.status = DUPLICATE
             else:
                 answer.status = CONFLICT

@@ -57,6 +57,7 @@ class Catalog:
     defaults: dict[str, list[Snapshot]]
     own: dict[int, list[Snapshot]]
     refs: dict[int, RateRef]
+    versions: dict[int, Snapshot]
 
     def candidates(self, *, organization_id: int, currency: str, at: datetime, now: datetime) -> tuple[Snapshot, ...]:
         """Return the versions that may price a call which started at `at`: the first that has its products does.
@@ -102,6 +103,11 @@ def snapshot_for(organization: Organization, at: datetime) -> Snapshot | None:
     """Return the prices in force for an organization at `at`, or None: its own book's first, else its currency's."""
     found = current().candidates(organization_id=organization.pk, currency=organization.currency, at=at, now=at)
     return found[0] if found else None
+
+
+def snapshot(version_id: int) -> Snapshot:
+    """Return one version's prices, also of a book that is no longer public; KeyError if there is none."""
+    return _catalog().versions[version_id]
 
 
 def rate_refs(rate_ids: Collection[int]) -> dict[int, RateRef]:
@@ -153,11 +159,12 @@ def _read_catalog(stamp: UUID | None) -> Catalog:
     with connection.cursor() as cursor:
         cursor.execute(_CATALOG)
         rows = cursor.fetchall()
-    catalog = Catalog(stamp=stamp, defaults={}, own={}, refs={})
+    catalog = Catalog(stamp=stamp, defaults={}, own={}, refs={}, versions={})
     for version, group in itertools.groupby(rows, key=lambda row: row[:_RATE_STARTS]):
         rates = [Rate(*row[_RATE_STARTS:]) for row in group]
         snapshot = assemble(rates, *version[:_VERSION_COLUMNS])
         organization_id, is_default = version[_VERSION_COLUMNS:]
+        catalog.versions[snapshot.version_id] = snapshot
         if organization_id is not None:
             catalog.own.setdefault(organization_id, []).append(snapshot)
         elif is_default:

@@ -3,7 +3,6 @@
 Quantities are rounded up, as the prices say; money is rounded once a line, half up, in integers.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from usage.models import Component, PriceRate
@@ -42,10 +41,28 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """The lines of a charge, by component, and their exact sum."""
+    """What a call costs: parallel by the places of `Snapshot.rate_ids`, and the exact sum in `amount_micros`.
 
-    lines: tuple[Line, ...]
+    What is nothing at the end is left out of `line_micros`, so a call that costs nothing has none.
+    """
+
+    rates: tuple[Rate, ...]
+    quantities: tuple[int, ...]
+    line_micros: tuple[int, ...]
     amount_micros: int
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines that bill anything, in the order of components."""
+        return tuple(
+            Line(rate.id, rate.component, rate.product, quantity, rate.unit, micros)
+            for rate, quantity, micros in zip(self.rates, self.quantities, self._micros, strict=True)
+            if quantity
+        )
+
+    @property
+    def _micros(self) -> tuple[int, ...]:
+        return self.line_micros + (0,) * (len(self.rates) - len(self.line_micros))
 
 
 class ProductsUnpriced(Exception):
@@ -70,13 +87,22 @@ def rate(facts: CallFacts, snapshot: Snapshot) -> Rating:
     if rates is None:
         raise ProductsUnpriced(snapshot.unpriced(facts.products))
     if facts.duration_ms < snapshot.grace_ms:
-        return Rating((), 0)
+        return _FREE
     billable_ms = max(facts.duration_ms - snapshot.free_ms, 0)
-    lines = tuple(_lines(facts, snapshot, rates, billable_ms))
-    amount_micros = sum([line.micros for line in lines])
+    quantities = [_quantity(facts, rate, billable_ms) for rate in rates]
+    micros = [_micros(quantity, rate) if quantity else 0 for quantity, rate in zip(quantities, rates, strict=True)]
+    if snapshot.surcharge is not None:
+        quantity, amount = _surcharge(facts, snapshot, rates, quantities)
+        rates, quantities, micros = (*rates, snapshot.surcharge), [*quantities, quantity], [*micros, amount]
+    amount_micros = sum(micros)
     if amount_micros > MAX_MICROS:
         raise AmountOutOfRange
-    return Rating(lines, amount_micros)
+    while micros and not micros[-1]:
+        micros.pop()
+    return Rating(rates, tuple(quantities), tuple(micros), amount_micros)
+
+
+_FREE = Rating((), (), (), 0)
 
 
 def billed_ms(billable_ms: int, rate: Rate) -> int:
@@ -98,24 +124,17 @@ def surcharge_seconds(billable_seconds: int, facts: CallFacts, threshold: int) -
     return round_up(billable_seconds * facts.llm_tokens, allowed) - billable_seconds
 
 
-def _lines(facts: CallFacts, snapshot: Snapshot, rates: tuple[Rate, ...], billable_ms: int) -> Iterator[Line]:
+def _surcharge(facts: CallFacts, snapshot: Snapshot, rates: tuple[Rate, ...], quantities: list[int]) -> tuple[int, int]:
+    """Return (milliseconds, micros) of the surcharge: the tokens' extra seconds at the language models' rates."""
     llm_ms, llm_micros_per_minute = 0, 0
-    for rate in rates:
-        quantity = _quantity(facts, rate, billable_ms)
-        if quantity:
-            micros = _micros(quantity, rate)
-            yield Line(rate.id, rate.component, rate.product, quantity, rate.unit, micros)
+    for rate, quantity in zip(rates, quantities, strict=True):
         if rate.component == Component.LLM and rate.micros_per_minute:
             llm_ms = max(llm_ms, quantity)
             llm_micros_per_minute += rate.micros_per_minute
-    surcharge = snapshot.surcharge
-    if surcharge is None or not llm_micros_per_minute:
-        return
-    seconds = surcharge_seconds(round_up(llm_ms, MS_PER_SECOND), facts, snapshot.token_threshold)
-    if seconds:
-        quantity = seconds * MS_PER_SECOND
-        micros = round_half_up(quantity * llm_micros_per_minute, MS_PER_MINUTE)
-        yield Line(surcharge.id, surcharge.component, surcharge.product, quantity, surcharge.unit, micros)
+    if not llm_micros_per_minute:
+        return 0, 0
+    quantity = MS_PER_SECOND * surcharge_seconds(round_up(llm_ms, MS_PER_SECOND), facts, snapshot.token_threshold)
+    return quantity, round_half_up(quantity * llm_micros_per_minute, MS_PER_MINUTE)
 
 
 def _quantity(facts: CallFacts, rate: Rate, billable_ms: int) -> int:

@@ -1,36 +1,18 @@
-"""Sums over settled charges, kept as they are settled: a daily cube by component and product, and quarter hours.
+"""Sums over settled calls, kept as they are settled: a daily cube by product mix, days by agent, and hours.
 
-Folding is addition, so the order and the size of batches change nothing; `rebuild` adds everything anew.
+Folding is addition, so the order and the size of batches change nothing; `rebuild` adds everything anew. The live way
+and the rebuild share their SQL: what they sum up, by which day and hour, is written once.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Sum
 
-from usage import prices
-from usage.models import DailyUsage, PriceRate, QuarterHourUsage
-
-
-class Settled(Protocol):
-    """What folding needs to know of a charge."""
-
-    @property
-    def started_at(self) -> datetime: ...
-    @property
-    def duration_ms(self) -> int: ...
-    @property
-    def amount_micros(self) -> int: ...
-    @property
-    def rate_ids(self) -> list[int]: ...
-    @property
-    def quantities(self) -> list[int]: ...
-    @property
-    def line_micros(self) -> list[int]: ...
+from usage.models import DailyAgentUsage, DailyUsage, HourlyUsage, PriceRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +35,175 @@ class ProductTotal:
     micros: int
 
 
-_FOLD_DAYS = """
+class MixDay(NamedTuple):
+    """One cell of the cube without its month: the arrays go by the places of the mix's rates."""
+
+    date: date
+    mix_id: int
+    calls: int
+    duration_ms: int
+    llm_tokens: int
+    micros: int
+    line_calls: list[int]
+    line_micros: list[int]
+
+
+class AgentDay(NamedTuple):
+    """One agent's day."""
+
+    date: date
+    agent_id: int
+    calls: int
+    duration_ms: int
+    micros: int
+
+
+class Hour(NamedTuple):
+    """One hour of the organization's time zone, named by the instant at which it begins."""
+
+    hour_at: datetime
+    calls: int
+    duration_ms: int
+    micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What some calls add to the rollups."""
+
+    mixes: list[MixDay]
+    agents: list[AgentDay]
+    hours: list[Hour]
+
+
+# The calls of settled ranges. A later revision of a call is no further call.
+_CALLS = """
+    usage_callrange r
+    JOIN usage_call c ON c.organization_id = r.organization_id
+     AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
+    WHERE r.organization_id = %s AND r.first_sequence IS NOT NULL"""
+_DATE = "(c.started_at AT TIME ZONE r.time_zone)::date"
+_HOUR = "date_trunc('hour', c.started_at, r.time_zone)"
+_COUNT = "count(*) FILTER (WHERE c.revision = 1)"
+_MS = "(coalesce(sum(c.duration_ms) FILTER (WHERE c.revision = 1), 0))::bigint"
+_TOKENS = "(coalesce(sum(c.llm_tokens) FILTER (WHERE c.revision = 1), 0))::bigint"
+_MICROS = "sum(c.amount_micros)::bigint"
+
+
+def _mix_days(condition: str = "", by_month: str = "") -> str:
+    """Return the query of the cube's cells, with a place for every line that any mix has."""
+    places = range(1, _places() + 1)
+    calls = ", ".join(f"count(*) FILTER (WHERE c.line_micros[{n}] <> 0)" for n in places)
+    micros = ", ".join(f"coalesce(sum(c.line_micros[{n}]), 0)::bigint" for n in places)
+    return f"""
+        SELECT {by_month} cell.date, cell.mix_id, calls, duration_ms, llm_tokens, micros,
+               line_calls[:cardinality(m.rate_ids)], line_micros[:cardinality(m.rate_ids)]
+        FROM (SELECT {by_month} {_DATE} AS date, c.mix_id, {_COUNT} AS calls, {_MS} AS duration_ms,
+                     {_TOKENS} AS llm_tokens, {_MICROS} AS micros,
+                     ARRAY[{calls}]::bigint[] AS line_calls, ARRAY[{micros}]::bigint[] AS line_micros
+              FROM {_CALLS} {condition} GROUP BY {by_month} {_DATE}, c.mix_id) AS cell
+        JOIN usage_productmix m ON m.id = cell.mix_id"""
+
+
+def _agent_days(condition: str = "") -> str:
+    return f"""
+        SELECT {_DATE}, c.agent_id, {_COUNT}, {_MS}, {_MICROS} FROM {_CALLS} {condition} GROUP BY {_DATE}, c.agent_id"""
+
+
+def _hours(condition: str = "") -> str:
+    return f"SELECT {_HOUR}, {_COUNT}, {_MS}, {_MICROS} FROM {_CALLS} {condition} GROUP BY {_HOUR}"
+
+
+def _places() -> int:
+    """Return how many lines a call may have, at least one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(max(cardinality(rate_ids)), 1) FROM usage_productmix")
+        return max(1, int(cursor.fetchone()[0]))
+
+
+def sums(organization_id: int, first_ids: Sequence[int]) -> Sums:
+    """Return what the calls of these settled ranges add up to."""
+    values = [organization_id, list(first_ids)]
+    condition = "AND r.first_id = ANY(%s)"
+    with connection.cursor() as cursor:
+        cursor.execute(_mix_days(condition), values)
+        mixes = [MixDay._make(row) for row in cursor.fetchall()]
+        cursor.execute(_agent_days(condition), values)
+        agents = [AgentDay._make(row) for row in cursor.fetchall()]
+        cursor.execute(_hours(condition), values)
+        return Sums(mixes, agents, [Hour._make(row) for row in cursor.fetchall()])
+
+
+_ADD_ARRAYS = """ARRAY(
+            SELECT coalesce(a, 0) + coalesce(b, 0)
+            FROM unnest(kept.{0}, excluded.{0}) WITH ORDINALITY AS sums (a, b, place) ORDER BY place)"""
+_FOLD_MIXES = f"""
     INSERT INTO usage_dailyusage AS kept
-        (organization_id, billed_month, date, component, product, calls, quantity, micros)
-    SELECT %s, %s, cell.*
-    FROM unnest(%s::date[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS cell
-    ON CONFLICT (organization_id, date, component, product, billed_month) DO UPDATE SET
+        (organization_id, billed_month, date, mix_id, calls, duration_ms, llm_tokens, micros, line_calls, line_micros)
+    SELECT %s, %s, d, m, c, ms, t, u, lc::bigint[], lm::bigint[]
+    FROM unnest(%s::date[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[],
+                %s::text[]) AS cell (d, m, c, ms, t, u, lc, lm)
+    ON CONFLICT (organization_id, date, mix_id, billed_month) DO UPDATE SET
         calls = kept.calls + excluded.calls,
-        quantity = kept.quantity + excluded.quantity,
+        duration_ms = kept.duration_ms + excluded.duration_ms,
+        llm_tokens = kept.llm_tokens + excluded.llm_tokens,
+        micros = kept.micros + excluded.micros,
+        line_calls = {_ADD_ARRAYS.format("line_calls")},
+        line_micros = {_ADD_ARRAYS.format("line_micros")}"""
+_FOLD_AGENTS = """
+    INSERT INTO usage_dailyagentusage AS kept (organization_id, date, agent_id, calls, duration_ms, micros)
+    SELECT %s, cell.* FROM unnest(%s::date[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS cell
+    ON CONFLICT (organization_id, date, agent_id) DO UPDATE SET
+        calls = kept.calls + excluded.calls,
+        duration_ms = kept.duration_ms + excluded.duration_ms,
+        micros = kept.micros + excluded.micros"""
+_FOLD_HOURS = """
+    INSERT INTO usage_hourlyusage AS kept (organization_id, hour_at, calls, duration_ms, micros)
+    SELECT %s, cell.* FROM unnest(%s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[]) AS cell
+    ON CONFLICT (organization_id, hour_at) DO UPDATE SET
+        calls = kept.calls + excluded.calls,
+        duration_ms = kept.duration_ms + excluded.duration_ms,
         micros = kept.micros + excluded.micros"""
 
-_DAY_COLUMNS = "organization_id, billed_month, date, component, product, calls, quantity, micros"
-_DAYS_ANEW = """
-    SELECT ch.organization_id, ch.billed_month, ch.date, r.component, r.product,
-           count(*), sum(l.quantity)::bigint, sum(l.micros)::bigint
-    FROM usage_charge ch
-    CROSS JOIN LATERAL unnest(ch.rate_ids, ch.quantities, ch.line_micros) AS l (rate_id, quantity, micros)
-    JOIN usage_pricerate r ON r.id = l.rate_id
-    WHERE ch.organization_id = %s AND ch.sequence IS NOT NULL
-    GROUP BY 1, 2, 3, 4, 5"""
 
-_QUARTER_COLUMNS = "organization_id, quarter_at, calls, duration_ms, micros"
-_QUARTERS_ANEW = """
-    SELECT ch.organization_id, date_bin('15 minutes', ch.started_at, 'epoch'),
-           count(*), sum(c.duration_ms)::bigint, sum(ch.amount_micros)::bigint
-    FROM usage_charge ch JOIN usage_call c ON c.id = ch.call_id
-    WHERE ch.organization_id = %s AND ch.sequence IS NOT NULL
-    GROUP BY 1, 2"""
+def fold(organization_id: int, added: Sums, *, month: date) -> None:
+    """Add sums of calls billed in `month`, in the caller's transaction and under the organization's lock."""
+    mixes = [(*each[:6], _array(each.line_calls), _array(each.line_micros)) for each in added.mixes]
+    with connection.cursor() as cursor:
+        cursor.execute(_FOLD_MIXES, [organization_id, month, *_columns(mixes)])
+        cursor.execute(_FOLD_AGENTS, [organization_id, *_columns(added.agents)])
+        cursor.execute(_FOLD_HOURS, [organization_id, *_columns(added.hours)])
+
+
+_DAY_COLUMNS = (
+    "organization_id, billed_month, date, mix_id, calls, duration_ms, llm_tokens, micros, line_calls, line_micros"
+)
+_AGENT_COLUMNS = "organization_id, date, agent_id, calls, duration_ms, micros"
+_HOUR_COLUMNS = "organization_id, hour_at, calls, duration_ms, micros"
+
+
+def _tables() -> list[tuple[str, str, str]]:
+    """Return (table, columns, query of all its rows of an organization)."""
+    return [
+        ("usage_dailyusage", _DAY_COLUMNS, _mix_days(by_month="billed_month,")),
+        ("usage_dailyagentusage", _AGENT_COLUMNS, _agent_days()),
+        ("usage_hourlyusage", _HOUR_COLUMNS, _hours()),
+    ]
+
+
+def rebuild(organization_id: int) -> None:
+    """Throw the organization's rollups away and add all settled calls up anew, in the database.
+
+    The caller holds the organization's lock, so that no settlement adds to them meanwhile.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table, columns, query in _tables():
+            cursor.execute(f"DELETE FROM {table} WHERE organization_id = %s", [organization_id])
+            cursor.execute(
+                f"INSERT INTO {table} ({columns}) SELECT %s, anew.* FROM ({query}) AS anew",
+                [organization_id, organization_id],
+            )
+
 
 _DIFFERING = """
     SELECT 'should be', * FROM (TABLE anew EXCEPT TABLE kept) AS missing
@@ -87,83 +211,102 @@ _DIFFERING = """
     SELECT 'is', * FROM (TABLE kept EXCEPT TABLE anew) AS superfluous
     ORDER BY 2, 3, 4"""
 
-_FOLD_QUARTERS = """
-    INSERT INTO usage_quarterhourusage AS kept (organization_id, quarter_at, calls, duration_ms, micros)
-    SELECT %s, quarter.* FROM unnest(%s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[]) AS quarter
-    ON CONFLICT (organization_id, quarter_at) DO UPDATE SET
-        calls = kept.calls + excluded.calls,
-        duration_ms = kept.duration_ms + excluded.duration_ms,
-        micros = kept.micros + excluded.micros"""
-
-
-def fold(*, organization_id: int, batch: Sequence[Settled], month: date, dates: Sequence[date]) -> None:
-    """Add a batch of charges billed in `month`, each on its date, in the caller's transaction and under its lock."""
-    days = _days(batch, dates)
-    quarters = _quarters(batch)
-    with connection.cursor() as cursor:
-        if days:
-            cursor.execute(_FOLD_DAYS, [organization_id, month, *_columns(days)])
-        if quarters:
-            cursor.execute(_FOLD_QUARTERS, [organization_id, *_columns(quarters)])
-
-
-def rebuild(organization_id: int) -> None:
-    """Throw the organization's rollups away and add all settled charges up anew, in the database.
-
-    The caller holds the organization's lock, so that no settlement adds to them meanwhile.
-    """
-    with transaction.atomic(), connection.cursor() as cursor:
-        DailyUsage.objects.filter(organization_id=organization_id).delete()
-        QuarterHourUsage.objects.filter(organization_id=organization_id).delete()
-        cursor.execute(f"INSERT INTO usage_dailyusage ({_DAY_COLUMNS}) {_DAYS_ANEW}", [organization_id])
-        cursor.execute(f"INSERT INTO usage_quarterhourusage ({_QUARTER_COLUMNS}) {_QUARTERS_ANEW}", [organization_id])
-
 
 def verify(organization_id: int) -> list[str]:
-    """Return every cell of the rollups that is not the sum of its settled charges; none when all is well."""
+    """Return every cell of the rollups that is not the sum of its settled calls; none when all is well."""
     found: list[str] = []
     with connection.cursor() as cursor:
-        for anew, columns, table in (
-            (_DAYS_ANEW, _DAY_COLUMNS, "usage_dailyusage"),
-            (_QUARTERS_ANEW, _QUARTER_COLUMNS, "usage_quarterhourusage"),
-        ):
-            kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"  # noqa: S608 - constants of this module
-            cursor.execute(f"WITH anew AS ({anew}), kept AS ({kept}) {_DIFFERING}", [organization_id] * 2)
-            found += [" ".join(str(value) for value in row) for row in cursor.fetchall()]
+        for table, columns, query in _tables():
+            anew = f"SELECT %s::bigint, sums.* FROM ({query}) AS sums"
+            kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"
+            cursor.execute(f"WITH anew AS ({anew}), kept AS ({kept}) {_DIFFERING}", [organization_id] * 3)
+            found += [" ".join(str(value) for value in (table, *row)) for row in cursor.fetchall()]
     return found
+
+
+# The lines behind cells of the cube. What is free is charged to no call, and used by all that name it.
+_LINES = """
+    FROM usage_dailyusage d
+    JOIN usage_productmix m ON m.id = d.mix_id
+    CROSS JOIN LATERAL unnest(m.rate_ids, d.line_calls, d.line_micros) AS line (rate_id, charged, micros)
+    JOIN usage_pricerate r ON r.id = line.rate_id
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN r.rate_micros = 0 AND r.unit <> 'surcharge' THEN d.calls ELSE line.charged END AS calls
+    ) AS used
+    WHERE d.organization_id = %s AND used.calls <> 0"""
 
 
 def by_day(organization_id: int, *, starts_on: date, ends_on: date) -> dict[tuple[date, str], int]:
     """Return micros by (day, component); both days are included."""
-    rows = _days_of(organization_id, starts_on, ends_on).order_by("date", "component")
-    sums = rows.values_list("date", "component").annotate(total=Sum("micros"))
-    return {(day, component): int(micros) for day, component, micros in sums}
+    query = f"SELECT d.date, r.component, sum(line.micros)::bigint {_LINES} AND d.date BETWEEN %s AND %s GROUP BY 1, 2"
+    rows = _rows(query + " ORDER BY 1, 2", [organization_id, starts_on, ends_on])
+    return {(day, component): micros for day, component, micros in rows}
 
 
 def by_product(organization_id: int, *, starts_on: date, ends_on: date) -> list[ProductTotal]:
     """Return each product's part of the days, the dearest first."""
-    rows = _days_of(organization_id, starts_on, ends_on).order_by().values_list("component", "product")
-    sums = rows.annotate(all_calls=Sum("calls"), all_micros=Sum("micros")).order_by("-all_micros", "product")
+    query = f"""
+        SELECT r.component, r.product, sum(used.calls)::bigint, sum(line.micros)::bigint
+        {_LINES} AND d.date BETWEEN %s AND %s GROUP BY 1, 2 ORDER BY 4 DESC, 2"""
     labels = _labels()
     return [
-        ProductTotal(component, product, labels.get(product, product), int(calls), int(micros))
-        for component, product, calls, micros in sums
+        ProductTotal(component, product, labels.get(product, product), calls, micros)
+        for component, product, calls, micros in _rows(query, [organization_id, starts_on, ends_on])
     ]
 
 
-def total(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> Total:
-    """Return the totals of calls that started in the half-open span; it begins and ends with a quarter hour."""
-    span = QuarterHourUsage.objects.filter(quarter_at__gte=starts_at, quarter_at__lt=ends_at)
-    sums = span.filter(organization_id=organization_id).aggregate(
-        calls=Sum("calls"), duration_ms=Sum("duration_ms"), micros=Sum("micros")
-    )
-    return Total(**{name: int(value or 0) for name, value in sums.items()})
+def total(organization_id: int, *, starts_on: date, ends_on: date) -> Total:
+    """Return the totals of the days, both included; calls that were never connected count too."""
+    days = DailyUsage.objects.filter(organization_id=organization_id, date__gte=starts_on, date__lte=ends_on)
+    added = days.aggregate(all_calls=Sum("calls"), all_ms=Sum("duration_ms"), all_micros=Sum("micros"))
+    return Total(*(int(added[name] or 0) for name in ("all_calls", "all_ms", "all_micros")))
+
+
+def by_hour(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> list[Hour]:
+    """Return the hours that have usage and begin in the half-open span, in order."""
+    hours = HourlyUsage.objects.filter(organization_id=organization_id, hour_at__gte=starts_at, hour_at__lt=ends_at)
+    rows = hours.order_by("hour_at").values_list("hour_at", "calls", "duration_ms", "micros")
+    return [Hour._make(row) for row in rows]
+
+
+def by_agent(organization_id: int, *, starts_on: date, ends_on: date) -> list[tuple[str, str, Total]]:
+    """Return (reference, name, total) of each agent on the days, the dearest first."""
+    days = DailyAgentUsage.objects.filter(organization_id=organization_id, date__gte=starts_on, date__lte=ends_on)
+    grouped = days.order_by().values_list("agent__reference", "agent__name")
+    rows = grouped.annotate(all_calls=Sum("calls"), all_ms=Sum("duration_ms"), all_micros=Sum("micros"))
+    return [
+        (reference, name, Total(int(calls), int(duration_ms), int(micros)))
+        for reference, name, calls, duration_ms, micros in rows.order_by("-all_micros", "agent__reference")
+    ]
 
 
 def component_totals(organization_id: int, month: date) -> dict[str, int]:
     """Return micros by component of what is billed in `month`."""
-    rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month).order_by("component")
-    return {component: int(micros) for component, micros in rows.values_list("component").annotate(total=Sum("micros"))}
+    query = f"SELECT r.component, sum(line.micros)::bigint {_LINES} AND d.billed_month = %s GROUP BY 1 ORDER BY 1"
+    return dict(_rows(query, [organization_id, month]))
+
+
+def product_totals(organization_id: int, month: date) -> dict[tuple[str, str], int]:
+    """Return micros by (component, product) of what is billed in `month`."""
+    query = f"SELECT r.component, r.product, sum(line.micros)::bigint {_LINES} AND d.billed_month = %s GROUP BY 1, 2"
+    rows = _rows(query, [organization_id, month])
+    return {(component, product): micros for component, product, micros in rows}
+
+
+def component_calls(organization_id: int, month: date) -> dict[str, int]:
+    """Return how many calls billed in `month` have a line of each component; one with two of them counts once."""
+    query = f"""
+        SELECT component, sum(calls)::bigint FROM (
+            SELECT d.date, d.mix_id, r.component, max(used.calls) AS calls
+            {_LINES} AND d.billed_month = %s GROUP BY 1, 2, 3) AS cell
+        GROUP BY 1"""
+    return dict(_rows(query, [organization_id, month]))
+
+
+def late_micros(organization_id: int, month: date) -> int:
+    """Return what is billed in `month` for calls of earlier days: they arrived when their own month was closed."""
+    rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month, date__lt=month)
+    return int(rows.aggregate(late=Sum("micros"))["late"] or 0)
 
 
 def _labels() -> dict[str, str]:
@@ -172,43 +315,17 @@ def _labels() -> dict[str, str]:
     return dict(named.values_list("product", "label"))
 
 
-def late_micros(organization_id: int, month: date) -> int:
-    """Return what is billed in `month` for calls of earlier days: they arrived when their own month was closed."""
-    rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month, date__lt=month)
-    return int(rows.aggregate(micros=Sum("micros"))["micros"] or 0)
+def _rows(query: str, values: list[Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return cursor.fetchall()
 
 
-def _days_of(organization_id: int, starts_on: date, ends_on: date) -> QuerySet[DailyUsage]:
-    return DailyUsage.objects.filter(Q(date__gte=starts_on, date__lte=ends_on), organization_id=organization_id)
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Turn rows into columns, in one order for all, so that two folds never wait for each other."""
+    return [list(column) for column in zip(*sorted(rows), strict=True)]
 
 
-def _days(batch: Sequence[Settled], dates: Sequence[date]) -> dict[tuple[Any, ...], list[int]]:
-    """Sum lines up by (day, component, product): calls, quantity, micros."""
-    refs = prices.rate_refs({rate_id for charge in batch for rate_id in charge.rate_ids})
-    cells: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for charge, day in zip(batch, dates, strict=True):
-        for rate_id, quantity, micros in zip(charge.rate_ids, charge.quantities, charge.line_micros, strict=True):
-            ref = refs[rate_id]
-            cell = cells[day, ref.component, ref.product]
-            cell[0] += 1
-            cell[1] += quantity
-            cell[2] += micros
-    return cells
-
-
-def _quarters(batch: Sequence[Settled]) -> dict[tuple[Any, ...], list[int]]:
-    """Sum charges up by the quarter of an hour: calls, milliseconds, micros. Unconnected calls count too."""
-    cells: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for charge in batch:
-        start = charge.started_at
-        cell = cells[(start.replace(minute=start.minute // 15 * 15, second=0, microsecond=0),)]
-        cell[0] += 1
-        cell[1] += charge.duration_ms
-        cell[2] += charge.amount_micros
-    return cells
-
-
-def _columns(cells: dict[tuple[Any, ...], list[int]]) -> list[list[Any]]:
-    """Turn cells into columns, in one order for all, so that two folds never wait for each other."""
-    rows = [(*key, *sums) for key, sums in sorted(cells.items())]
-    return [list(column) for column in zip(*rows, strict=True)]
+def _array(values: Sequence[int]) -> str:
+    """Return PostgreSQL's text of an array: arrays of arrays of different lengths can only travel so."""
+    return "{" + ",".join(map(str, values)) + "}"

@@ -60,6 +60,11 @@ class Snapshot:
                 self._plans.clear()
             return self._plans.setdefault(products, self._plan(products))
 
+    def rate_ids(self, products: tuple[str, ...]) -> list[int]:
+        """Return the rates of a call's lines by place: those of its products, the surcharge last."""
+        rates = [rate.id for rate in self.rates_of(products) or ()]
+        return [*rates, self.surcharge.id] if self.surcharge else rates
+
     def unpriced(self, products: tuple[str, ...]) -> list[str]:
         """Return the products without a rate, sorted. The surcharge follows from tokens and is never named."""
         return sorted(

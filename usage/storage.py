@@ -1,20 +1,28 @@
-"""Calls and charges on their way into PostgreSQL, set by set.
+"""Calls and what they cost on their way into PostgreSQL, a batch at a time.
 
-A batch travels as one JSON document, which the server unfolds: per row that costs both sides less than arrays or VALUES
-(msgspec writes it in C), and nested arrays and JSON columns need no second encoding.
+First their keys, which say which calls are new; then, by binary COPY, the calls under consecutive ids, and the ranges
+of those ids that wait for settlement.
 """
 
-from collections.abc import Sequence
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from struct import Struct
+from typing import NamedTuple
+from uuid import UUID
 
-import msgspec
 from django.db import connection
 
+from usage import copying, dimensions, partitions
 from usage.call_objects import CallObject
+from usage.dimensions import AgentKey, KindKey, MixKey
 from usage.rating import Rating
 from usage.snapshots import Snapshot
+
+MAX_BATCH = 10_000  # the increment of the sequence of ids
+_LONGEST_PAUSE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,106 +39,92 @@ class NewCall:
 
 @dataclass(frozen=True, slots=True)
 class RatedCall:
-    """A stored call to be charged."""
+    """A stored call to be charged, which was noticed without a price at `noticed_at`."""
 
-    call_id: int
+    id: int
     organization_id: int
     started_at: datetime
+    noticed_at: datetime
+    products: tuple[str, ...]
     snapshot: Snapshot
     rating: Rating
 
 
-# Keys are inserted in order, so that two transactions with the same calls wait for each other and never in a circle.
-_INSERT = """
-WITH item AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(items)s::json) AS item (
-        i int, o bigint, id text, s timestamptz, e timestamptz, ms bigint, ty text, di text, st text, dr text,
-        ai text, an text, pr text[], tk bigint, rq int, dg text, f text, t text, m jsonb, x jsonb,
-        pv bigint, cu text, am bigint, ri bigint[], q bigint[], lm bigint[], mi text[]
-    )
-), fresh AS (
-    INSERT INTO usage_call (
-        organization_id, call_id, revision, started_at, ended_at, duration_ms, call_type, direction, status,
-        disconnection_reason, agent_id, agent_name, products, llm_tokens, llm_requests, digest, received_at
-    )
-    SELECT o, id, 1, s, e, ms, ty, di, st, dr, ai, an, pr, tk, rq, decode(dg, 'hex'), %(now)s
-    FROM item ORDER BY o, id
-    ON CONFLICT (organization_id, call_id, revision) DO NOTHING
-    RETURNING id AS call, organization_id AS o, call_id AS id
-), detail AS (
-    INSERT INTO usage_calldetail (call_id, organization_id, from_number, to_number, metadata, extra)
-    SELECT call, o, f, t, m, x FROM fresh JOIN item USING (o, id)
-), charge AS (
-    INSERT INTO usage_charge (
-        organization_id, call_id, price_version_id, started_at, currency, amount_micros, rate_ids, quantities,
-        line_micros, rated_at
-    )
-    SELECT o, call, pv, s, cu, am, ri, q, lm, %(now)s FROM fresh JOIN item USING (o, id)
-    WHERE pv IS NOT NULL ORDER BY o, s, call
-), unrated AS (
-    INSERT INTO usage_unratedcall (call_id, organization_id, missing, noticed_at)
-    SELECT call, o, mi, %(now)s FROM fresh JOIN item USING (o, id) WHERE pv IS NULL
-)
-SELECT i FROM fresh JOIN item USING (o, id)
-"""
+class _Numbered(NamedTuple):
+    """A call's place in the order of ids, and what a range adds up."""
 
-_CHARGE = """
-WITH item AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(items)s::json) AS item (
-        o bigint, call bigint, s timestamptz, pv bigint, cu text, am bigint, ri bigint[], q bigint[], lm bigint[]
-    )
-), rated AS (
-    DELETE FROM usage_unratedcall USING item WHERE call_id = call
-)
-INSERT INTO usage_charge (
-    organization_id, call_id, price_version_id, started_at, currency, amount_micros, rate_ids, quantities, line_micros,
-    rated_at
-)
-SELECT o, call, pv, s, cu, am, ri, q, lm, %(now)s FROM item ORDER BY o, s, call
-"""
+    organization_id: int
+    id: int
+    started_at: datetime
+    micros: int
+    received_at: datetime
 
-_DIGESTS = """
-SELECT organization_id, call_id, digest FROM usage_call
-JOIN unnest(%s::bigint[], %s::text[]) AS asked (o, c) ON organization_id = o AND call_id = c
-"""
 
-_UNFIT = """
-SELECT i FROM unnest(%s::int[], %s::text[], %s::text[]) AS item (i, m, x)
-WHERE NOT (pg_input_is_valid(m, 'jsonb') AND pg_input_is_valid(x, 'jsonb'))
-"""
+def key_of(call_id: str) -> UUID:
+    """Return the key of a vendor's call id: the first half of its SHA-256."""
+    return UUID(bytes=hashlib.sha256(call_id.encode()).digest()[:16])
 
 
 def insert(calls: Sequence[NewCall], *, now: datetime) -> set[int]:
-    """Store those calls whose id is not known yet, with details and charges; return their indexes."""
-    if not calls:
-        return set()
-    rows = [_row(call) for call in calls]
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT, {"items": msgspec.json.encode(rows).decode(), "now": now})
-        return {index for (index,) in cursor.fetchall()}
+    """Store those calls whose id is not known yet, with details and charges; return their indexes.
+
+    At most `MAX_BATCH` calls with ids that differ, in the caller's transaction.
+    """
+    fresh = _insert_keys(calls)
+    new = [call for call in calls if call.index in fresh]
+    if not new:
+        return fresh
+    partitions.ensure({partitions.month_of(each.call.started_at) for each in new})
+    # What has no price comes last, so that the ids of what waits for settlement follow one another.
+    new.sort(key=lambda each: (each.rating is None, each.organization_id, each.call.started_at))
+    first_id = _reserve_ids()
+    numbered = list(zip(itertools.count(first_id), new))
+    _copy_calls(numbered)
+    _copy_details(numbered)
+    unrated = [(number, each) for number, each in numbered if each.rating is None]
+    if unrated:
+        _insert_unrated(unrated, now)
+    _insert_ranges(
+        [
+            _Numbered(each.organization_id, number, each.call.started_at, each.rating.amount_micros, now)
+            for number, each in numbered
+            if each.rating is not None
+        ]
+    )
+    return fresh
 
 
-def charge(calls: Sequence[RatedCall], *, now: datetime) -> None:
-    """Store the charges of calls that waited for a price, which thereby wait no longer."""
+def charge(calls: Sequence[RatedCall]) -> None:
+    """Price stored calls that waited for it, which thereby wait no longer, and hand them to settlement."""
     if not calls:
         return
-    rows = [
-        {"o": call.organization_id, "call": call.call_id, "s": call.started_at, **_charge(call.snapshot, call.rating)}
-        for call in calls
-    ]
+    keys = {MixKey(call.snapshot.version_id, call.products): call.snapshot for call in calls}
+    mixes = dimensions.mixes(dict(keys))
     with connection.cursor() as cursor:
-        cursor.execute(_CHARGE, {"items": msgspec.json.encode(rows).decode(), "now": now})
+        for call in calls:
+            mix = mixes[MixKey(call.snapshot.version_id, call.products)]
+            amounts = [mix, call.rating.amount_micros, list(call.rating.line_micros)]
+            cursor.execute(_PRICE, [*amounts, call.organization_id, call.started_at, call.id])
+        cursor.execute(
+            "DELETE FROM usage_unratedcall USING unnest(%s::bigint[], %s::bigint[]) AS rated (o, i)"
+            " WHERE (organization_id, id) = (o, i)",
+            [[call.organization_id for call in calls], [call.id for call in calls]],
+        )
+    ordered = sorted(calls, key=lambda call: (call.organization_id, call.id))
+    _insert_ranges(
+        [
+            _Numbered(call.organization_id, call.id, call.started_at, call.rating.amount_micros, call.noticed_at)
+            for call in ordered
+        ]
+    )
 
 
-def digests(calls: Sequence[NewCall]) -> dict[tuple[int, str], list[bytes]]:
-    """Return the digests of all revisions that are stored under the calls' ids."""
-    known: dict[tuple[int, str], list[bytes]] = {}
+def digests(calls: Sequence[NewCall]) -> dict[tuple[int, str], UUID]:
+    """Return the digests that are known of the calls' ids."""
+    ids = {(call.organization_id, key_of(call.call.call_id)): call.call.call_id for call in calls}
     with connection.cursor() as cursor:
-        keys = ([call.organization_id for call in calls], [call.call.call_id for call in calls])
-        cursor.execute(_DIGESTS, keys)
-        for organization_id, call_id, digest in cursor.fetchall():
-            known.setdefault((organization_id, call_id), []).append(bytes(digest))
-    return known
+        cursor.execute(_DIGESTS, [[o for o, _ in ids], [key for _, key in ids]])
+        return {(o, ids[o, key]): digest for o, key, digest in cursor.fetchall()}
 
 
 def unfit(calls: Sequence[NewCall]) -> set[int]:
@@ -143,40 +137,186 @@ def unfit(calls: Sequence[NewCall]) -> set[int]:
         return {index for (index,) in cursor.fetchall()}
 
 
-def _row(new: NewCall) -> dict[str, Any]:
-    call, facts = new.call, new.call.facts
-    return {
-        "i": new.index,
-        "o": new.organization_id,
-        "id": call.call_id,
-        "s": call.started_at,
-        "e": call.ended_at,
-        "ms": facts.duration_ms,
-        "ty": call.call_type,
-        "di": call.direction,
-        "st": call.status,
-        "dr": call.disconnection_reason,
-        "ai": call.agent_id,
-        "an": call.agent_name,
-        "pr": facts.products,
-        "tk": facts.llm_tokens,
-        "rq": facts.llm_requests,
-        "dg": call.digest.hex(),
-        "f": call.from_number,
-        "t": call.to_number,
-        "m": call.metadata,
-        "x": call.extra,
-        "mi": new.missing,
-        **(_charge(new.snapshot, new.rating) if new.snapshot and new.rating else {}),
-    }
+# Keys are inserted in order, so that two transactions with the same calls wait for each other and never in a circle.
+_INSERT_KEYS = """
+    INSERT INTO usage_callkey (organization_id, key, digest, started_at)
+    SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::uuid[], %s::timestamptz[])
+    ON CONFLICT DO NOTHING RETURNING organization_id, key"""
+
+_DIGESTS = """
+    SELECT organization_id, key, digest FROM usage_callkey
+    JOIN unnest(%s::bigint[], %s::uuid[]) AS asked (o, k) ON (organization_id, key) = (o, k)"""
+
+_UNFIT = """
+    SELECT i FROM unnest(%s::int[], %s::text[], %s::text[]) AS item (i, m, x)
+    WHERE NOT (pg_input_is_valid(m, 'jsonb') AND pg_input_is_valid(x, 'jsonb'))"""
+
+_PRICE = """
+    UPDATE usage_call SET mix_id = %s, amount_micros = %s, line_micros = %s
+    WHERE organization_id = %s AND started_at = %s AND id = %s AND amount_micros IS NULL"""
+
+_INSERT_RANGES = """
+    INSERT INTO usage_callrange
+        (organization_id, first_id, last_id, starts_at, ends_at, micros, received_at, time_zone)
+    SELECT *, '' FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[],
+                             %s::bigint[], %s::timestamptz[])"""
+
+_INSERT_UNRATED = """
+    INSERT INTO usage_unratedcall (organization_id, id, started_at, call_id, missing, noticed_at)
+    SELECT o, i, s, c, m::varchar[], n FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::text[],
+                                                   %s::text[], %s::timestamptz[]) AS unrated (o, i, s, c, m, n)"""
 
 
-def _charge(snapshot: Snapshot, rating: Rating) -> dict[str, Any]:
-    return {
-        "pv": snapshot.version_id,
-        "cu": snapshot.currency,
-        "am": rating.amount_micros,
-        "ri": [line.rate_id for line in rating.lines],
-        "q": [line.quantity for line in rating.lines],
-        "lm": [line.micros for line in rating.lines],
-    }
+def _insert_keys(calls: Sequence[NewCall]) -> set[int]:
+    indexes = {(call.organization_id, key_of(call.call.call_id)): call for call in calls}
+    ordered = sorted(indexes)
+    columns = [
+        [organization_id for organization_id, _ in ordered],
+        [key for _, key in ordered],
+        [indexes[key].call.digest for key in ordered],
+        [indexes[key].call.started_at for key in ordered],
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT_KEYS, columns)
+        return {indexes[o, key].index for o, key in cursor.fetchall()}
+
+
+def _reserve_ids() -> int:
+    """Return the first of `MAX_BATCH` ids that nobody else gets."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('usage_call_id')")
+        first_id: int = cursor.fetchone()[0]
+        return first_id
+
+
+_CALL_COLUMNS = (
+    "organization_id, id, started_at, duration_ms, llm_tokens, llm_requests, mix_id, kind_id, agent_id, revision,"
+    " ended_at, amount_micros, call_id, line_micros"
+)
+_CALL = Struct("!h" + "iq" * 4 + "ii" * 5 + "ih")
+_INT8 = Struct("!iq")
+_KEY = Struct("!hiqiqiq")
+
+
+def _copy_calls(numbered: Sequence[tuple[int, NewCall]]) -> None:
+    kinds = dimensions.kinds({_kind(each.call) for _, each in numbered})
+    agents = dimensions.agents({_agent(each) for _, each in numbered})
+    mixes = dimensions.mixes({_mix(each): each.snapshot for _, each in numbered})
+    copying.copy(
+        "usage_call",
+        _CALL_COLUMNS,
+        (
+            _call_row(number, each, mixes[_mix(each)], kinds[_kind(each.call)], agents[_agent(each)])
+            for number, each in numbered
+        ),
+    )
+
+
+def _call_row(number: int, new: NewCall, mix: int, kind: int, agent: int) -> bytes:
+    call, rating = new.call, new.rating
+    facts = call.facts
+    # Each field follows its length in bytes.
+    fixed = _CALL.pack(
+        14,
+        *(8, new.organization_id),
+        *(8, number),
+        *(8, copying.instant(call.started_at)),
+        *(8, facts.duration_ms),
+        *(4, facts.llm_tokens),
+        *(4, facts.llm_requests),
+        *(4, mix),
+        *(4, kind),
+        *(4, agent),
+        *(2, 1),
+    )
+    ended_at = _INT8.pack(8, copying.instant(call.ended_at)) if call.ended_at else copying.NULL
+    if rating is None:
+        return b"".join((fixed, ended_at, copying.NULL, copying.text(call.call_id), copying.EMPTY_ARRAY))
+    amount = _INT8.pack(8, rating.amount_micros)
+    lines = copying.int8_array(rating.line_micros)
+    return b"".join((fixed, ended_at, amount, copying.text(call.call_id), lines))
+
+
+def _copy_details(numbered: Sequence[tuple[int, NewCall]]) -> None:
+    rows = [_detail_row(number, each) for number, each in numbered if each.call.has_detail]
+    if rows:
+        columns = "organization_id, id, started_at, from_number, to_number, metadata, extra"
+        copying.copy("usage_calldetail", columns, rows)
+
+
+def _detail_row(number: int, new: NewCall) -> bytes:
+    call = new.call
+    return b"".join(
+        (
+            _KEY.pack(7, *(8, new.organization_id), *(8, number), *(8, copying.instant(call.started_at))),
+            copying.text(call.from_number),
+            copying.text(call.to_number),
+            copying.json(call.metadata),
+            copying.json(call.extra),
+        )
+    )
+
+
+def _insert_unrated(unrated: Sequence[tuple[int, NewCall]], now: datetime) -> None:
+    columns = [
+        [each.organization_id for _, each in unrated],
+        [number for number, _ in unrated],
+        [each.call.started_at for _, each in unrated],
+        [each.call.call_id for _, each in unrated],
+        [dimensions.array(each.missing) for _, each in unrated],
+        [now] * len(unrated),
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT_UNRATED, columns)
+
+
+def _insert_ranges(numbered: Sequence[_Numbered]) -> None:
+    """Store the ranges of calls that stand in the order of organization and id."""
+    ranges = [
+        (
+            calls[0].organization_id,
+            calls[0].id,
+            calls[-1].id,
+            min(call.started_at for call in calls),
+            max(call.started_at for call in calls),
+            sum(call.micros for call in calls),
+            calls[0].received_at,
+        )
+        for calls in _runs(numbered)
+    ]
+    if ranges:
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT_RANGES, [list(column) for column in zip(*ranges, strict=True)])
+
+
+def _runs(numbered: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
+    """Cut into runs of one organization and of consecutive ids, without a long pause between two calls."""
+    run: list[_Numbered] = []
+    for call in numbered:
+        if run and not _follows(run[-1], call):
+            yield run
+            run = []
+        run.append(call)
+    if run:
+        yield run
+
+
+def _follows(before: _Numbered, call: _Numbered) -> bool:
+    return (
+        call.organization_id == before.organization_id
+        and call.id == before.id + 1
+        and call.received_at == before.received_at
+        and timedelta(0) <= call.started_at - before.started_at <= _LONGEST_PAUSE
+    )
+
+
+def _kind(call: CallObject) -> KindKey:
+    return KindKey(call.call_type, call.direction, call.status, call.disconnection_reason)
+
+
+def _agent(new: NewCall) -> AgentKey:
+    return AgentKey(new.organization_id, new.call.agent_id, new.call.agent_name)
+
+
+def _mix(new: NewCall) -> MixKey:
+    return MixKey(new.snapshot.version_id if new.snapshot else 0, new.call.facts.products)

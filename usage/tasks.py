@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from accounts import clock
-from usage import ingestion
+from usage import ingestion, partitions
 
 _BATCH = 1000
 _BATCHES = 100
@@ -16,3 +16,9 @@ def rate_unrated() -> None:
     for _ in range(_BATCHES):
         if ingestion.rate_unrated(now=now, limit=_BATCH) < _BATCH:
             return
+
+
+@shared_task
+def attach_months() -> None:
+    """Make the tables of the months to come."""
+    partitions.attach_ahead(clock.now())

@@ -7,19 +7,17 @@ differences the rest is counted.
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple
 
-from django.db import connection
-from django.db.models import Sum, Window
+from django.db.models import Window
 from django.db.models.functions import Lag
 
 from billing_portal.ledger.models import Account, Period, Settlement
-from usage import prices, rating
-from usage.models import Call, Charge, Component, DailyUsage
-from usage.snapshots import Snapshot
+from usage import charges, prices, rating, rollups
+from usage.charges import ChargedCall
+from usage.models import Component
 
 NAMED = 100
 _CHUNK = 2_000
@@ -80,47 +78,12 @@ def sequence_gaps(organization_id: int) -> Iterator[Difference]:
         yield Difference("sequence", "last charge settled", counted, last, "The last settlement ends elsewhere.")
 
 
-def calls_by_component(organization_id: int, month: date) -> dict[str, int]:
-    """Return how many calls used each component in a month; a call with two products of one counts once."""
-    with connection.cursor() as cursor:
-        cursor.execute(_CALLS_BY_COMPONENT, [organization_id, month])
-        return dict(cursor.fetchall())
-
-
-_CALLS_BY_COMPONENT = """
-SELECT component, count(*)
-FROM usage_charge CROSS JOIN LATERAL (
-    SELECT DISTINCT rate.component
-    FROM unnest(rate_ids) AS used (id) JOIN usage_pricerate AS rate ON rate.id = used.id
-) AS components
-WHERE organization_id = %s AND billed_month = %s
-GROUP BY component
-"""
-
-
 # ── One pass over the charges ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Row(NamedTuple):
-    """A charge and the facts it was rated from."""
-
-    sequence: int
-    call_id: str
-    duration_ms: int
-    products: list[str]
-    llm_tokens: int
-    llm_requests: int
-    price_version_id: int
-    rate_ids: list[int]
-    quantities: list[int]
-    line_micros: list[int]
-    amount_micros: int
 
 
 def _audit(organization_id: int, month: date) -> Iterator[Difference]:
     charged: Counter[tuple[str, str]] = Counter()
-    snapshots = _snapshots()
-    rows = _rows(organization_id, month)
+    rows = charges.of_month(organization_id, month)
     row = next(rows, None)
     for settlement in _settlements(organization_id, month):
         expected = settlement.first_sequence
@@ -128,8 +91,8 @@ def _audit(organization_id: int, month: date) -> Iterator[Difference]:
         while row is not None and row.sequence <= settlement.last_sequence:
             if row.sequence != expected:
                 yield from _missing(expected, row.sequence)
-            yield from _rated_anew(row, snapshots)
-            for rate_id, micros in zip(row.rate_ids, row.line_micros, strict=True):
+            yield from _rated_anew(row)
+            for rate_id, micros in zip(row.rate_ids, row.line_micros, strict=False):
                 by_rate[rate_id] += micros
             expected = row.sequence + 1
             row = next(rows, None)
@@ -153,21 +116,6 @@ def _by_product(by_rate: Counter[int]) -> Counter[tuple[str, str]]:
     return sums
 
 
-def _rows(organization_id: int, month: date) -> Iterator[_Row]:
-    charges = Charge.objects.filter(organization_id=organization_id, billed_month=month).order_by("sequence")
-    facts = ("call_id", "duration_ms", "products", "llm_tokens", "llm_requests")
-    columns = charges.values_list(
-        "sequence",
-        *(f"call__{name}" for name in facts),
-        "price_version_id",
-        "rate_ids",
-        "quantities",
-        "line_micros",
-        "amount_micros",
-    )
-    return map(_Row._make, columns.iterator(chunk_size=_CHUNK))
-
-
 def _settlements(organization_id: int, month: date) -> Iterator[Settlement]:
     settlements = Settlement.objects.filter(organization_id=organization_id, month=month).order_by("first_sequence")
     return settlements.prefetch_related("lines").iterator(chunk_size=_CHUNK)
@@ -179,48 +127,29 @@ def _missing(expected: int, reached: int) -> Iterator[Difference]:
         yield Difference("sequence", f"charge {sequence}", sequence, None, "The charge and its call are missing.")
 
 
-def _snapshots() -> dict[int, Snapshot]:
-    catalog = prices.current()
-    versions = itertools.chain(*catalog.defaults.values(), *catalog.own.values())
-    return {snapshot.version_id: snapshot for snapshot in versions}
-
-
-def _rated_anew(row: _Row, snapshots: Mapping[int, Snapshot]) -> Iterator[Difference]:
+def _rated_anew(row: ChargedCall) -> Iterator[Difference]:
     """Compare a charge with what its facts cost under its price version, line by line."""
-    snapshot = snapshots.get(row.price_version_id)
-    if snapshot is None:
-        cause = f"Its price version {row.price_version_id} is in no book that is in force."
-        yield Difference("charges", f"call {row.call_id}", None, row.amount_micros, cause)
-        return
     facts = rating.CallFacts(row.duration_ms, tuple(row.products), row.llm_tokens, row.llm_requests)
     try:
-        lines = rating.rate(facts, snapshot).lines
-    except rating.ProductsUnpriced as error:
-        yield Difference("charges", f"call {row.call_id}", None, row.amount_micros, str(error))
+        rated = rating.rate(facts, prices.snapshot(row.price_version_id))
+    except (KeyError, rating.ProductsUnpriced) as error:
+        cause = f"Its price version {row.price_version_id} does not price it: {error}"
+        yield Difference("charges", f"call {row.call_id}", None, row.amount_micros, cause)
         return
-    ours = [(line.rate_id, line.quantity, line.micros) for line in lines]
-    theirs = list(zip(row.rate_ids, row.quantities, row.line_micros, strict=True))
-    if ours != theirs:
-        yield from _wrong_lines(row, lines)
+    if rated.line_micros != tuple(row.line_micros):
+        yield from _wrong_lines(row, rated.line_micros)
     if sum(row.line_micros) != row.amount_micros:
         subject = f"call {row.call_id}, charge {row.sequence}"
         yield Difference("charges", subject, sum(row.line_micros), row.amount_micros, "The lines do not add up to it.")
 
 
-def _wrong_lines(row: _Row, lines: Iterable[rating.Line]) -> Iterator[Difference]:
-    ours = {line.rate_id: line for line in lines}
-    theirs = {
-        rate_id: (quantity, micros)
-        for rate_id, quantity, micros in zip(row.rate_ids, row.quantities, row.line_micros, strict=True)
-    }
-    for rate_id in sorted(ours.keys() | theirs.keys()):
-        line = ours.get(rate_id)
-        quantity, micros = theirs.get(rate_id, (None, None))
-        if line is None or (line.quantity, line.micros) != (quantity, micros):
-            product = line.product if line else prices.rate_refs({rate_id})[rate_id].product
+def _wrong_lines(row: ChargedCall, rated: Sequence[int]) -> Iterator[Difference]:
+    refs = prices.rate_refs(set(row.rate_ids))
+    for rate_id, ours, theirs in itertools.zip_longest(row.rate_ids, rated, row.line_micros):
+        if (ours or 0) != (theirs or 0):
+            product = refs[rate_id].product if rate_id else "a line of no product"
             subject = f"call {row.call_id}, charge {row.sequence}, {product}"
-            cause = f"The call's facts come to {'another amount' if line else 'no such line'}; quantity {quantity}."
-            yield Difference("charges", subject, line.micros if line else None, micros, cause)
+            yield Difference("charges", subject, ours or 0, theirs or 0, "The call's facts come to another amount.")
 
 
 def _settled(settlement: Settlement, by_product: Counter[tuple[str, str]]) -> Iterator[Difference]:
@@ -238,9 +167,7 @@ def _settled(settlement: Settlement, by_product: Counter[tuple[str, str]]) -> It
 
 def _rolled_up(organization_id: int, month: date, charged: Counter[tuple[str, str]]) -> Iterator[Difference]:
     """Compare the rollups of a month with its charges, by product."""
-    rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month)
-    sums = rows.order_by("component", "product").values_list("component", "product").annotate(Sum("micros"))
-    rolled_up = {(component, product): int(micros) for component, product, micros in sums}
+    rolled_up = rollups.product_totals(organization_id, month)
     for key in sorted(rolled_up.keys() | charged.keys()):
         if rolled_up.get(key, 0) != charged[key]:
             subject = f"{Component(key[0]).label}, {key[1]}"
@@ -253,12 +180,5 @@ def _uncharged(organization_id: int, month: date) -> Iterator[Difference]:
     period = Period.objects.filter(organization_id=organization_id, month=month).first()
     if period is None:
         return
-    calls = Call.objects.filter(
-        organization_id=organization_id,
-        started_at__gte=period.starts_at,
-        started_at__lt=period.ends_at,
-        charge=None,
-        unrated=None,
-    )
-    for call_id in calls.order_by("id").values_list("call_id", flat=True).iterator(chunk_size=_CHUNK):
+    for call_id in charges.uncharged(organization_id, starts_at=period.starts_at, ends_at=period.ends_at):
         yield Difference("calls", f"call {call_id}", None, None, "The call was recorded and never charged.")

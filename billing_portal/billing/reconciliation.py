@@ -18,7 +18,8 @@ from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Purc
 from billing_portal.ledger import totals
 from billing_portal.ledger.models import Settlement, Transaction
 from billing_portal.ledger.totals import MonthTotals
-from usage.models import Component, DailyUsage
+from usage import rollups
+from usage.models import Component
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,7 @@ def usage_differences(organization_id: int, month: date, *, deep: bool) -> Itera
         return
     cause = "The rollups do not hold what was settled; rebuild them."
     settled = totals.month(organization_id, month).gross
-    yield from _compare("rollups", settled, _rolled_up(organization_id, month), cause)
-
-
-def _rolled_up(organization_id: int, month: date) -> dict[str, int]:
-    rows = DailyUsage.objects.filter(organization_id=organization_id, billed_month=month).order_by("component")
-    return {component: int(micros) for component, micros in rows.values_list("component").annotate(Sum("micros"))}
+    yield from _compare("rollups", settled, rollups.component_totals(organization_id, month), cause)
 
 
 def report_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:
@@ -148,7 +144,7 @@ def _totals(invoice: Invoice) -> MonthTotals:
 
 def _lines(invoice: Invoice, month_totals: MonthTotals) -> Iterator[LineReconciliation]:
     """Yield Stripe's lines in their order beside ours, then ours that Stripe's invoice lacks."""
-    calls = call_audit.calls_by_component(invoice.organization_id, invoice.month) if invoice.month else {}
+    calls = rollups.component_calls(invoice.organization_id, invoice.month) if invoice.month else {}
     usage = dict(month_totals.gross)
     credit = {(due.grant_kind, due.component): due.amount_minor for due in credit_lines.due(invoice)}
     bought = _bought_minor(invoice)

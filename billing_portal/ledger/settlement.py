@@ -12,12 +12,12 @@ from datetime import date, datetime
 
 import structlog
 from django.db import transaction
-from django.db.models import Sum
 
 from billing_portal.ledger import accounts, allocation, credits, journal, periods
 from billing_portal.ledger.models import Account, Burn, Grant, Settlement, SettlementLine, Transaction
-from usage import charges, prices
-from usage.models import Charge
+from usage import charges, dimensions, prices
+from usage.charges import Charge, ChargedCall, WaitingRange
+from usage.rollups import Sums
 
 log = structlog.get_logger(__name__)
 
@@ -29,21 +29,21 @@ def settle(organization_id: int, *, now: datetime, limit: int = 10_000) -> int:
     """
     with transaction.atomic():
         account = accounts.lock(organization_id)
-        waiting = charges.waiting(organization_id, limit)
+        waiting = charges.take(organization_id, limit)
         if not waiting:
             return 0
         month, batch = _first_month(account, waiting)
-        first = account.last_sequence + 1
-        charges.settle(
+        first, count = account.last_sequence + 1, sum(each.calls for each in batch)
+        sums = charges.settle(
             organization_id=organization_id,
             batch=batch,
             first_sequence=first,
             month=month,
-            zone=account.organization.zone,
+            time_zone=account.organization.time_zone,
         )
         grants = list(credits.spendable(account, now=now))
-        allocated = allocation.allocate(_lines(batch), [grant.remaining_micros for grant in grants])
-        settlement = _write(account, month=month, first=first, count=len(batch), allocated=allocated, now=now)
+        allocated = _allocate(organization_id, batch, _by_component(sums), grants)
+        settlement = _write(account, month=month, first=first, count=count, allocated=allocated, now=now)
         _burn(account, settlement, grants, allocated, now=now)
         account.last_sequence = settlement.last_sequence
         account.save(update_fields=["last_sequence"])
@@ -55,7 +55,7 @@ def settle(organization_id: int, *, now: datetime, limit: int = 10_000) -> int:
         gross_micros=settlement.gross_micros,
         accrued_micros=settlement.accrued_micros,
     )
-    return len(batch)
+    return count
 
 
 def settle_all(organization_id: int, *, now: datetime) -> int:
@@ -78,17 +78,14 @@ def funding(charge: Charge) -> Funding | None:
     """Return how a charge was funded, or None while it waits for settlement. It adds up to the charge exactly."""
     if charge.sequence is None:
         return None
+    organization_id = charge.call.organization_id
     settlement = Settlement.objects.get(
-        organization_id=charge.organization_id,
+        organization_id=organization_id,
         first_sequence__lte=charge.sequence,
         last_sequence__gte=charge.sequence,
     )
-    before = Charge.objects.filter(
-        organization_id=charge.organization_id,
-        sequence__gte=settlement.first_sequence,
-        sequence__lt=charge.sequence,
-    ).aggregate(micros=Sum("amount_micros"))["micros"]
-    return _funding_within(settlement, starts=int(before or 0), micros=charge.amount_micros)
+    before = charges.micros_between(organization_id, settlement.first_sequence, charge)
+    return _funding_within(settlement, starts=before, micros=charge.amount_micros)
 
 
 def _funding_within(settlement: Settlement, *, starts: int, micros: int) -> Funding:
@@ -105,22 +102,41 @@ def _funding_within(settlement: Settlement, *, starts: int, micros: int) -> Fund
     return Funding(grants=paid, accrued_micros=micros - sum(part for _, part in paid))
 
 
-def _first_month(account: Account, waiting: list[charges.WaitingCharge]) -> tuple[date, list[charges.WaitingCharge]]:
-    """Return the earliest billing month among the waiting charges, and those of them that belong to it.
-
-    Charges come ordered by their start, so the months of consecutive ones never go back.
-    """
-    period = periods.of_instant(account, waiting[0].started_at)
-    return period.month, [charge for charge in waiting if charge.started_at < period.ends_at]
+def _first_month(account: Account, waiting: list[WaitingRange]) -> tuple[date, list[WaitingRange]]:
+    """Return the billing month of the earliest call among the waiting, and what of the ranges belongs to it."""
+    period = periods.of_instant(account, waiting[0].starts_at)
+    return period.month, charges.before(account.organization_id, waiting, ends_at=period.ends_at)
 
 
-def _lines(batch: Iterable[charges.WaitingCharge]) -> Iterator[tuple[str, int]]:
+def _by_component(sums: Sums) -> Counter[str]:
+    """Return micros by component; what is free counts as nothing."""
+    rate_ids = dimensions.rate_ids({cell.mix_id for cell in sums.mixes})
+    refs = prices.rate_refs({rate_id for ids in rate_ids.values() for rate_id in ids})
+    components: Counter[str] = Counter()
+    for cell in sums.mixes:
+        for rate_id, micros in zip(rate_ids[cell.mix_id], cell.line_micros, strict=True):
+            components[refs[rate_id].component] += micros
+    return +components
+
+
+def _allocate(
+    organization_id: int, batch: list[WaitingRange], gross: Counter[str], grants: list[Grant]
+) -> allocation.Allocation:
+    """Decide what pays: by sums where one payer pays for all of it, else line by line in the order of the charges."""
+    remainders = [grant.remaining_micros for grant in grants]
+    if not remainders or remainders[0] >= gross.total():
+        return allocation.allocate(gross.items(), remainders)
+    return allocation.allocate(_lines(charges.of_batch(organization_id, batch)), remainders)
+
+
+def _lines(charged: Iterable[ChargedCall]) -> Iterator[tuple[str, int]]:
     """Yield (component, micros) of every line, charge by charge in their order."""
-    batch = list(batch)
-    refs = prices.rate_refs({rate_id for charge in batch for rate_id in charge.rate_ids})
-    for charge in batch:
-        for rate_id, micros in zip(charge.rate_ids, charge.line_micros, strict=True):
-            yield refs[rate_id].component, micros
+    components: dict[int, str] = {}
+    for each in charged:
+        for rate_id, micros in zip(each.rate_ids, each.line_micros, strict=False):
+            if rate_id not in components:
+                components[rate_id] = prices.rate_refs({rate_id})[rate_id].component
+            yield components[rate_id], micros
 
 
 def _write(

@@ -116,14 +116,18 @@ _LAWS = {
     "I4 a settlement's charges are all there": """
         SELECT 'charges of settlement from ' || s.first_sequence,
                s.last_sequence - s.first_sequence + 1, count(c.id)
-        FROM ledger_settlement s LEFT JOIN usage_charge c ON c.organization_id = s.organization_id
-             AND c.sequence BETWEEN s.first_sequence AND s.last_sequence
+        FROM ledger_settlement s LEFT JOIN usage_callrange r ON r.organization_id = s.organization_id
+             AND r.first_sequence BETWEEN s.first_sequence AND s.last_sequence
+        LEFT JOIN usage_call c ON c.organization_id = r.organization_id
+             AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
         WHERE s.organization_id = %(id)s AND s.month >= %(since)s
         GROUP BY s.id HAVING count(c.id) <> s.last_sequence - s.first_sequence + 1""",
     "I4 a settlement's gross is the sum of its charges": """
         SELECT 'settlement from ' || s.first_sequence, coalesce(sum(c.amount_micros), 0), s.gross_micros
-        FROM ledger_settlement s LEFT JOIN usage_charge c ON c.organization_id = s.organization_id
-             AND c.sequence BETWEEN s.first_sequence AND s.last_sequence
+        FROM ledger_settlement s LEFT JOIN usage_callrange r ON r.organization_id = s.organization_id
+             AND r.first_sequence BETWEEN s.first_sequence AND s.last_sequence
+        LEFT JOIN usage_call c ON c.organization_id = r.organization_id
+             AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
         WHERE s.organization_id = %(id)s AND s.month >= %(since)s
         GROUP BY s.id HAVING coalesce(sum(c.amount_micros), 0) <> s.gross_micros""",
     "I4 gross = burnt + accrued, per component": """

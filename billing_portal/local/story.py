@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import F, Q, Sum
 
 from accounts import api_keys, clock, people
 from accounts.models import ApiKey, Organization, User
@@ -30,7 +30,7 @@ from billing_portal.ledger.models import Account
 from billing_portal.local import sandbox_client
 from billing_portal.portal import onboarding
 from usage import periods, samples
-from usage.models import Charge
+from usage.models import CallRange
 
 BATCH = 1000
 PASSWORD = "parley-demo-2026"  # noqa: S105 - printed by the demo for everyone to use
@@ -164,7 +164,8 @@ def kill_worker_if_asked() -> None:
 
 def unsettled() -> int:
     """Return how many charges wait for settlement."""
-    return Charge.objects.filter(sequence=None).count()
+    waiting = CallRange.objects.filter(first_sequence=None).aggregate(calls=Sum(F("last_id") - F("first_id") + 1))
+    return int(waiting["calls"] or 0)
 
 
 def _post(batch: list[dict[str, Any]]) -> dict[str, Any]:

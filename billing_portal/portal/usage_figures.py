@@ -1,7 +1,7 @@
 """The figures of a range of days, ready for the page: chart, shares, totals, products."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date
 from typing import Any
 
 from accounts.models import Organization
@@ -28,17 +28,8 @@ def of(organization: Organization, *, starts_on: date, ends_on: date) -> Figures
     return Figures(
         chart=chart,
         shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
-        total=total(organization, starts_on=starts_on, ends_on=ends_on),
+        total=rollups.total(organization.pk, starts_on=starts_on, ends_on=ends_on),
         products=[_product(each) for each in products],
-    )
-
-
-def total(organization: Organization, *, starts_on: date, ends_on: date) -> rollups.Total:
-    """Return the totals of calls that started on the days, both included, in the organization's zone."""
-    return rollups.total(
-        organization.pk,
-        starts_at=datetime.combine(starts_on, time.min, organization.zone),
-        ends_at=datetime.combine(ends_on + timedelta(days=1), time.min, organization.zone),
     )
 
 

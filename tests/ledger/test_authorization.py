@@ -3,7 +3,7 @@ import pytest
 from accounts import organizations
 from billing_portal.ledger import accounts, authorization, collections, credits, journal, settlement
 from billing_portal.ledger.models import Account, Grant
-from usage.models import Charge
+from tests.charged import all_charges
 
 pytestmark = pytest.mark.django_db
 
@@ -28,7 +28,7 @@ def test_without_credit_and_card_usage_stops_with_the_reason(acme, now):
 def test_a_card_carries_up_to_the_arrears_limit(with_calls, now):
     acme = with_calls("acme", 5)
     settlement.settle_all(acme.pk, now=now)
-    gross = sum(Charge.objects.values_list("amount_micros", flat=True))
+    gross = sum(charge.amount_micros for charge in all_charges())
     assert decide(acme, now, has_card=True).available_micros == 100_000_000 - gross
     Account.objects.filter(organization=acme).update(arrears_limit_micros=gross)
     decision = decide(acme, now, has_card=True)
@@ -38,7 +38,7 @@ def test_a_card_carries_up_to_the_arrears_limit(with_calls, now):
 def test_a_payment_makes_room_again(with_calls, now):
     acme = with_calls("acme", 5)
     settlement.settle_all(acme.pk, now=now)
-    gross = sum(Charge.objects.values_list("amount_micros", flat=True))
+    gross = sum(charge.amount_micros for charge in all_charges())
     paid = -(-gross // 10_000) * 10_000
 
     def pay():

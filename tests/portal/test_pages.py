@@ -13,6 +13,7 @@ from billing_portal.ledger import accounts, credits, settlement
 from billing_portal.ledger.models import Account
 from billing_portal.portal import onboarding
 from tests.billing import world
+from tests.charged import all_charges
 from tests.conftest import join
 from usage.models import Call
 
@@ -118,7 +119,7 @@ def test_a_call_not_settled_yet_is_shown_as_such(client, busy):
 
 
 def test_overview_usage_credits_and_ledger_say_the_same(client, busy, now):
-    gross = sum(Call.objects.filter(charge__sequence__isnull=False).values_list("charge__amount_micros", flat=True))
+    gross = sum(charge.amount_micros for charge in all_charges() if charge.sequence)
     shown = f"${gross / 1e6:,.2f}"
     assert shown in text_of(get(client, "overview", busy))
     assert shown in text_of(get(client, "usage", busy, **{"from": "2026-10-01", "to": "2026-10-31"}))

@@ -15,6 +15,7 @@ from django.urls import reverse
 from accounts import clock
 from accounts.models import ApiKey, Organization
 from billing_portal.billing.models import InboxEvent, Invoice
+from billing_portal.ledger.models import Transaction
 from billing_portal.support.desk import read_only
 from billing_portal.support.desk.read_only import ReadOnlyAdmin
 from usage.models import Call, PriceBook, PriceRate, PriceVersion, UnratedCall
@@ -120,14 +121,22 @@ def test_big_tables_are_estimated_and_read_by_the_key(
     desk: Client, furnished: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE usage_call")
+        cursor.execute("ANALYZE ledger_transaction")
     monkeypatch.setattr(read_only, "_COUNTED_EXACTLY", 10)
     with CaptureQueriesContext(connection) as queries:
-        assert desk.get(address(Call, "changelist")).status_code == 200
-    statements = [query["sql"] for query in queries if 'FROM "usage_call"' in query["sql"]]
+        assert desk.get(address(Transaction, "changelist")).status_code == 200
+    statements = [query["sql"] for query in queries if 'FROM "ledger_transaction"' in query["sql"]]
     assert statements
     assert not any("COUNT(" in sql for sql in statements)
-    assert all('ORDER BY "usage_call"."id" DESC' in sql for sql in statements)
+    assert all('ORDER BY "ledger_transaction"."id" DESC' in sql for sql in statements)
+
+
+def test_calls_are_found_by_their_whole_id_and_never_listed(desk: Client, furnished: Organization) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert "call_1_3" not in text_of(desk.get(address(Call, "changelist")))
+    assert not [query["sql"] for query in queries if 'FROM "usage_call"' in query["sql"]]
+    assert "call_1_3" in text_of(desk.get(address(Call, "changelist"), {"q": "call_1_3"}))
+    assert "call_1_3" not in text_of(desk.get(address(Call, "changelist"), {"q": "call_1_"})).replace("call_1_?", "")
 
 
 # ── Prices ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,8 +7,9 @@ import pytest
 from django.test import Client
 
 from accounts import api_keys
+from tests.charged import all_charges
 from tests.usage.conftest import READ, WRITE, call_object, problem, raw
-from usage.models import Call, CallDetail, Charge
+from usage.models import Call, CallDetail
 
 pytestmark = pytest.mark.django_db
 JSON = "application/json"
@@ -52,9 +53,9 @@ def test_calls_are_recorded_and_each_is_answered_for_itself(priced, acme, vendor
 def test_i06_the_same_request_twice_changes_nothing(priced, acme, vendor):
     body = {"calls": [call_object(f"call_{number}") for number in range(20)]}
     assert post(vendor, body).json()["recorded"] == 20
-    before = list(Charge.objects.values_list())
+    before = all_charges()
     assert post(vendor, body).json()["duplicates"] == 20
-    assert list(Charge.objects.values_list()) == before
+    assert all_charges() == before
 
 
 @pytest.mark.parametrize(

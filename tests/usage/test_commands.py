@@ -13,8 +13,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import Organization
+from tests.charged import all_charges
 from usage import call_files, ingestion, prices
-from usage.models import Call, Charge
+from usage.models import Call
 
 PARLEY = Path(prices.__file__).parent / "price_books" / "parley.toml"
 # From a call log that a customer of Retell's published; costs are in cents, and never used.
@@ -162,7 +163,7 @@ def test_calls_are_imported_from_every_kind_of_file(
     with opener(tmp_path / name, "wt") as file:
         file.write(text)
     assert "7 recorded, 0 duplicate, 0 conflict, 0 rejected." in run("import_calls", tmp_path / name)
-    assert Charge.objects.filter(organization=acme, amount_micros=152_150).count() == 7
+    assert len(all_charges(organization=acme, amount_micros=152_150)) == 7
 
 
 def test_an_import_can_be_repeated(run: Run, listed: None, acme: Organization, tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_a_sample_can_be_rated_and_imported(
     run("sample_calls", "--calls", 20, "--first-month", "2026-01", "--organizations", 1, "--out", file)
     assert len(run("rate", file, "--json").splitlines()) == 20
     assert "20 recorded" in run("import_calls", file)
-    assert Charge.objects.count() == 20
+    assert len(all_charges()) == 20
 
 
 def test_a_sample_follows_real_arrivals(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

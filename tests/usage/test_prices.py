@@ -8,9 +8,10 @@ from django.db import DatabaseError, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.charged import the_charge
 from tests.usage.conftest import call_object
 from usage import price_documents, prices
-from usage.models import Call, Charge, PriceBook, PriceRate, PriceVersion
+from usage.models import Call, PriceBook, PriceRate, PriceVersion
 from usage.price_documents import PriceDocumentInvalid
 
 PARLEY = Path(prices.__file__).parent / "price_books" / "parley.toml"
@@ -127,7 +128,7 @@ def test_the_database_keeps_a_version_that_charges_rest_on(change, now, acme, re
     record(call_object(products=["platform"]))
     with pytest.raises(DatabaseError), transaction.atomic():
         change()
-    assert Charge.objects.get().amount_micros == 97_000
+    assert the_charge().amount_micros == 97_000
 
 
 @pytest.mark.django_db

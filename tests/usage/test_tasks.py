@@ -5,9 +5,10 @@ import time_machine
 from celery import current_app
 from django.conf import settings
 
+from tests.charged import all_charges, the_charge
 from tests.usage.conftest import call_object
 from usage import ingestion, prices, tasks
-from usage.models import Charge, UnratedCall
+from usage.models import UnratedCall
 
 NEW = "gpt_9"
 LONGEST_MS = 31 * 24 * 3600 * 1000
@@ -38,7 +39,7 @@ def test_the_task_rates_in_batches_until_nothing_waits(priced, acme, record, now
         tasks.rate_unrated()
         tasks.rate_unrated()
     assert not UnratedCall.objects.exists()
-    assert Charge.objects.count() == 5
+    assert len(all_charges()) == 5
 
 
 @pytest.mark.parametrize("last", ["call_0", "call_9"])
@@ -49,5 +50,5 @@ def test_f24_a_waiting_call_that_no_account_can_hold_keeps_no_other_waiting(pric
     later = now + timedelta(hours=1)
     enter_price(now, starts_at=later, rate="100000")
     assert ingestion.rate_unrated(now=later) == 1
-    assert Charge.objects.get().call.call_id == "call_5"
-    assert UnratedCall.objects.get().call.call_id == last
+    assert the_charge().call.call_id == "call_5"
+    assert UnratedCall.objects.get().call_id == last

@@ -12,10 +12,10 @@ import msgspec
 from msgspec import Meta
 
 from accounts.models import Organization
-from usage import charges, ingestion, rollups
+from usage import calls, charges, ingestion, rollups
 from usage.calls import ListedCall
 from usage.events import EventAnswer
-from usage.models import Call, CallDetail, Charge, Component, PriceVersion, UnratedCall
+from usage.models import Call, Component, PriceVersion, UnratedCall
 
 Micros = Annotated[int, Meta(description="Millionths of the currency's major unit.")]
 Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
@@ -107,7 +107,7 @@ class CallRecord(msgspec.Struct, frozen=True):
     products: list[str]
     llm_tokens: int
     llm_requests: int
-    received_at: datetime
+    received_at: datetime | None
     unpriced: list[str]
     lines: list[PriceLine]
     amount_micros: Micros | None
@@ -207,34 +207,34 @@ def summaries(rows: Iterable[ListedCall], currency: str) -> list[CallSummary]:
     ]
 
 
-def call_record(call: Call, organization: Organization) -> CallRecord:
+def call_record(call: Call) -> CallRecord:
     """Return one call with its price."""
-    charge = Charge.objects.select_related("price_version__book").filter(call=call).first()
-    detail = CallDetail.objects.filter(call=call).first()
-    unrated = None if charge else UnratedCall.objects.filter(call=call).first()
+    charge = charges.of(call)
+    detail = calls.detail(call)
+    unrated = None if charge else calls.unrated(call)
     return CallRecord(
         call_id=call.call_id,
-        organization=organization.reference,
+        organization=call.organization.reference,
         started_at=call.started_at,
         ended_at=call.ended_at,
         duration_ms=call.duration_ms,
-        call_type=call.call_type,
-        status=call.status,
-        direction=call.direction,
-        disconnection_reason=call.disconnection_reason,
-        agent_id=call.agent_id,
-        agent_name=call.agent_name,
+        call_type=call.kind.call_type,
+        status=call.kind.status,
+        direction=call.kind.direction,
+        disconnection_reason=call.kind.disconnection_reason,
+        agent_id=call.agent.reference,
+        agent_name=call.agent.name,
         from_number=detail.from_number if detail else None,
         to_number=detail.to_number if detail else None,
         metadata=detail.metadata if detail else None,
-        products=call.products,
+        products=call.mix.products,
         llm_tokens=call.llm_tokens,
         llm_requests=call.llm_requests,
-        received_at=call.received_at,
+        received_at=_received_at(charge, unrated),
         unpriced=unrated.missing if unrated else [],
-        lines=[_price_line(line) for line in charges.lines(charge)] if charge else [],
+        lines=[_price_line(line) for line in charge.lines] if charge else [],
         amount_micros=charge.amount_micros if charge else None,
-        currency=charge.currency if charge else organization.currency,
+        currency=call.organization.currency,
         price_version=_version_name(charge.price_version) if charge else None,
         sequence=charge.sequence if charge else None,
         billed_month=f"{charge.billed_month:%Y-%m}" if charge and charge.billed_month else None,
@@ -271,6 +271,12 @@ def _counts(answers: Sequence[ingestion.Answer] | Sequence[EventAnswer]) -> tupl
     kinds = (ingestion.RECORDED, ingestion.DUPLICATE, ingestion.CONFLICT, ingestion.REJECTED)
     recorded, duplicates, conflicts, rejected = (counts[kind] for kind in kinds)
     return recorded, duplicates, conflicts, rejected
+
+
+def _received_at(charge: charges.Charge | None, unrated: UnratedCall | None) -> datetime | None:
+    if charge is not None:
+        return charge.received_at
+    return unrated.noticed_at if unrated else None
 
 
 def _version_name(version: PriceVersion) -> PriceVersionName:

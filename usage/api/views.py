@@ -46,7 +46,7 @@ class CallView(KeyedView):
         call = None if "\x00" in call_id else calls.find(organization.pk, call_id)
         if call is None:
             raise _not_found()
-        return answer(answers.call_record(call, organization))
+        return answer(answers.call_record(call))
 
 
 class UsageView(KeyedView):
@@ -57,15 +57,13 @@ class UsageView(KeyedView):
         """Get settled usage by day and component."""
         query = queries.read(request.query_params, queries.UsageQuery)
         organization = _organization(request, query)
-        zone = organization.zone
-        days = queries.days_of(query, today=periods.day_of(clock.now(), zone))
-        starts_at, ends_at = queries.span_of(days, zone)
+        days = queries.days_of(query, today=periods.day_of(clock.now(), organization.zone))
         return answer(
             answers.usage_report(
                 organization,
                 days,
                 rollups.by_day(organization.pk, starts_on=days[0], ends_on=days[1]),
-                rollups.total(organization.pk, starts_at=starts_at, ends_at=ends_at),
+                rollups.total(organization.pk, starts_on=days[0], ends_on=days[1]),
             )
         )
 

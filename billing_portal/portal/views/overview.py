@@ -13,7 +13,7 @@ from billing_portal.billing import cards
 from billing_portal.ledger import authorization, balances, totals
 from billing_portal.ledger.models import Account
 from billing_portal.portal import call_list, charts, usage_figures
-from usage import periods
+from usage import periods, rollups
 
 _DAYS = 30
 _LATEST = 8
@@ -35,7 +35,7 @@ def overview(request: OrganizationRequest) -> HttpResponse:
         "gross_micros": month_totals.gross_micros,
         "burnt_micros": month_totals.burnt_micros,
         "accrued_micros": month_totals.accrued_micros,
-        "calls": usage_figures.total(organization, starts_on=month, ends_on=today).calls,
+        "calls": rollups.total(organization.pk, starts_on=month, ends_on=today).calls,
         "balance": balances.balance(account, now=now),
         "authorization": authorization.authorize(account, has_card=has_card, now=now),
         "has_card": has_card,

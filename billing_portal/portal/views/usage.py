@@ -3,8 +3,8 @@
 from datetime import date, timedelta
 from typing import Any
 
-from django.http import HttpResponse, QueryDict
-from django.shortcuts import get_object_or_404, render
+from django.http import Http404, HttpResponse, QueryDict
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
@@ -15,8 +15,8 @@ from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import settlement
 from billing_portal.portal import call_list, call_page, usage_figures
-from usage import charges, periods
-from usage.models import Call, CallDetail, Charge, UnratedCall
+from usage import calls, charges, periods
+from usage.charges import Charge
 
 _LONGEST = timedelta(days=366)
 
@@ -63,20 +63,22 @@ def usage(request: OrganizationRequest) -> HttpResponse:
 @organization_view(Permission.VIEW_USAGE)
 def call(request: OrganizationRequest, call_id: str) -> HttpResponse:
     """Show one call: its price line by line, who paid for it, and its facts."""
-    found = get_object_or_404(Call, organization=request.organization, call_id=call_id, revision=1)
-    charge = Charge.objects.filter(call=found).select_related("price_version__book").first()
-    detail = CallDetail.objects.filter(call=found).first()
+    found = calls.find(request.organization.pk, call_id)
+    if found is None:
+        raise Http404("No such call.")
+    charge = charges.of(found)
+    detail = calls.detail(found)
     context: dict[str, Any] = {
         "call": found,
-        "status_label": call_list.label(found.status),
-        "disconnection_label": call_list.label(found.disconnection_reason),
+        "status_label": call_list.label(found.kind.status),
+        "disconnection_label": call_list.label(found.kind.disconnection_reason),
         "detail": detail,
         "metadata": call_page.printable(detail.metadata) if detail else [],
         "charge": charge,
-        "unrated": UnratedCall.objects.filter(call=found).first(),
+        "unrated": calls.unrated(found) if charge is None else None,
     }
     if charge is not None:
-        context["lines"] = [call_page.line(each, charge.currency) for each in charges.lines(charge)]
+        context["lines"] = [call_page.line(each, charge.currency) for each in charge.lines]
         context["funding"] = call_page.parts(settlement.funding(charge))
         context["invoice"] = _invoice(request.organization, charge)
     return render(request, "portal/call.html", context)

@@ -1,63 +1,101 @@
 """Calls, charges and prices on the staff desk."""
 
+import json
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from accounts import clock
-from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount, shown
-from usage import charges, ingestion, prices
-from usage.models import Call, CallDetail, Charge, PriceBook, PriceRate, PriceVersion, UnratedCall
-
-
-class CallDetailInline(ReadOnlyInline):
-    model = CallDetail
-    fields = ["from_number", "to_number", "metadata"]
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, amount
+from usage import calls, charges, ingestion, prices, storage
+from usage.models import Call, CallKey, CallRange, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 
 @admin.register(Call)
 class CallAdmin(ReadOnlyAdmin):
-    """Found by the vendor's id, whole: the database has millions of them."""
+    """Found by the vendor's id, whole: the database has millions of them, in a table a month."""
 
     list_display = ["call_id", "organization", "started_at", "duration_ms", "status", "cost"]
     sortable_by = ()
-    list_select_related = ["organization", "charge"]
-    search_fields = ["call_id__exact"]
+    ordering = ["-started_at", "-id"]
+    list_select_related = ["organization", "kind", "agent", "mix"]
     search_help_text = "The vendor's call id, whole"
-    readonly_fields = ["cost", "price_lines"]
-    inlines = [CallDetailInline]
+    search_fields = ["call_id__exact"]
+    readonly_fields = ["cost", "price_lines", "settled", "detail"]
+    show_full_result_count = False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Call], search_term: str
+    ) -> tuple[QuerySet[Call], bool]:
+        """Find by the key, which says when the call was. Nothing else finds quickly in all months, so list nothing."""
+        if not search_term:
+            return queryset.none(), False
+        keys = CallKey.objects.filter(key=storage.key_of(search_term.strip()))
+        places = list(keys.values_list("organization_id", "started_at"))
+        if not places:
+            return queryset.none(), False
+        found = [Q(organization_id=organization, started_at=started_at) for organization, started_at in places]
+        return queryset.filter(reduce(or_, found), call_id=search_term.strip()), False
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Call | None:
+        """Return the call whose range has its number: the range says when to look."""
+        calls_ = self.get_queryset(request).select_related(*self.list_select_related)
+        if not object_id.isdecimal() or len(object_id) > 18:
+            return None
+        spans = CallRange.objects.filter(first_id__lte=object_id, last_id__gte=object_id)
+        waiting = UnratedCall.objects.filter(id=object_id)
+        places = [
+            *spans.values_list("organization_id", "starts_at", "ends_at"),
+            *waiting.values_list("organization_id", "started_at", "started_at"),
+        ]
+        for organization_id, starts_at, ends_at in places:
+            within = calls_.filter(organization_id=organization_id, started_at__range=(starts_at, ends_at))
+            if found := within.filter(id=object_id).first():
+                return found
+        return None
+
+    @admin.display(description="Status")
+    def status(self, call: Call) -> str:
+        return call.kind.status
 
     @admin.display(description="Cost")
     def cost(self, call: Call) -> str:
-        charge = getattr(call, "charge", None)
-        return amount(charge.amount_micros, charge.currency) if charge else "unrated"
+        return "unrated" if call.amount_micros is None else amount(call.amount_micros, call.organization.currency)
 
     @admin.display(description="Price by component")
     def price_lines(self, call: Call) -> str:
-        charge = getattr(call, "charge", None)
+        charge = charges.of(call)
         if charge is None:
             return "unrated"
-        return "\n".join(f"{line.product}: {amount(line.micros, charge.currency)}" for line in charges.lines(charge))
+        return "\n".join(f"{line.product}: {amount(line.micros, charge.currency)}" for line in charge.lines)
 
+    @admin.display(description="Settled")
+    def settled(self, call: Call) -> str:
+        charge = charges.of(call)
+        if charge is None or charge.sequence is None or charge.billed_month is None:
+            return "not yet"
+        return f"number {charge.sequence:,}, billed in {charge.billed_month:%Y-%m}"
 
-@admin.register(Charge)
-class ChargeAdmin(ReadOnlyAdmin):
-    list_display = ["call", "organization", "sequence", "billed_month", shown("amount_micros"), "price_version"]
-    sortable_by = ()
-    list_select_related = ["call", "organization", "price_version__book"]
-    search_fields = ["call__call_id__exact"]
+    @admin.display(description="Numbers and metadata")
+    def detail(self, call: Call) -> str:
+        detail = calls.detail(call)
+        if detail is None:
+            return "none"
+        return f"from {detail.from_number or '–'} to {detail.to_number or '–'}\n{json.dumps(detail.metadata, indent=1)}"
 
 
 @admin.register(UnratedCall)
 class UnratedCallAdmin(ReadOnlyAdmin):
     """What no price covers yet: enter a price version with the missing product, then rate."""
 
-    list_display = ["call", "organization", "missing", "noticed_at"]
-    list_select_related = ["call", "organization"]
-    search_fields = ["call__call_id__exact", "organization__name"]
+    list_display = ["call_id", "organization", "missing", "noticed_at"]
+    list_select_related = ["organization"]
+    search_fields = ["call_id__exact", "organization__name"]
     actions = ["rate_now"]
 
     @admin.action(description="Rate what has a price by now")

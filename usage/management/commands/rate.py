@@ -149,7 +149,9 @@ def _source_of(versions: list[Snapshot], book: str, *, now: datetime) -> PriceSo
     """Return a source of one book's versions."""
     own = sorted((version for version in versions if version.book == book), key=lambda version: version.starts_at)
     currency = own[0].currency
-    return PriceSource(Catalog(stamp=None, defaults={currency: own}, own={}, refs={}), Payer(0, currency), now)
+    return PriceSource(
+        Catalog(stamp=None, defaults={currency: own}, own={}, refs={}, versions={}), Payer(0, currency), now
+    )
 
 
 def _read(path: Path) -> list[Snapshot]:

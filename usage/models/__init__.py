@@ -1,0 +1,25 @@
+"""Prices, calls and the sums over them, by noun; the rest of the code imports from here."""
+
+from usage.models.calls import Agent, Call, CallDetail, CallKey, CallKind, CallRange, ProductMix, UnratedCall
+from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
+from usage.models.rollups import DailyAgentUsage, DailyUsage, HourlyUsage
+
+__all__ = [
+    "PRICE_LOCK",
+    "Agent",
+    "Call",
+    "CallDetail",
+    "CallKey",
+    "CallKind",
+    "CallRange",
+    "Component",
+    "DailyAgentUsage",
+    "DailyUsage",
+    "HourlyUsage",
+    "PriceBook",
+    "PriceRate",
+    "PriceStamp",
+    "PriceVersion",
+    "ProductMix",
+    "UnratedCall",
+]

@@ -1,0 +1,98 @@
+"""The months of calls as tables: attached ahead of time, detached for the archive.
+
+A month is a calendar month in UTC, which has nothing to do with billing: it only says in which table a call lies. A
+table is made beside its parent and attached, which takes no lock that keeps readers or writers waiting.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+
+import structlog
+from django.db import connection, transaction
+
+from usage import periods
+
+_PARENTS = ("usage_call", "usage_calldetail")
+# One process at a time makes tables; the second finds them made.
+_LOCK = 7_301_002
+
+log = structlog.get_logger(__name__)
+
+_known: set[date] = set()
+
+
+def month_of(instant: datetime) -> date:
+    """Return the month in whose table a call that started at `instant` lies."""
+    return periods.month_of(instant, UTC)
+
+
+def ensure(months: Iterable[date]) -> None:
+    """Make the tables of these months, unless they are there; what is known to be there costs nothing."""
+    missing = set(months) - _known
+    if not missing:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        there = _attached()
+        for month in sorted(missing - there):
+            for parent in _PARENTS:
+                _attach(parent, month)
+            log.info("month attached", month=f"{month:%Y-%m}")
+        transaction.on_commit(lambda: _known.update(missing))
+
+
+def attach_ahead(now: datetime, *, months: int = 3) -> None:
+    """Make the tables of this month and of those to come, so that no request has to."""
+    month = month_of(now)
+    ahead = [month]
+    for _ in range(months):
+        ahead.append(periods.next_month(ahead[-1]))
+    ensure(ahead)
+
+
+def detach(month: date) -> list[str]:
+    """Take a month's tables out of their parents, and return their names; they stay in the database for the archive.
+
+    Its calls are then in no list and no export; their ids stay taken, and what was settled stays in every sum. Call it
+    outside a transaction: readers and writers go on meanwhile.
+    """
+    detached = []
+    with connection.cursor() as cursor:
+        for parent in _PARENTS:
+            if month in _attached(parent):
+                cursor.execute(f"ALTER TABLE {parent} DETACH PARTITION {_name(parent, month)} CONCURRENTLY")
+                detached.append(_name(parent, month))
+    _known.discard(month)
+    log.info("month detached", month=f"{month:%Y-%m}", tables=detached)
+    return detached
+
+
+def months() -> list[date]:
+    """Return the months that have a table, in order."""
+    return sorted(_attached())
+
+
+def forget() -> None:
+    """Drop what this process knows: for one whose database is emptied under it, as tests do."""
+    _known.clear()
+
+
+def _attached(parent: str = _PARENTS[-1]) -> set[date]:
+    """Return the months of a parent's tables, by their names."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT right(inhrelid::regclass::text, 6) FROM pg_inherits WHERE inhparent = %s::regclass", [parent]
+        )
+        return {datetime.strptime(name, "%Y%m").replace(tzinfo=UTC).date() for (name,) in cursor.fetchall()}
+
+
+def _attach(parent: str, month: date) -> None:
+    name = _name(parent, month)
+    bounds = f"FROM ('{month} 00:00+00') TO ('{periods.next_month(month)} 00:00+00')"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+        cursor.execute(f"ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES {bounds}")
+
+
+def _name(parent: str, month: date) -> str:
+    return f"{parent}_{month:%Y%m}"
