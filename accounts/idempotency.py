@@ -67,7 +67,7 @@ def forget() -> int:
     """Delete answers that were kept for long enough; return how many. Bounded, and safe at once."""
     with connection.cursor() as cursor:
         cursor.execute(_FORGET, [KEPT_SECONDS, _FORGOTTEN_AT_ONCE])
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _digest(request: HttpRequest, body: bytes) -> bytes:
@@ -80,8 +80,8 @@ def _digest(request: HttpRequest, body: bytes) -> bytes:
 
 def _claim(organization: Organization | None, key: str, asked: bytes) -> tuple[int, datetime] | None:
     """Take the key for this request and return (id, when); None where somebody has it. Committed at once."""
-    values = {
-        "organization": organization and organization.pk,
+    values: dict[str, int | str | bytes | None] = {
+        "organization": organization.pk if organization else None,
         "key": key,
         "request": asked,
         "kept_seconds": KEPT_SECONDS,
