@@ -314,6 +314,8 @@ API_KEY_REQUESTS_PER_SECOND = env.int("API_KEY_REQUESTS_PER_SECOND", 2_000)
 API_KEY_BURST = env.int("API_KEY_BURST", 10_000)
 # Requests that record at once, in one process; below its threads, so that some are left for pages.
 API_RECORDING_AT_ONCE = env.int("API_RECORDING_AT_ONCE", 32)
+# More calls than these do not wait for settlement: its workers must be down.
+API_MOST_WAITING_CALLS = env.int("API_MOST_WAITING_CALLS", 50_000_000)
 # How long a statement of a web process may take, and wait for a lock, before the request is answered 503.
 WEB_STATEMENT_TIMEOUT_SECONDS = env.int("WEB_STATEMENT_TIMEOUT_SECONDS", 20)
 WEB_LOCK_TIMEOUT_SECONDS = env.int("WEB_LOCK_TIMEOUT_SECONDS", 5)

@@ -25,6 +25,8 @@ BODIES = [("/api/v1/calls", [call_object()]), ("/api/v1/events", EVENT), ("/api/
 def _frozen(monkeypatch, now):
     monkeypatch.setattr("accounts.clock.now", lambda: now)
     monkeypatch.setattr(rate_limits._Counter, "away_until", 0.0)
+    monkeypatch.setattr(pressure._Backlog, "measured_at", float("-inf"))
+    monkeypatch.setattr(pressure._Backlog, "is_too_long", False)
 
 
 def post(client, path="/api/v1/calls", body=None):
@@ -122,6 +124,31 @@ def test_a_flood_is_refused_in_part_and_each_answer_is_true(priced, acme, now, s
             refused(response)
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(("batches", "most"), [([30], 20), ([1, 1, 1], 20)])
+def test_while_settlement_is_behind_nothing_more_is_recorded(
+    priced, acme, vendor, record, settle, settings, monkeypatch, batches, most
+):
+    settings.API_MOST_WAITING_CALLS = most
+    monkeypatch.setattr(pressure, "_MEASURED_EVERY_SECONDS", 0.0)
+    for number, size in enumerate(batches):
+        record(*[call_object(f"call_{number}_{item}") for item in range(size)])
+    before = Call.objects.count()
+    document = refused(post(vendor), slug="settlement-behind")
+    assert "settlement" in document["title"]
+    assert Call.objects.count() == before
+    settle(acme)
+    assert post(vendor).status_code == 200
+
+
+@pytest.mark.django_db
+def test_the_backlog_is_measured_now_and_then_only(priced, acme, vendor, monkeypatch):
+    measured = []
+    monkeypatch.setattr(pressure.backlog, "is_too_long", lambda **_: bool(measured.append(1)))
+    assert [post(vendor).status_code for _ in range(5)] == [200] * 5
+    assert len(measured) == 1
+
+
 # ── The database ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -153,6 +180,7 @@ def test_f18_a_lock_that_is_not_given_in_time_is_a_503_and_nothing_is_recorded(
 def test_f26_a_lost_connection_is_a_503(priced, acme, vendor, monkeypatch):
     monkeypatch.setattr("accounts.api_keys.recognize", lost_connection(api_keys.recognize))
     refused(post(vendor), 503, "database-unavailable")
+    connection.close()
 
 
 def lost_connection(recognize):
