@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from typing import Any
 
 from django.db import connection
 from django.db.models import Sum
@@ -184,7 +185,12 @@ def _rows(
     account: Account, starts_at: datetime, ends_at: datetime, zone: tzinfo
 ) -> list[tuple[datetime, str, Transaction | None, int, int]]:
     """Return (when, kind, transaction or None for usage, credit moved, debt moved), the oldest first."""
-    span = {"id": account.organization_id, "starts_at": starts_at, "ends_at": ends_at, "zone": str(zone)}
+    span: dict[str, Any] = {
+        "id": account.organization_id,
+        "starts_at": starts_at,
+        "ends_at": ends_at,
+        "zone": str(zone),
+    }
     with connection.cursor() as cursor:
         cursor.execute(_MOVEMENTS, span)
         rows = cursor.fetchall()
