@@ -54,6 +54,8 @@ CSRF_TRUSTED_ORIGINS = [BASE_URL]
 
 VENDOR_NAME = env.str("VENDOR_NAME", "Parley Voice")
 SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", "support@example.com")
+# What one member of staff may move alone, an organization and day; above it a second one approves.
+STAFF_LIMIT_MICROS = {"USD": 50_000_000, "EUR": 50_000_000, "GBP": 40_000_000, "JPY": 7_500_000_000}
 # Who reads what needs a person of the vendor's: a frozen account, an approval asked for.
 STAFF_NOTICE_EMAILS = env.list("STAFF_NOTICE_EMAILS", [SUPPORT_EMAIL])
 TERMS_VERSION = env.str("TERMS_VERSION", "2026-10-01")

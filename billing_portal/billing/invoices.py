@@ -9,7 +9,8 @@ from django.db import transaction
 
 from billing_portal.billing import cycles, minor_units
 from billing_portal.billing.models import Customer, Invoice
-from billing_portal.ledger import collections, totals
+from billing_portal.ledger import collections, reversals, totals
+from billing_portal.ledger.models import WriteOff
 
 log = structlog.get_logger(__name__)
 
@@ -126,6 +127,19 @@ def _instant(seconds: int | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
+def _undo_write_offs(invoice: Invoice, month: date, *, now: datetime) -> None:
+    """Take back that the debt of the invoice's month was given up: it is paid after all."""
+    given_up = WriteOff.objects.filter(organization_id=invoice.organization_id, month=month, lines=None)
+    for write_off in given_up.filter(transaction__reversed_by=None).order_by("id"):
+        reversals.reverse(
+            organization=invoice.organization,
+            transaction_id=write_off.transaction_id,
+            reason="The invoice was paid after all",
+            reference=f"paid_after_all:{write_off.pk}",
+            now=now,
+        )
+
+
 def _collect(invoice: Invoice, *, now: datetime) -> None:
     """Tell the ledger that what was accrued in the month has come in; tax is not ours and not in its books.
 
@@ -136,6 +150,7 @@ def _collect(invoice: Invoice, *, now: datetime) -> None:
     accrued_micros = totals.month(invoice.organization_id, invoice.month).accrued_micros
     paid_micros = minor_units.to_micros(invoice.total_minor - invoice.tax_minor, invoice.currency)
     if accrued_micros or paid_micros:
+        _undo_write_offs(invoice, invoice.month, now=now)
         collections.collect(
             organization=invoice.organization,
             accrued_micros=accrued_micros,

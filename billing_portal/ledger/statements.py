@@ -43,6 +43,11 @@ class StatementLine:
         return f"{self.grant.get_kind_display()} {verb}".strip()
 
     @property
+    def is_by_staff(self) -> bool:
+        """Whether one of the vendor's staff did it."""
+        return self.transaction is not None and self.transaction.reference.startswith(_STAFF)
+
+    @property
     def reason(self) -> str:
         """Why a person did it; empty for what happens by itself."""
         if self.transaction is None:
@@ -70,6 +75,8 @@ class Statement:
         )
 
 
+# How references of what the staff desk did begin; a grant's is named after its own.
+_STAFF = ("staff:", "grant:staff:")
 _CREDIT = {Kind.GRANT: "", Kind.EXPIRE: "expired", Kind.REVERSE: "taken back"}
 _DEBT = {Kind.COLLECT: "Payment", Kind.WRITE_OFF: "Forgiven", Kind.REVERSE: "Reversal"}
 

@@ -58,5 +58,12 @@ def find(text: str) -> Iterator[Found]:
                 kind=str(model._meta.verbose_name).capitalize(),
                 label=str(row),
                 belongs_to=str(getattr(row, "organization", "") or ""),
-                url=reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[row.pk]),
+                url=_url(row),
             )
+
+
+def _url(row: Model) -> str:
+    """Return a row's page: the desk page of an organization, the admin's of anything else."""
+    if isinstance(row, Organization):
+        return reverse("staff_organization", args=[row.public_id])
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])

@@ -1,8 +1,17 @@
 from django.contrib import admin
 from django.urls import path
 
-from billing_portal.support import views
+from billing_portal.support.views import approvals, find, organizations
+
+staff = admin.site.admin_view
 
 urlpatterns = [
-    path("find/", admin.site.admin_view(views.find), name="staff_find"),
+    path("find/", staff(find.find), name="staff_find"),
+    path("organizations/<uuid:organization>/", staff(organizations.organization), name="staff_organization"),
+    path("organizations/<uuid:organization>/<slug:kind>/", staff(organizations.action), name="staff_action"),
+    path("approvals/", staff(approvals.approvals), name="staff_approvals"),
+    path("approvals/<uuid:action>/", staff(approvals.approval), name="staff_approval"),
+    path("approvals/<uuid:action>/approve/", staff(approvals.approve), name="staff_approve"),
+    path("approvals/<uuid:action>/decline/", staff(approvals.decline), name="staff_decline"),
+    path("approvals/<uuid:action>/withdraw/", staff(approvals.withdraw), name="staff_withdraw"),
 ]

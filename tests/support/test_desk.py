@@ -1,6 +1,7 @@
 """Every page of the staff desk opens, finds, and lets be changed only what may be."""
 
 import re
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,15 +14,39 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts import clock
-from accounts.models import ApiKey, Organization
+from accounts.models import ApiKey, Letter, Organization, User
 from billing_portal.billing.models import InboxEvent, Invoice
-from billing_portal.ledger.models import Transaction
+from billing_portal.ledger import checks, write_offs
+from billing_portal.ledger.models import Finding, Transaction
+from billing_portal.support import actions, kinds
 from billing_portal.support.desk import read_only
 from billing_portal.support.desk.read_only import ReadOnlyAdmin
+from tests.support.conftest import AUGUST, SETTLED
 from usage.models import Call, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 PAGES = sorted(admin.site._registry.items(), key=lambda pair: pair[0]._meta.label)
 READ_ONLY = [(model, page) for model, page in PAGES if isinstance(page, ReadOnlyAdmin)]
+
+
+@pytest.fixture
+def furnished(furnished: Organization, desk: Client) -> Organization:
+    """Acme also with something that staff did, a letter, and books that were proved and did not hold."""
+    books, sam = {"organization": furnished, "now": SETTLED}, User.objects.get(email="sam@desk.example")
+    write_offs.forgive(month=AUGUST, micros=1, reason="Outage", reference="f", **books)
+    checks.check(furnished.pk, now=SETTLED)
+    Finding.objects.create(
+        organization=furnished, law="I1", subject="all credit", expected=1, found=2, noticed_at=SETTLED
+    )
+    actions.ask(
+        kind=kinds.named("goodwill"),
+        params={"micros": 60_000_000, "last_day": None},
+        reason="Outage",
+        public_id=uuid.uuid4(),
+        by=sam,
+        **books,
+    )
+    assert Letter.objects.exists()
+    return furnished
 
 
 def names(pairs: list[tuple[Any, Any]]) -> list[str]:
@@ -114,7 +139,7 @@ def test_lists_cost_the_same_number_of_queries_however_long(desk: Client, furnis
     for model, _ in PAGES:
         with CaptureQueriesContext(connection) as queries:
             desk.get(address(model, "changelist"))
-        assert len(queries) < 15, (model._meta.label, len(queries))
+        assert len(queries) < 18, (model._meta.label, len(queries))
 
 
 def test_big_tables_are_estimated_and_read_by_the_key(

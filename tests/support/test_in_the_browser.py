@@ -43,6 +43,9 @@ def test_the_desk_is_sound(
         "calls": reverse("admin:usage_call_changelist"),
         "call": reverse("admin:usage_call_change", args=[Call.objects.order_by("pk").first().pk]),
         "invoice": reverse("admin:billing_invoice_change", args=[Invoice.objects.get().pk]),
+        "organization": reverse("staff_organization", args=[furnished.public_id]),
+        "goodwill": reverse("staff_action", args=[furnished.public_id, "goodwill"]),
+        "approvals": reverse("staff_approvals"),
         "inbox": reverse("admin:billing_inboxevent_changelist"),
         "prices": reverse("admin:usage_priceversion_change", args=[PriceVersion.objects.order_by("pk").first().pk]),
         "new-prices": reverse("admin:usage_priceversion_add"),
@@ -63,4 +66,36 @@ def test_the_desk_is_sound(
             page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
         overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, (name, overflow)
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1360, 400])
+def test_credit_is_given_in_three_steps_without_scripts(
+    desk: Client, furnished: Organization, live_server, chromium: Browser, width: int
+) -> None:
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, base_url=live_server.url, java_script_enabled=False
+    )
+    context.add_cookies(
+        [{"name": name, "value": each.value, "url": live_server.url} for name, each in desk.cookies.items()]
+    )
+    page = context.new_page()
+    page.goto(reverse("staff_organization", args=[furnished.public_id]))
+    page.get_by_role("link", name="Give goodwill credit").click()
+    page.get_by_label("Amount in USD").fill("55.50")
+    page.get_by_label("Reason").fill("Outage on 12 October, 40 minutes")
+    page.get_by_role("button", name="Show what will happen").click()
+    assert page.get_by_role("row", name="Credit left 0.00 USD 55.50 USD").is_visible()
+    assert page.get_by_text("A second member of staff has to approve it").is_visible()
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"preview-{width}.png", full_page=True)
+    page.get_by_role("button", name="Ask for approval").click()
+    assert page.get_by_text("A second one has been asked").is_visible()
+    page.get_by_role("link", name="Approvals (1)").click()
+    page.get_by_role("link", name="Give goodwill credit").first.click()
+    assert page.get_by_text("somebody else has to decide").is_visible()
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"approval-{width}.png", full_page=True)
+    page.get_by_role("button", name="Withdraw it").click()
+    assert page.get_by_text("Nothing was changed").is_visible()
     context.close()

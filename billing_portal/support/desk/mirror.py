@@ -13,7 +13,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from billing_portal.billing import minor_units
-from billing_portal.support.desk.read_only import ReadOnlyAdmin, amount
+from billing_portal.support.amounts import amount
+from billing_portal.support.desk.read_only import ReadOnlyAdmin
 
 # Mirrored type, and where its JSON holds the amount worth a column.
 _SHOWN = {

@@ -15,9 +15,10 @@ from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 
 from accounts import api_keys, clock
-from accounts.models import ApiKey, Membership, Organization, TermsAcceptance, User
+from accounts.models import ApiKey, Letter, Membership, Organization, TermsAcceptance, User
 from billing_portal.ledger import balances
-from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, amount
+from billing_portal.support.amounts import amount
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline
 
 
 class MembershipInline(ReadOnlyInline):
@@ -72,6 +73,17 @@ class UserAdmin(ReadOnlyAdmin):
     search_fields = ["email", "name"]
     exclude = ["password"]
     inlines = [MembershipInline]
+
+
+@admin.register(Letter)
+class LetterAdmin(ReadOnlyAdmin):
+    """What was written to whom about money, and whether the mail server took it."""
+
+    list_display = ["subject", "to", "organization", "written_at", "attempts", "sent_at"]
+    list_filter = [("sent_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["organization"]
+    search_fields = ["to__iexact", "reference__exact", "organization__name", "organization__reference"]
+    exclude = ["html"]
 
 
 @admin.register(TermsAcceptance)

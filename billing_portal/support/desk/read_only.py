@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 from billing_portal.billing import minor_units
+from billing_portal.support.amounts import amount
 
 _COUNTED_EXACTLY = 20_000
 
@@ -87,15 +88,6 @@ class ReadOnlyInline(_MajorUnits, admin.TabularInline):  # type: ignore[type-arg
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
-
-
-def amount(micros: int | None, currency: str) -> str:
-    """Return micros as an exact amount: at least two decimals, no more than it has."""
-    if micros is None:
-        return "–"
-    whole, fraction = divmod(abs(micros), 1_000_000)
-    decimals = f"{fraction:06d}".rstrip("0").ljust(2, "0")
-    return f"{'−' if micros < 0 else ''}{whole:,}.{decimals} {currency}"
 
 
 @functools.cache

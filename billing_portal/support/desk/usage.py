@@ -11,7 +11,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from accounts import clock
-from billing_portal.support.desk.read_only import ReadOnlyAdmin, amount
+from billing_portal.support.amounts import amount
+from billing_portal.support.desk.read_only import ReadOnlyAdmin
 from usage import calls, charges, ingestion, prices, storage
 from usage.models import Call, CallKey, CallRange, PriceBook, PriceRate, PriceVersion, UnratedCall
 

@@ -1,4 +1,4 @@
-"""Pages of the staff desk that are not a model's."""
+"""Find anything by what support is told on the phone."""
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse

@@ -1,0 +1,73 @@
+"""Giving up an invoice that nobody will pay: Stripe stops collecting, the ledger writes the debt off.
+
+Should it be paid after all, `invoices.receive` undoes the write-off before it collects.
+"""
+
+from datetime import datetime
+from functools import partial
+
+from django.db import transaction
+
+from billing_portal.billing import gateway, intents, invoices
+from billing_portal.billing.models import Invoice
+from billing_portal.ledger import accounts, write_offs
+from billing_portal.ledger.models import Transaction
+
+State = Invoice.State
+_CAN_BE_GIVEN_UP = {State.OPEN, State.UNCOLLECTIBLE}
+
+
+class NotGivenUp(Exception):
+    """The invoice is not one that can be given up: it is a draft, paid or void, or bills no month."""
+
+    def __init__(self, invoice: Invoice) -> None:
+        super().__init__(f"{invoice} is {invoice.get_state_display().lower()}: there is no debt to write off.")
+        self.invoice = invoice
+
+
+def stop_collecting(invoice: Invoice, *, now: datetime) -> Invoice:
+    """Tell Stripe that the invoice is uncollectible, so that it charges nobody any more; safe to repeat.
+
+    Raises NotGivenUp, and what the gateway raises.
+    """
+    if invoice.state not in _CAN_BE_GIVEN_UP or invoice.month is None:
+        raise NotGivenUp(invoice)
+    if invoice.state == State.OPEN:
+        intents.perform(
+            organization=invoice.organization,
+            verb="mark invoice uncollectible",
+            reference=f"give_up:{invoice.stripe_invoice_id}",
+            params={},
+            call=partial(gateway.act, "invoices", "mark_uncollectible", invoice.stripe_invoice_id),
+            look_up=lambda: _unless_open(invoice),
+            again=True,
+            now=now,
+        )
+    return invoices.receive(gateway.retrieve("invoices", invoice.stripe_invoice_id), now=now)
+
+
+def write_off(invoice: Invoice, *, reason: str, reference: str, now: datetime) -> Transaction:
+    """Write off what the ledger is still owed for the month of an uncollectible invoice, once per `reference`.
+
+    Raises NotGivenUp before Stripe stopped collecting, write_offs.MoreThanOwed if nothing is owed.
+    """
+    with transaction.atomic():
+        account = accounts.lock(invoice.organization_id)
+        invoice.refresh_from_db()
+        if invoice.state != State.UNCOLLECTIBLE or invoice.month is None:
+            raise NotGivenUp(invoice)
+        known = Transaction.objects.filter(organization_id=invoice.organization_id, reference=reference).first()
+        micros = known.write_off.micros if known else write_offs.forgivable_micros(account, invoice.month, now=now)
+        return write_offs.write_off(
+            organization=invoice.organization,
+            month=invoice.month,
+            micros=micros,
+            reason=reason,
+            reference=reference,
+            now=now,
+        )
+
+
+def _unless_open(invoice: Invoice) -> gateway.Object | None:
+    found = gateway.retrieve("invoices", invoice.stripe_invoice_id)
+    return found if found["status"] != "open" else None

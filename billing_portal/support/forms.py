@@ -1,0 +1,26 @@
+"""What every staff action is asked with: why, and the key that makes a double submit one action."""
+
+import uuid
+from typing import Any
+
+from django import forms
+
+
+class ReasonForm(forms.Form):
+    """The reason, which the customer reads, and the key minted with the form."""
+
+    reason = forms.CharField(
+        max_length=200,
+        help_text="The customer reads this on the credits page.",
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )
+    key = forms.UUIDField(widget=forms.HiddenInput)
+
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data, initial={"key": uuid.uuid4()})
+
+
+class DecisionForm(forms.Form):
+    """Why something asked for is declined."""
+
+    reason = forms.CharField(max_length=200, widget=forms.Textarea(attrs={"rows": 2}))

@@ -1,0 +1,27 @@
+"""The kinds of staff actions. Each says what it asks, what would happen, and does it; `ALL` is where they are found.
+
+A new kind is a class here and a line in `ALL`: forms, preview, approval, audit and double submits are taken care of.
+"""
+
+from billing_portal.support.kinds import credit, debt, freezing
+from billing_portal.support.kinds.base import Change, Kind, Refused
+
+__all__ = ["ALL", "Change", "Kind", "Refused", "named"]
+
+ALL: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        credit.Goodwill(),
+        credit.Correction(),
+        credit.TakeBack(),
+        debt.Forgive(),
+        debt.WriteOff(),
+        debt.Undo(),
+        freezing.Unfreeze(),
+    )
+}
+
+
+def named(name: str) -> Kind:
+    """Return the kind of this name. Raises KeyError."""
+    return ALL[name]

@@ -1,0 +1,26 @@
+"""What the desk's templates show: exact amounts, and in the frame of every page, what waits for somebody."""
+
+from typing import Any
+
+from django import template
+
+from billing_portal.ledger.models import Account
+from billing_portal.support import amounts
+from billing_portal.support.models import StaffAction
+
+register = template.Library()
+
+
+@register.filter
+def amount(micros: int | None, currency: str) -> str:
+    """Return micros as an exact amount with its currency."""
+    return amounts.amount(micros, currency)
+
+
+@register.simple_tag
+def waiting() -> dict[str, Any]:
+    """Return how many approvals wait, and how many accounts are frozen."""
+    return {
+        "approvals": StaffAction.objects.filter(state=StaffAction.State.WAITING).count(),
+        "frozen": Account.objects.filter(frozen_at__isnull=False).count(),
+    }
