@@ -73,6 +73,9 @@ PREPAID_CREDIT_EXPIRES_AFTER: timedelta | None = None
 # What an organization may owe on its card before usage stops.
 ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_000, "JPY": 15_000_000_000}
 
+# How long rejected and repeated items, and the numbers of quiet sources, are remembered for those who trace an id.
+INTAKE_KEPT = timedelta(days=env.int("INTAKE_KEPT_DAYS", 90))
+
 # ── Servers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 DATABASE_URL = env.str("DATABASE_URL", "")
@@ -362,6 +365,8 @@ CELERY_BEAT_SCHEDULE = {
     # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.
     "check-books": {"task": "billing_portal.ledger.tasks.check_books", "schedule": crontab(minute="*/10", hour="1-5")},
     "attach-months": {"task": "usage.tasks.attach_months", "schedule": crontab(hour=3, minute=41)},
+    "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
+    "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

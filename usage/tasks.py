@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from accounts import clock
-from usage import ingestion, partitions
+from usage import completeness, ingestion, intake_log, partitions
 
 _BATCH = 1000
 _BATCHES = 100
@@ -22,3 +22,20 @@ def rate_unrated() -> None:
 def attach_months() -> None:
     """Make the tables of the months to come."""
     partitions.attach_ahead(clock.now())
+
+
+@shared_task
+def fold_sequences() -> None:
+    """Merge the numbers that arrived into their sources' ranges."""
+    for _ in range(_BATCHES):
+        if completeness.fold(limit=_BATCH) < _BATCH:
+            return
+
+
+@shared_task
+def prune_intake() -> None:
+    """Forget what arrived long ago and changed nothing."""
+    now = clock.now()
+    for _ in range(_BATCHES):
+        if not intake_log.prune(now=now):
+            return
