@@ -39,6 +39,7 @@ O = "o/<uuid:organization>/"  # noqa: E741 - as short as it is frequent
 PAGES = {
     O: Page(Permission.VIEW_USAGE),
     f"{O}usage/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/<str:call_id>/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
     f"{O}invoices/": Page(Permission.VIEW_BILLING),
     f"{O}invoices/<uuid:invoice>/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),

@@ -216,7 +216,7 @@ def fold(*, limit: int = 1_000) -> int:
 
 
 def _fold(organization_id: int, source: str) -> None:
-    key = {"o": organization_id, "s": source}
+    key: dict[str, int | str] = {"o": organization_id, "s": source}
     with transaction.atomic(), connection.cursor() as cursor:
         _lock(organization_id, source)
         cursor.execute(_FOLD, key)

@@ -25,11 +25,11 @@ _FIELD, _REASON = 200, 500
 
 
 class Rejected(NamedTuple):
-    """An item that was refused, of an organization that is known; `index` is its place in the request."""
+    """An item that was refused, of an organization that is known; `position` is its place in the request, from 0."""
 
     organization_id: int
     call_id: str | None
-    index: int
+    position: int
     field: str
     reason: str
 
@@ -171,7 +171,7 @@ def _note_rejected(rejected: Iterable[Rejected], now: datetime, api_key_id: int 
         "o": [organization_id for organization_id, _ in ordered],
         "k": [key for _, key in ordered],
         "c": [item.call_id or "" for item in items],
-        "i": [item.index for item in items],
+        "i": [item.position for item in items],
         "f": [item.field[:_FIELD] for item in items],
         "r": [item.reason[:_REASON] for item in items],
         "t": [times[key] for key in ordered],
@@ -186,13 +186,10 @@ def _note_repeated(repeated: Iterable[Repeated], now: datetime, api_key_id: int 
         keys.setdefault(item.organization_id, ([], []))[item.is_conflict].append(_short(item.call_id))
     if not keys:
         return
-    columns = [
-        list(keys),
-        [_array(duplicates) for duplicates, _ in keys.values()],
-        [_array(conflicts) for _, conflicts in keys.values()],
-    ]
+    duplicates = [_array(each) for each, _ in keys.values()]
+    conflicts = [_array(each) for _, each in keys.values()]
     with connection.cursor() as cursor:
-        cursor.execute(_NOTE_REPEATED, [api_key_id, now, *columns])
+        cursor.execute(_NOTE_REPEATED, [api_key_id, now, list(keys), duplicates, conflicts])
 
 
 def _key_of(item: Rejected) -> UUID:

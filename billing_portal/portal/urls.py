@@ -2,11 +2,22 @@
 
 from django.urls import include, path
 
-from billing_portal.portal.views import credit, developers, home, invoices, overview, payment_methods, settings, usage
+from billing_portal.portal.views import (
+    credit,
+    developers,
+    home,
+    invoices,
+    overview,
+    payment_methods,
+    settings,
+    trace,
+    usage,
+)
 
 _organization = [
     path("", overview.overview, name="overview"),
     path("usage/", usage.usage, name="usage"),
+    path("usage/trace/", trace.trace, name="trace"),
     path("usage/calls/<str:call_id>/", usage.call, name="call"),
     path("invoices/", invoices.invoices, name="invoices"),
     path("invoices/<uuid:invoice>/", invoices.invoice, name="invoice"),

@@ -1,0 +1,162 @@
+"""What became of a call: from its arrival to the invoice that was paid for it, by the vendor's id alone.
+
+It reads what every package keeps and computes no money. An id that was only ever refused is known here as well.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from billing_portal.billing.models import Invoice, InvoiceLine, Report, ReportBatch
+from billing_portal.ledger import settlement as settlements
+from billing_portal.ledger.models import Settlement
+from billing_portal.ledger.settlement import Funding
+from usage import calls, charges, intake_log
+from usage.charges import Charge
+from usage.intake_log import Copies, Intake
+from usage.models import Call, UnratedCall
+
+_LONGEST_ID = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedPart:
+    """What of a call went into one report to a Stripe meter."""
+
+    label: str
+    micros: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicedPart:
+    """What of a call stands in one line of an invoice."""
+
+    label: str
+    micros: int
+    line: InvoiceLine
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All that is known of one id; what has not happened is None or empty."""
+
+    call_id: str
+    intake: Intake
+    call: Call | None = None
+    received_at: datetime | None = None
+    source: str = ""
+    source_sequence: int | None = None
+    unrated: UnratedCall | None = None
+    charge: Charge | None = None
+    settlement: Settlement | None = None
+    funding: Funding | None = None
+    batch: ReportBatch | None = None
+    reported: list[ReportedPart] = field(default_factory=list)
+    invoice: Invoice | None = None
+    invoiced: list[InvoicedPart] = field(default_factory=list)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Say that nothing under this id ever arrived, as far as the log goes back."""
+        return self.call is None and self.intake.is_empty
+
+    @property
+    def stage(self) -> str:
+        """Return how far the call has come: the last thing that happened to it."""
+        if self.call is None:
+            return "unknown" if self.intake.is_empty else "rejected"
+        reached = {
+            "paid": self.invoice is not None and self.invoice.paid_at is not None,
+            "invoiced": self.invoice is not None and self.invoice.finalized_at is not None,
+            "reported": self.is_reported,
+            "funded": self.settlement is not None,
+            "rated": self.charge is not None,
+        }
+        return next((stage for stage, happened in reached.items() if happened), "received")
+
+    @property
+    def is_reported(self) -> bool:
+        """Say whether Stripe has accepted every report that the call is in."""
+        return self.batch is not None and all(part.report.state == Report.State.ACCEPTED for part in self.reported)
+
+    @property
+    def reported_at(self) -> datetime | None:
+        """Return when Stripe had accepted all of the call; None before that."""
+        if not self.is_reported:
+            return None
+        return max((part.report.accepted_at for part in self.reported if part.report.accepted_at), default=None)
+
+
+def trace(organization_id: int, call_id: str) -> Trace:
+    """Return what became of an organization's call, whether or not it was ever recorded."""
+    if "\x00" in call_id or len(call_id) > _LONGEST_ID:
+        return Trace(call_id, Intake(None, Copies(), Copies()))
+    intake = intake_log.of_call(organization_id, call_id)
+    call = calls.find(organization_id, call_id)
+    if call is None:
+        return Trace(call_id, intake)
+    charge = charges.of(call)
+    unrated = calls.unrated(call) if charge is None else None
+    source, number = _numbered(call)
+    arrived = Trace(
+        call_id,
+        intake,
+        call=call,
+        received_at=charge.received_at if charge else unrated.noticed_at if unrated else None,
+        source=source,
+        source_sequence=number,
+        unrated=unrated,
+        charge=charge,
+    )
+    return arrived if charge is None or charge.sequence is None else _followed(arrived, charge)
+
+
+def _followed(arrived: Trace, charge: Charge) -> Trace:
+    """Return the trace with what happened since the call was settled."""
+    settlement = Settlement.objects.select_related("reported__batch").get(
+        organization_id=charge.call.organization_id,
+        first_sequence__lte=charge.sequence,
+        last_sequence__gte=charge.sequence,
+    )
+    reported = getattr(settlement, "reported", None)
+    batch = reported.batch if reported else None
+    invoice = _invoice(charge)
+    micros: Counter[str] = Counter()
+    for line in charge.lines:
+        micros[line.component] += line.micros
+    reports = Report.objects.filter(batch=batch) if batch else Report.objects.none()
+    lines = InvoiceLine.objects.filter(invoice=invoice, kind=InvoiceLine.Kind.USAGE)
+    return replace(
+        arrived,
+        settlement=settlement,
+        funding=settlements.funding(charge),
+        batch=batch,
+        reported=[
+            ReportedPart(report.get_component_display(), micros[report.component], report)
+            for report in reports.order_by("component")
+            if micros[report.component]
+        ],
+        invoice=invoice,
+        invoiced=[
+            InvoicedPart(line.get_component_display(), micros[line.component], line)
+            for line in lines.order_by("position")
+            if invoice and micros[line.component]
+        ],
+    )
+
+
+def _invoice(charge: Charge) -> Invoice | None:
+    """Return the invoice of the month in which the charge is billed."""
+    invoices = Invoice.objects.filter(organization_id=charge.call.organization_id, month=charge.billed_month)
+    return invoices.exclude(state=Invoice.State.VOID).first()
+
+
+def _numbered(call: Call) -> tuple[str, int | None]:
+    """Return by which source the call was counted, and as what; empty where the vendor sent no number."""
+    detail = calls.detail(call)
+    extra = detail.extra if detail else {}
+    source, number = extra.get("source"), extra.get("source_sequence")
+    if not isinstance(source, str) or not isinstance(number, int):
+        return "", None
+    return source, number
