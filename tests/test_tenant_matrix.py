@@ -74,6 +74,8 @@ NEEDS_AN_OBJECT = {f"{O}payment-methods/mandate/", f"{O}payment-methods/added/"}
 API = {
     "api/v1/calls": {"get": ApiKey.Scope.USAGE_READ, "post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/calls/<str:call_id>": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/calls/<str:call_id>/trace": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/completeness": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/events": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/events/batch": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/usage": {"get": ApiKey.Scope.USAGE_READ},
@@ -265,15 +267,17 @@ def test_i16_a_key_finds_its_own_call_and_a_foreign_one_is_missing(acme, other, 
     own, foreign = furnish(acme), furnish(other)
     client = api_client(acme, [ApiKey.Scope.USAGE_READ])
     assert client.get(f"/api/v1/calls/{own['call']}").status_code == 200
-    answer_foreign = client.get(f"/api/v1/calls/{foreign['call']}")
-    answer_missing = client.get("/api/v1/calls/call_nowhere")
-    assert answer_foreign.status_code == answer_missing.status_code == 404
-    assert answer_foreign.json() | {"instance": ""} == answer_missing.json() | {"instance": ""}
+    for rest in ("", "/trace"):
+        answer_foreign = client.get(f"/api/v1/calls/{foreign['call']}{rest}")
+        answer_missing = client.get(f"/api/v1/calls/call_nowhere{rest}")
+        assert answer_foreign.status_code == answer_missing.status_code == 404
+        assert answer_foreign.json() | {"instance": ""} == answer_missing.json() | {"instance": ""}
 
 
 def test_i16_a_key_cannot_ask_for_another_organization(acme, other, frozen):
     furnish(acme), furnish(other)
     client = api_client(acme, [ApiKey.Scope.USAGE_READ])
-    foreign = client.get("/api/v1/calls", {"organization": other.reference})
-    missing = client.get("/api/v1/calls", {"organization": "nobody"})
-    assert foreign.status_code == missing.status_code == 404
+    for address in ("/api/v1/calls", "/api/v1/completeness"):
+        foreign = client.get(address, {"organization": other.reference})
+        missing = client.get(address, {"organization": "nobody"})
+        assert foreign.status_code == missing.status_code == 404

@@ -3,13 +3,14 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from usage.api import description, event_views, views
+from usage.api import completeness_view, description, event_views, views
 
 _OPEN: dict[str, list[object]] = {"authentication_classes": [], "permission_classes": []}
 
 urlpatterns = [
     path("calls", views.CallsView.as_view(), name="api-calls"),
     path("calls/<str:call_id>", views.CallView.as_view(), name="api-call"),
+    path("completeness", completeness_view.CompletenessView.as_view(), name="api-completeness"),
     path("events", event_views.EventsView.as_view(), name="api-events"),
     path("events/batch", event_views.EventBatchView.as_view(), name="api-events-batch"),
     path("usage", views.UsageView.as_view(), name="api-usage"),

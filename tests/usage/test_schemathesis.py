@@ -17,7 +17,7 @@ from tests.conftest import NOW
 pytestmark = pytest.mark.django_db
 EXAMPLES = 60
 WRITES = {"record_calls", "record_events", "record_lago_batch"}
-OPERATIONS = ["list_calls", "get_call", "get_usage", *sorted(WRITES)]
+OPERATIONS = ["list_calls", "get_call", "get_completeness", "get_usage", "trace_call", *sorted(WRITES)]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the addresses of the API have in common: a key with the scope, and an answer in JSON."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ from rest_framework.views import APIView
 
 from accounts import idempotency
 from accounts.authentication import HasScope
-from accounts.models import ApiKey
-from usage.api import bodies, pressure
+from accounts.models import ApiKey, Organization
+from accounts.problems import Problem
+from usage.api import bodies, pressure, queries
 
 _encoder = msgspec.json.Encoder()
 
@@ -36,6 +38,28 @@ def recorded(request: Request, record: Callable[[bytes], HttpResponse]) -> HttpR
         asked = request._request
         body = bodies.read(asked)
         return idempotency.once(asked, body, organization=key.organization, answer=lambda: record(body))
+
+
+def organization_of(request: Request, query: queries.OrganizationQuery) -> Organization:
+    """Return whose data is read. Another organization than the key's is answered as one that does not exist."""
+    key: object = request.auth
+    assert isinstance(key, ApiKey), "the permission asked for one"
+    own = key.organization
+    if own is not None:
+        if query.organization in ("", own.reference):
+            return own
+        raise not_found()
+    if not query.organization:
+        raise queries.invalid("organization", "A key of the vendor names the organization.")
+    found = Organization.objects.filter(reference=query.organization).first()
+    if found is None:
+        raise not_found()
+    return found
+
+
+def not_found() -> Problem:
+    """Return the problem of what does not exist, or of what the key may not know of."""
+    return Problem(HTTPStatus.NOT_FOUND, "not-found", "Nothing was found here")
 
 
 def answer(document: Any) -> HttpResponse:

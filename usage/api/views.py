@@ -1,7 +1,6 @@
 """The API's addresses: read the request, make one call, answer."""
 
 from collections.abc import Sequence
-from http import HTTPStatus
 
 import msgspec
 from django.http import HttpResponse
@@ -9,11 +8,9 @@ from django.urls import reverse
 from rest_framework.request import Request
 
 from accounts import clock
-from accounts.models import ApiKey, Organization
-from accounts.problems import Problem
 from usage import calls, ingestion, periods, rollups
 from usage.api import answers, bodies, description, queries
-from usage.api.keyed_views import KeyedView, answer, recorded
+from usage.api.keyed_views import KeyedView, answer, not_found, organization_of, recorded
 
 
 class CallsView(KeyedView):
@@ -28,7 +25,7 @@ class CallsView(KeyedView):
     def get(self, request: Request) -> HttpResponse:
         """List calls, the latest start first."""
         query = queries.read(request.query_params, queries.CallsQuery)
-        organization = _organization(request, query)
+        organization = organization_of(request, query)
         filters = queries.filters_of(query, organization.zone)
         rows, following = calls.page(organization.pk, filters, after=queries.cursor_of(query.cursor), limit=query.limit)
         items = answers.summaries(rows, organization.currency)
@@ -42,10 +39,10 @@ class CallView(KeyedView):
     def get(self, request: Request, call_id: str) -> HttpResponse:
         """Get one call with its price, line by line."""
         query = queries.read(request.query_params, queries.OrganizationQuery)
-        organization = _organization(request, query)
+        organization = organization_of(request, query)
         call = None if "\x00" in call_id else calls.find(organization.pk, call_id)
         if call is None:
-            raise _not_found()
+            raise not_found()
         return answer(answers.call_record(call))
 
 
@@ -56,7 +53,7 @@ class UsageView(KeyedView):
     def get(self, request: Request) -> HttpResponse:
         """Get settled usage by day and component."""
         query = queries.read(request.query_params, queries.UsageQuery)
-        organization = _organization(request, query)
+        organization = organization_of(request, query)
         days = queries.days_of(query, today=periods.day_of(clock.now(), organization.zone))
         return answer(
             answers.usage_report(
@@ -70,27 +67,6 @@ class UsageView(KeyedView):
 
 def _record(items: Sequence[msgspec.Raw]) -> HttpResponse:
     return answer(answers.recorded(ingestion.record(items, now=clock.now())))
-
-
-def _organization(request: Request, query: queries.OrganizationQuery) -> Organization:
-    """Return whose data is read. Another organization than the key's is answered as one that does not exist."""
-    key: object = request.auth
-    assert isinstance(key, ApiKey), "the permission asked for one"
-    own = key.organization
-    if own is not None:
-        if query.organization in ("", own.reference):
-            return own
-        raise _not_found()
-    if not query.organization:
-        raise queries.invalid("organization", "A key of the vendor names the organization.")
-    found = Organization.objects.filter(reference=query.organization).first()
-    if found is None:
-        raise _not_found()
-    return found
-
-
-def _not_found() -> Problem:
-    return Problem(HTTPStatus.NOT_FOUND, "not-found", "Nothing was found here")
 
 
 def _address(request: Request, cursor: calls.Cursor) -> str:

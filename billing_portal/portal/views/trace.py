@@ -1,5 +1,7 @@
 """Trace my ID: what became of a call, by the vendor's id alone; and whether every call has arrived."""
 
+from typing import Any
+
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -17,7 +19,7 @@ def trace(request: OrganizationRequest) -> HttpResponse:
     """Show what became of the id asked for; without one, what is missing and what was rejected."""
     organization, now = request.organization, clock.now()
     call_id = request.GET.get("id", "").strip()
-    context = {"call_id": call_id}
+    context: dict[str, Any] = {"call_id": call_id}
     if call_id:
         found = call_traces.trace(organization.pk, call_id)
         context |= {"trace": found, "funding": call_page.parts(found.funding)}
