@@ -61,7 +61,49 @@ STAFF_NOTICE_EMAILS = env.list("STAFF_NOTICE_EMAILS", [SUPPORT_EMAIL])
 TERMS_VERSION = env.str("TERMS_VERSION", "2026-10-01")
 # The welcome credit by currency; a currency without an amount gets none.
 WELCOME_CREDIT_MICROS = {"USD": 10_000_000, "EUR": 10_000_000, "GBP": 8_000_000, "JPY": 1_500_000_000}
-WELCOME_CREDIT_EXPIRES_AFTER: timedelta | None = None
+_WELCOME_CREDIT_DAYS = env.int("WELCOME_CREDIT_DAYS", 0)
+WELCOME_CREDIT_EXPIRES_AFTER = timedelta(days=_WELCOME_CREDIT_DAYS) if _WELCOME_CREDIT_DAYS else None
+# How many organizations of one company's e-mail domain get it; at a free-mail domain each mailbox counts by itself.
+WELCOME_CREDITS_PER_DOMAIN = env.int("WELCOME_CREDITS_PER_DOMAIN", 3)
+FREE_MAIL_DOMAINS = env.list(
+    "FREE_MAIL_DOMAINS",
+    [
+        "aol.com",
+        "duck.com",
+        "fastmail.com",
+        "free.fr",
+        "gmail.com",
+        "gmx.com",
+        "gmx.de",
+        "gmx.net",
+        "googlemail.com",
+        "hey.com",
+        "hotmail.com",
+        "icloud.com",
+        "live.com",
+        "libero.it",
+        "mac.com",
+        "mail.com",
+        "mail.ru",
+        "me.com",
+        "msn.com",
+        "naver.com",
+        "orange.fr",
+        "outlook.com",
+        "pm.me",
+        "proton.me",
+        "protonmail.com",
+        "qq.com",
+        "t-online.de",
+        "tuta.com",
+        "web.de",
+        "yahoo.co.jp",
+        "yahoo.co.uk",
+        "yahoo.com",
+        "yandex.ru",
+        "163.com",
+    ],
+)
 # Prepaid credit by currency: the least and the most that one purchase buys, then the amounts that the page offers.
 CREDIT_FOR_SALE_MICROS = {
     "USD": (10_000_000, 10_000_000_000, 25_000_000, 50_000_000, 100_000_000, 500_000_000),

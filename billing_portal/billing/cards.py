@@ -14,7 +14,7 @@ import structlog
 from django.db import transaction
 
 from accounts.models import Organization, User
-from billing_portal.billing import card_records, customers, gateway, intents, mandates
+from billing_portal.billing import card_records, customers, gateway, intents, mandates, welcome_cards
 from billing_portal.billing.models import CardSetup, Customer, PaymentMethod
 from billing_portal.ledger import balances
 from billing_portal.ledger.models import Account
@@ -123,6 +123,7 @@ def finish(stripe_setup_intent_id: str, *, now: datetime) -> PaymentMethod:
     if card_records.is_prepaid(details):
         _refuse_prepaid(setup, details, now)
     method = card_records.store(setup.organization, details, now=now, setup=setup)
+    welcome_cards.judge(method, now=now)
     _tell_stripe(setup.organization, now)
     CardSetup.objects.filter(pk=setup.pk, finished_at=None).update(finished_at=now)
     log.info("card saved", organization_id=setup.organization_id, payment_method_id=method.pk)
@@ -259,7 +260,8 @@ def _adopt(stripe_setup_intent: gateway.Object, now: datetime) -> None:
     if card_records.is_prepaid(details):
         card_records.detach(customer.organization, details["id"], now=now)
     elif details.get("customer"):
-        card_records.store(customer.organization, details, now=now, setup=None)
+        method = card_records.store(customer.organization, details, now=now, setup=None)
+        welcome_cards.judge(method, now=now)
         _tell_stripe(customer.organization, now)
 
 

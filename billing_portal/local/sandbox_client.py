@@ -9,6 +9,23 @@ from typing import Any
 
 from django.conf import settings
 
+# Stripe's test cards that pay without a question.
+CARD_NUMBERS = (
+    "4242424242424242",
+    "5555555555554444",
+    "6011111111111117",
+    "3056930009020004",
+    "3566002020360505",
+    "2223003122003222",
+    "6200000000000005",
+    "4000056655665556",
+    "5200828282828210",
+    "6011000990139424",
+    "36227206271667",
+    "6011981111111113",
+    "6200000000000047",
+    "4000003720000278",
+)
 _TIMEOUT_SECONDS = 600  # a clock moved by a month has much to do before it answers
 
 

@@ -24,7 +24,7 @@ from django.db.models import F, Q, Sum
 from accounts import api_keys, clock, people
 from accounts.models import ApiKey, Organization, User
 from billing_portal.billing import cards, customers
-from billing_portal.billing.models import Invoice
+from billing_portal.billing.models import Invoice, PaymentMethod
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account
 from billing_portal.local import sandbox_client
@@ -108,7 +108,9 @@ def save_card(organization: Organization, user: User, *, now: datetime) -> None:
     """Go through the card form as the browser does."""
     started = cards.start(organization, user, now=now)
     cards.accept_mandate(started.setup, user, now=now)
-    sandbox_client.confirm_card(started.setup.stripe_setup_intent_id, started.client_secret)
+    # Each customer has a card of its own: a card earns one welcome credit.
+    number = sandbox_client.CARD_NUMBERS[PaymentMethod.objects.count() % len(sandbox_client.CARD_NUMBERS)]
+    sandbox_client.confirm_card(started.setup.stripe_setup_intent_id, started.client_secret, number=number)
     cards.finish(started.setup.stripe_setup_intent_id, now=now)
 
 

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from accounts import queueing, signup
 from accounts.models import Organization, User
-from billing_portal.ledger import accounts, credits
+from billing_portal.ledger import accounts, welcome
 from billing_portal.portal import tasks
 from usage import prices
 
@@ -27,7 +27,7 @@ def open_organization(
     token: UUID | None = None,
     reference: str | None = None,
 ) -> Organization:
-    """Make an organization that `user` owns, open its books and give the welcome credit; once per `token`.
+    """Make an organization that `user` owns, open its books and give the welcome credit it earns; once per `token`.
 
     Stripe learns of it after the commit, in a task; a sweep repeats what was lost. Raises CurrencyUnpriced.
     """
@@ -45,6 +45,6 @@ def open_organization(
             reference=reference,
         )
         accounts.open(organization=organization, now=now)
-        credits.grant_welcome(organization=organization, now=now)
+        welcome.give(organization=organization, email=user.email, now=now)
         queueing.on_commit(tasks.subscribe, organization.pk)
     return organization

@@ -11,6 +11,7 @@ from billing_portal.ledger.models.books import (
     Transaction,
 )
 from billing_portal.ledger.models.checks import Check, Finding
+from billing_portal.ledger.models.welcome_claims import WelcomeClaim
 from billing_portal.ledger.models.write_offs import WriteOff, WriteOffLine
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Settlement",
     "SettlementLine",
     "Transaction",
+    "WelcomeClaim",
     "WriteOff",
     "WriteOffLine",
 ]

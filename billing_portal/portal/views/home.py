@@ -8,7 +8,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import access, clock
+from accounts.models import Organization
 from accounts.organization_view import PersonRequest
+from billing_portal.ledger.models import Grant
 from billing_portal.portal import onboarding
 from billing_portal.portal.forms import OrganizationForm
 
@@ -30,7 +32,14 @@ def organization_new(request: PersonRequest) -> HttpResponse:
     form = OrganizationForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         organization = onboarding.open_organization(user=request.user, now=clock.now(), **form.cleaned_data)
-        messages.success(request, f"Welcome, {organization.name}. Your free credit is ready to use.")
+        messages.success(request, f"Welcome, {organization.name}. {_credit_text(organization)}")
         return redirect("overview", organization.public_id)
     credit = settings.WELCOME_CREDIT_MICROS
     return render(request, "portal/organization_new.html", {"form": form, "welcome_credit": credit})
+
+
+def _credit_text(organization: Organization) -> str:
+    """Say whether the organization starts with credit, and if not, why."""
+    if Grant.objects.filter(organization=organization, kind=Grant.Kind.WELCOME).exists():
+        return "Your free credit is ready to use."
+    return "Free credit was given to your company before, so this organization starts without: save a card to begin."
