@@ -409,6 +409,9 @@ CELERY_BEAT_SCHEDULE = {
     "attach-months": {"task": "usage.tasks.attach_months", "schedule": crontab(hour=3, minute=41)},
     "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
+    "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},
+    "sweep-reservations": {"task": "billing_portal.ledger.tasks.sweep_reservations", "schedule": 30.0},
+    "forget-reservations": {"task": "billing_portal.ledger.tasks.forget_reservations", "schedule": crontab(minute=41)},
     "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

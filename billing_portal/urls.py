@@ -8,6 +8,7 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("api/v1/", include("usage.api_urls")),
     path("api/v1/", include("billing_portal.billing.api_urls")),
+    path("api/v1/", include("billing_portal.ledger.api_urls")),
     path("stripe/", include("billing_portal.billing.urls")),
     path("staff/", include("billing_portal.support.urls")),
     path("staff/", admin.site.urls),

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from accounts.models import ApiKey
 from billing_portal.billing import gateway
 from billing_portal.billing.models import Customer, Invoice, PaymentMethod
 from billing_portal.ledger import accounts
+from billing_portal.ledger.models import Reservation
 from tests.conftest import NOW, join
 from usage import ingestion
 
@@ -71,6 +73,7 @@ STAFF = "staff/"
 # Pages on which an own organization may answer 404, because they need an object that the request must name.
 NEEDS_AN_OBJECT = {f"{O}payment-methods/mandate/", f"{O}payment-methods/added/"}
 
+PLATFORM = "api/v1/organizations/<str:organization>"
 API = {
     "api/v1/calls": {"get": ApiKey.Scope.USAGE_READ, "post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/calls/<str:call_id>": {"get": ApiKey.Scope.USAGE_READ},
@@ -79,6 +82,11 @@ API = {
     "api/v1/events": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/events/batch": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/usage": {"get": ApiKey.Scope.USAGE_READ},
+    f"{PLATFORM}/authorization": {"get": ApiKey.Scope.SPEND_AUTHORIZE},
+    f"{PLATFORM}/reservations": {"post": ApiKey.Scope.SPEND_AUTHORIZE},
+    f"{PLATFORM}/reservations/<str:reference>": {"get": ApiKey.Scope.SPEND_AUTHORIZE},
+    f"{PLATFORM}/reservations/<str:reference>/release": {"post": ApiKey.Scope.SPEND_AUTHORIZE},
+    f"{PLATFORM}/reservations/<str:reference>/use": {"post": ApiKey.Scope.SPEND_AUTHORIZE},
 }
 API_OPEN = {"api/v1/schema", "api/v1/docs"}
 
@@ -123,12 +131,23 @@ def furnish(organization):
     }
     ingestion.record([msgspec.json.encode(item)], now=NOW)
     key, _ = api_keys.issue(organization=organization, name="Export", scopes=["usage:read"], now=NOW)
+    reservation = Reservation.objects.create(
+        organization=organization,
+        reference=f"reservation_{organization.pk}",
+        amount_micros=1,
+        currency="USD",
+        lasts_seconds=60,
+        created_at=NOW,
+        expires_at=NOW + timedelta(days=36_500),
+    )
     return {
         "key": str(key.public_id),
         "invoice": str(invoice.public_id),
         "method": str(method.pk),
         "call": call_id,
         "component": "llm",
+        "organization": organization.reference,
+        "reservation": reservation.reference,
     }
 
 
@@ -236,7 +255,8 @@ def api_client(organization, scopes) -> Client:
 
 
 def api_address(route: str, names: dict[str, str]) -> str:
-    return "/" + route.replace("<str:call_id>", names["call"])
+    filled = route.replace("<str:call_id>", names["call"]).replace("<str:organization>", names["organization"])
+    return "/" + filled.replace("<str:reference>", names["reservation"])
 
 
 def api_cases() -> list[tuple[str, str]]:
@@ -281,3 +301,16 @@ def test_i16_a_key_cannot_ask_for_another_organization(acme, other, frozen):
         foreign = client.get(address, {"organization": other.reference})
         missing = client.get(address, {"organization": "nobody"})
         assert foreign.status_code == missing.status_code == 404
+
+
+@pytest.mark.parametrize(("route", "method"), [case for case in api_cases() if "<str:organization>" in case[0]])
+def test_i16_a_reservation_is_found_under_its_own_organization_only(route, method, acme, other, frozen):
+    own, foreign = furnish(acme), furnish(other)
+    client = api_client(None, [ApiKey.Scope.SPEND_AUTHORIZE])
+    missing = ask(client, method, api_address(route, own | {"organization": "nobody"}))
+    assert missing.status_code in {404, 415}  # a body that is missing is noticed first
+    if "<str:reference>" in route:
+        assert ask(client, method, api_address(route, own)).status_code == 200
+        crossed = ask(client, method, api_address(route, own | {"reservation": foreign["reservation"]}))
+        assert crossed.status_code == missing.status_code == 404
+        assert crossed.json() == missing.json()

@@ -6,7 +6,7 @@ A lost task does no harm: the sweeps find their work in PostgreSQL.
 from celery import shared_task
 
 from accounts import clock
-from billing_portal.billing import inbox, metering, month_end
+from billing_portal.billing import card_facts, inbox, metering, month_end
 from billing_portal.billing.invoice_tasks import advance_invoice
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
 
@@ -20,6 +20,7 @@ __all__ = [
     "check_top_ups",
     "handle_event",
     "handle_waiting_events",
+    "mend_card_facts",
     "send_reports",
 ]
 
@@ -58,3 +59,9 @@ def send_reports() -> None:
 def advance_invoices() -> None:
     """Take every invoice that waits as far as it can go."""
     month_end.advance_waiting(now=clock.now())
+
+
+@shared_task
+def mend_card_facts() -> None:
+    """Prove what the ledger knows of cards."""
+    card_facts.mend()

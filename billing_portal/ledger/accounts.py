@@ -46,7 +46,7 @@ def lock(organization_id: int, *, even_frozen: bool = False) -> Account:
     """Take the row lock under which everything happens to this organization's money.
 
     Call it inside a transaction and before the first read, so that what is read cannot change before it is used.
-    Raises AccountMissing, and AccountFrozen unless `even_frozen`, which only freezing and lifting the freeze ask for.
+    Raises AccountMissing, and AccountFrozen unless `even_frozen`, which only those ask for who move no money.
     """
     account = Account.objects.select_for_update(of=("self",)).select_related("organization")
     found = account.filter(organization_id=organization_id).first()

@@ -1,12 +1,14 @@
 """May the organization spend now, how much, and if not, why."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from accounts.models import Organization
-from billing_portal.ledger import balances
-from billing_portal.ledger.models import Account
+from billing_portal.ledger import standing
+from billing_portal.ledger.models import Direction
+from billing_portal.ledger.standing import Standing
 
 
 class Reason(StrEnum):
@@ -14,29 +16,79 @@ class Reason(StrEnum):
 
     SUSPENDED = "suspended"
     FROZEN = "frozen"
+    SPEND_CAP = "spend_cap"
     CREDIT_USED_UP = "credit_used_up"
     ARREARS_LIMIT = "arrears_limit"
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """`available_micros` is credit left plus, with a card, what may still be accrued."""
+    """`available_micros` is what may still be spent: the least that any rule leaves, after what is held."""
 
     allowed: bool
     available_micros: int
     reason: Reason | None
+    standing: Standing
 
 
-def authorize(account: Account, *, has_card: bool, now: datetime) -> Authorization:
-    """Decide from the settled balance: with a card up to the arrears limit, without one until the credit ends."""
-    if account.organization.status != Organization.Status.ACTIVE:
-        return Authorization(allowed=False, available_micros=0, reason=Reason.SUSPENDED)
-    if account.frozen_at is not None:
-        return Authorization(allowed=False, available_micros=0, reason=Reason.FROZEN)
-    balance = balances.balance(account, now=now)
-    headroom = max(0, account.arrears_limit_micros - balance.accrued_micros) if has_card else 0
-    available = balance.credit_micros + headroom
-    if available > 0:
-        return Authorization(allowed=True, available_micros=available, reason=None)
-    reason = Reason.ARREARS_LIMIT if has_card else Reason.CREDIT_USED_UP
-    return Authorization(allowed=False, available_micros=0, reason=reason)
+# How much a rule leaves, in micros; below one, it is the reason. None: it has nothing to say.
+Room = Callable[[Standing, Direction | None], int | None]
+
+
+def _room_of_active(found: Standing, direction: Direction | None) -> int | None:
+    return None if found.status == Organization.Status.ACTIVE else 0
+
+
+def _room_of_unfrozen(found: Standing, direction: Direction | None) -> int | None:
+    return 0 if found.is_frozen else None
+
+
+def _room_under_cap(found: Standing, direction: Direction | None) -> int | None:
+    stops_at = cap_of(found, direction)
+    return None if stops_at is None else stops_at - found.spent_micros - found.held_micros
+
+
+def _room_of_credit(found: Standing, direction: Direction | None) -> int | None:
+    return None if found.has_card else found.credit_micros - found.held_micros
+
+
+def _room_on_card(found: Standing, direction: Direction | None) -> int | None:
+    if not found.has_card:
+        return None
+    return found.credit_micros + max(0, found.arrears_limit_micros - found.accrued_micros) - found.held_micros
+
+
+# In this order: the first that leaves too little is the reason that is given.
+RULES: tuple[tuple[Reason, Room], ...] = (
+    (Reason.SUSPENDED, _room_of_active),
+    (Reason.FROZEN, _room_of_unfrozen),
+    (Reason.SPEND_CAP, _room_under_cap),
+    (Reason.CREDIT_USED_UP, _room_of_credit),
+    (Reason.ARREARS_LIMIT, _room_on_card),
+)
+
+
+def authorize(organization_id: int, *, now: datetime, direction: Direction | None = None) -> Authorization:
+    """Decide for calls of a direction, or for both, whether they may start. One indexed read. Raises AccountMissing."""
+    return decide(standing.of(organization_id, now=now), direction=direction)
+
+
+def decide(found: Standing, *, direction: Direction | None = None, micros: int = 1) -> Authorization:
+    """Decide whether `micros` more may be spent, by the rules in their order."""
+    rooms = [(reason, room(found, direction)) for reason, room in RULES]
+    limiting = [(reason, left) for reason, left in rooms if left is not None]
+    reason = next((reason for reason, left in limiting if left < micros), None)
+    available = max(0, min(left for _, left in limiting))
+    return Authorization(allowed=reason is None, available_micros=available, reason=reason, standing=found)
+
+
+def cap_of(found: Standing, direction: Direction | None) -> int | None:
+    """Return the spend at which calls of a direction are refused; None where no cap stops them.
+
+    A call of unknown direction is refused as soon as one of either direction is.
+    """
+    if not found.cap_stops or found.cap_micros is None:
+        return None
+    percents = {Direction.INBOUND: found.inbound_percent, Direction.OUTBOUND: found.outbound_percent}
+    percent = percents[direction] if direction else min(percents.values())
+    return found.cap_micros * percent // 100

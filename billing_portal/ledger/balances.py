@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db.models import Sum
 
 from billing_portal.ledger import credits
-from billing_portal.ledger.models import Account, Entry
+from billing_portal.ledger.models import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,8 @@ class Balance:
 
 
 def balance(account: Account, *, now: datetime) -> Balance:
-    """Return the organization's balance at `now`; two indexed reads."""
+    """Return the organization's balance at `now`; two indexed reads, however long its journal is."""
     credit = credits.spendable(account, now=now).aggregate(micros=Sum("remaining_micros"))["micros"]
-    receivable = Entry.objects.filter(organization_id=account.organization_id, book=Entry.Book.RECEIVABLE).aggregate(
-        micros=Sum("micros")
-    )["micros"]
-    return Balance(credit_micros=int(credit or 0), accrued_micros=-int(receivable or 0), currency=account.currency)
+    # Read anew: the caller's row may be older than the last entry.
+    accrued = Account.objects.values_list("accrued_micros", flat=True).get(pk=account.pk)
+    return Balance(credit_micros=int(credit or 0), accrued_micros=accrued, currency=account.currency)

@@ -9,7 +9,7 @@ from celery import shared_task
 from django.db.models import QuerySet
 
 from accounts import clock, queueing
-from billing_portal.ledger import checks, credits, settlement
+from billing_portal.ledger import checks, credits, reservations, settlement
 from billing_portal.ledger.models import Account, Grant
 from billing_portal.ledger.signals import usage_settled
 from usage import charges
@@ -45,6 +45,22 @@ def expire_credit() -> None:
 
 
 @shared_task
+def sweep_reservations() -> None:
+    """Use the reservations whose calls are recorded, then end those whose time is over."""
+    frozen = set(Account.objects.filter(frozen_at__isnull=False).values_list("organization_id", flat=True))
+    for organization_id in reservations.organizations_awaiting_calls():
+        if organization_id not in frozen:
+            reservations.use_recorded(organization_id, now=clock.now())
+    reservations.expire()
+
+
+@shared_task
+def forget_reservations() -> None:
+    """Delete reservations that ended long ago."""
+    reservations.forget()
+
+
+@shared_task
 def check_books() -> None:
     """Prove the books that were not proved since yesterday, so many at a time."""
     now = clock.now()
@@ -66,7 +82,9 @@ def ask_to_settle(organization_id: int) -> None:
 
 def _settle(organization_id: int, *, now: datetime) -> None:
     """Settle what waits, and tell those who watch the balance. A deaf one is logged and keeps nobody from hearing."""
-    if settlement.settle_all(organization_id, now=now):
+    settled = settlement.settle_all(organization_id, now=now)
+    if settled:
+        reservations.use_recorded(organization_id, now=now)
         usage_settled.send_robust(sender=Account, organization_id=organization_id, now=now)
 
 

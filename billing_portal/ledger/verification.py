@@ -85,6 +85,18 @@ _LAWS = {
                     JOIN ledger_transaction t ON t.id = e.transaction_id
                     WHERE e.organization_id = %(id)s AND e.book = 'receivable' AND t.kind = 'settle')) sums
         WHERE settled <> posted""",
+    "I2 what is accrued is the sum of the receivable entries": """
+        SELECT 'account', -coalesce(sum(e.micros), 0), a.accrued_micros
+        FROM ledger_account a
+        LEFT JOIN ledger_entry e ON e.organization_id = a.organization_id AND e.book = 'receivable'
+        WHERE a.organization_id = %(id)s GROUP BY a.id HAVING -coalesce(sum(e.micros), 0) <> a.accrued_micros""",
+    "I2 a month's spend is the sum of its settlements": """
+        SELECT 'spend of ' || month, coalesce(settled.micros, 0), coalesce(kept.micros, 0)
+        FROM (SELECT month, sum(gross_micros) AS micros FROM ledger_settlement
+              WHERE organization_id = %(id)s GROUP BY 1) settled
+        FULL JOIN (SELECT month, gross_micros AS micros FROM ledger_monthspend WHERE organization_id = %(id)s) kept
+             USING (month)
+        WHERE coalesce(settled.micros, 0) <> coalesce(kept.micros, 0)""",
     "I2 what is written off is what the journal says": """
         SELECT 'write-off ' || w.id, w.micros, coalesce(sum(e.micros), 0)
         FROM ledger_writeoff w LEFT JOIN ledger_entry e ON e.transaction_id = w.transaction_id AND e.book = 'receivable'

@@ -1,44 +1,79 @@
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
 import pytest
 
 from accounts import organizations
-from billing_portal.ledger import accounts, authorization, collections, credits, journal, settlement
-from billing_portal.ledger.models import Account, Grant
-from tests.charged import all_charges
+from billing_portal.ledger import (
+    accounts,
+    authorization,
+    collections,
+    credits,
+    journal,
+    limits,
+    settlement,
+    standing,
+    verification,
+)
+from billing_portal.ledger.authorization import Reason
+from billing_portal.ledger.models import Account, Direction, Entry, Grant, MonthSpend, SpendLimit
+from tests.billing import world
+from usage import rollups
 
 pytestmark = pytest.mark.django_db
+INBOUND, OUTBOUND = Direction.INBOUND, Direction.OUTBOUND
 
 
-def decide(organization, now, *, has_card):
-    account = Account.objects.select_related("organization").get(organization=organization)
-    return authorization.authorize(account, has_card=has_card, now=now)
+def decide(organization, now, *, has_card, **options):
+    Account.objects.filter(organization=organization).update(has_card=has_card)
+    return authorization.authorize(organization.pk, now=now, **options)
+
+
+def gross_of(organization):
+    return sum(MonthSpend.objects.filter(organization=organization).values_list("gross_micros", flat=True))
+
+
+def cap(organization, now, micros, **terms):
+    return limits.set(
+        organization.pk, limits.Terms(cap_micros=micros, **terms), by=None, now=now, even_if_usage_stops=True
+    )
 
 
 def test_credit_is_enough_without_a_card(acme, now):
     accounts.open(organization=acme, now=now)
     credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=5, reference="w", now=now)
-    assert decide(acme, now, has_card=False) == authorization.Authorization(True, 5, None)
+    decision = decide(acme, now, has_card=False)
+    assert (decision.allowed, decision.available_micros, decision.reason) == (True, 5, None)
 
 
 def test_without_credit_and_card_usage_stops_with_the_reason(acme, now):
     accounts.open(organization=acme, now=now)
     decision = decide(acme, now, has_card=False)
-    assert (decision.allowed, decision.reason) == (False, authorization.Reason.CREDIT_USED_UP)
+    assert (decision.allowed, decision.available_micros, decision.reason) == (False, 0, Reason.CREDIT_USED_UP)
+
+
+def test_i05_credit_past_its_expiry_carries_nothing(acme, now):
+    accounts.open(organization=acme, now=now)
+    ends = now + timedelta(hours=1)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=5, reference="w", now=now, expires_at=ends)
+    assert decide(acme, ends - timedelta(microseconds=1), has_card=False).allowed
+    assert decide(acme, ends, has_card=False).reason == Reason.CREDIT_USED_UP
 
 
 def test_a_card_carries_up_to_the_arrears_limit(with_calls, now):
     acme = with_calls("acme", 5)
     settlement.settle_all(acme.pk, now=now)
-    gross = sum(charge.amount_micros for charge in all_charges())
+    gross = gross_of(acme)
     assert decide(acme, now, has_card=True).available_micros == 100_000_000 - gross
     Account.objects.filter(organization=acme).update(arrears_limit_micros=gross)
     decision = decide(acme, now, has_card=True)
-    assert (decision.allowed, decision.reason) == (False, authorization.Reason.ARREARS_LIMIT)
+    assert (decision.allowed, decision.reason) == (False, Reason.ARREARS_LIMIT)
 
 
 def test_a_payment_makes_room_again(with_calls, now):
     acme = with_calls("acme", 5)
     settlement.settle_all(acme.pk, now=now)
-    gross = sum(charge.amount_micros for charge in all_charges())
+    gross = gross_of(acme)
     paid = -(-gross // 10_000) * 10_000
 
     def pay():
@@ -55,4 +90,99 @@ def test_a_suspended_organization_may_not_spend(acme, now):
     accounts.open(organization=acme, now=now)
     credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=5, reference="w", now=now)
     organizations.suspend(acme)
-    assert decide(acme, now, has_card=True).reason == authorization.Reason.SUSPENDED
+    assert decide(acme, now, has_card=True).reason == Reason.SUSPENDED
+
+
+def test_the_first_rule_in_the_order_gives_the_reason(acme, now):
+    accounts.open(organization=acme, now=now)
+    cap(acme, now, 0)
+    assert decide(acme, now, has_card=False).reason == Reason.SPEND_CAP
+    accounts.freeze(acme.pk, reason="x", now=now)
+    assert decide(acme, now, has_card=False).reason == Reason.FROZEN
+    organizations.suspend(acme)
+    assert decide(acme, now, has_card=False).reason == Reason.SUSPENDED
+    assert [reason for reason, _ in authorization.RULES] == list(Reason)
+
+
+def test_a_cap_stops_usage_whoever_pays_for_it(with_calls, now):
+    acme = with_calls("acme", 5)
+    credits.grant(organization=acme, kind=Grant.Kind.PREPAID, micros=10**9, reference="p", now=now)
+    settlement.settle_all(acme.pk, now=now)
+    gross = gross_of(acme)
+    cap(acme, now, gross + 7)
+    decision = decide(acme, now, has_card=True)
+    assert (decision.allowed, decision.available_micros) == (True, 7)
+    cap(acme, now, gross)
+    decision = decide(acme, now, has_card=True)
+    assert (decision.allowed, decision.available_micros, decision.reason) == (False, 0, Reason.SPEND_CAP)
+
+
+def test_a_cap_that_only_warns_stops_nothing(acme, now):
+    accounts.open(organization=acme, now=now)
+    cap(acme, now, 0, mode=SpendLimit.Mode.WARN)
+    assert decide(acme, now, has_card=True).available_micros == 100_000_000
+
+
+def test_outbound_calls_are_refused_first_and_inbound_ones_kept_longest(acme, now):
+    accounts.open(organization=acme, now=now)
+    world.settled(acme, {"platform": 950_000}, month=date(2026, 10, 1))
+    cap(acme, now, 1_000_000, outbound_percent=90, inbound_percent=110)
+    assert decide(acme, now, has_card=True, direction=OUTBOUND).reason == Reason.SPEND_CAP
+    assert decide(acme, now, has_card=True, direction=INBOUND).available_micros == 150_000
+    # Who does not say which direction gets the stricter answer.
+    assert decide(acme, now, has_card=True).reason == Reason.SPEND_CAP
+
+
+def test_f45_the_cap_counts_the_month_of_the_organizations_own_zone(make_organization, now):
+    tokyo = make_organization("tokyo", time_zone="Asia/Tokyo")
+    accounts.open(organization=tokyo, now=now)
+    world.settled(tokyo, {"platform": 5}, month=date(2026, 10, 1))
+    world.settled(tokyo, {"platform": 3}, month=date(2026, 11, 1))
+    last_of_october = datetime(2026, 10, 31, 14, 59, tzinfo=UTC)
+    assert standing.of(tokyo.pk, now=last_of_october).spent_micros == 5
+    assert standing.of(tokyo.pk, now=last_of_october + timedelta(minutes=1)).spent_micros == 3
+    honolulu = make_organization("honolulu", time_zone="Pacific/Honolulu")
+    accounts.open(organization=honolulu, now=now)
+    world.settled(honolulu, {"platform": 7}, month=date(2026, 10, 1))
+    assert standing.of(honolulu.pk, now=datetime(2026, 11, 1, 9, 59, tzinfo=UTC)).spent_micros == 7
+    assert standing.of(honolulu.pk, now=datetime(2026, 11, 1, 10, 0, tzinfo=UTC)).spent_micros == 0
+
+
+def test_an_authorization_is_one_read(with_calls, now, django_assert_num_queries):
+    acme = with_calls("acme", 5)
+    settlement.settle_all(acme.pk, now=now)
+    cap(acme, now, 10**9)
+    with django_assert_num_queries(1):
+        authorization.authorize(acme.pk, now=now)
+    with django_assert_num_queries(1):
+        standing.of_reference("acme", now=now)
+
+
+def test_unknown_organizations_are_named(acme, now):
+    with pytest.raises(accounts.AccountMissing):
+        authorization.authorize(acme.pk, now=now)
+    with pytest.raises(standing.OrganizationUnknown, match="nobody"):
+        standing.of_reference("nobody", now=now)
+
+
+def test_i02_the_caches_are_the_sums_they_stand_for(with_calls, now):
+    acme = with_calls("acme", 12)
+    settlement.settle(acme.pk, now=now, limit=5)
+    settlement.settle_all(acme.pk, now=now)
+    receivable = Entry.objects.filter(organization=acme, book="receivable").values_list("micros", flat=True)
+    assert Account.objects.get(organization=acme).accrued_micros == -sum(receivable) > 0
+    month = now.date().replace(day=1)
+    spend = MonthSpend.objects.get(organization=acme, month=month)
+    assert spend.gross_micros == sum(rollups.component_totals(acme.pk, month).values()) > 0
+    assert list(verification.verify(acme.pk)) == []
+
+
+def test_more_spend_or_more_held_never_leaves_more_room(acme, now):
+    accounts.open(organization=acme, now=now)
+    cap(acme, now, 1_000)
+    found = replace(standing.of(acme.pk, now=now), has_card=True)
+    rooms = [
+        authorization.decide(replace(found, spent_micros=spent, held_micros=held)).available_micros
+        for spent, held in ((0, 0), (1, 0), (1, 1), (999, 0), (999, 1), (5_000, 5_000))
+    ]
+    assert rooms == [1_000, 999, 998, 1, 0, 0]

@@ -89,9 +89,7 @@ def test_a_frozen_account_moves_no_money(with_calls, acme, books, now):
     for verb in verbs:
         with pytest.raises(accounts.AccountFrozen, match="1 difference in the books"):
             verb()
-    decision = authorization.authorize(
-        Account.objects.select_related("organization").get(organization=acme), has_card=True, now=now
-    )
+    decision = authorization.authorize(acme.pk, now=now)
     assert (decision.allowed, decision.reason) == (False, authorization.Reason.FROZEN)
 
 

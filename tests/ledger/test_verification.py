@@ -44,6 +44,10 @@ FALSIFICATIONS = {
     "UPDATE ledger_settlement SET accrued_micros = accrued_micros - 1 WHERE accrued_micros > 0": (
         "I2 usage in the journal is what was settled"
     ),
+    "UPDATE ledger_account SET accrued_micros = accrued_micros + 1": (
+        "I2 what is accrued is the sum of the receivable entries"
+    ),
+    "UPDATE ledger_monthspend SET gross_micros = gross_micros + 1": "I2 a month's spend is the sum of its settlements",
     "UPDATE ledger_writeoff SET micros = micros + 1": "I2 what is written off is what the journal says",
     "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven than was accrued",
     "UPDATE ledger_settlement SET first_sequence = first_sequence + 1 WHERE first_sequence > 1": (

@@ -111,6 +111,11 @@ class Generator(SchemaGenerator):
         return result
 
 
+def join(*kinds: type[msgspec.Struct]) -> None:
+    """Let types of a package above this one stand in the description; it calls this when its addresses are loaded."""
+    _more.update(dict.fromkeys(kinds))
+
+
 def schemas() -> dict[str, Any]:
     """Return all schemas by name."""
     components = msgspec.json.schema_components([*_ANSWERS, *_more, *_READ], ref_template=_REFERENCES)[1]
@@ -134,7 +139,7 @@ def reads(
         _more[answer] = None
     return _described(
         operation_id=operation,
-        parameters=_parameters(query),
+        parameters=parameters(query),
         responses={200: OpenApiResponse(reference(answer)), **_problems(400, 401, 403, 404, 406, 429, 503)},
     )
 
@@ -213,16 +218,17 @@ def _described(**options: Any) -> Callable[[View], View]:
     return decorate
 
 
-def _parameters(query: type[queries.OrganizationQuery]) -> list[OpenApiParameter]:
+def parameters(query: type[msgspec.Struct]) -> list[OpenApiParameter]:
+    """Return the parameters that a query's fields are."""
     schema = msgspec.json.schema(query)["$defs"][query.__name__]
-    parameters = []
+    found = []
     for name, property_schema in schema["properties"].items():
         described = dict(property_schema)
-        if described.get("default") == "":
-            del described["default"]
+        if described.get("default") in ("", None):
+            described.pop("default", None)
         description = described.pop("description", "")
-        parameters.append(OpenApiParameter(name, described, description=description))
-    return parameters
+        found.append(OpenApiParameter(name, described, description=description))
+    return found
 
 
 def _problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:

@@ -81,7 +81,7 @@ class UsageQuery(OrganizationQuery, rename={"from_": "from"}):
     to: Annotated[str, Meta(description="The last day, included. By default today.", extra_json_schema=_DAY)] = ""
 
 
-Query = TypeVar("Query", bound=OrganizationQuery)
+Query = TypeVar("Query", bound=msgspec.Struct)
 
 
 def read(parameters: QueryDict, kind: type[Query]) -> Query:

@@ -10,6 +10,28 @@ from billing_portal.ledger.models import Grant, Settlement
 from usage.models import Component
 
 
+def _note_card(name: str, operation: pgtrigger.Operation) -> pgtrigger.Trigger:
+    """Keep the ledger's `Account.has_card`, whoever changes a card and however: it decides whether usage goes on."""
+    return pgtrigger.Trigger(
+        name=name,
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=operation,
+        referencing=pgtrigger.Referencing(new="fresh"),  # type: ignore[no-untyped-call]
+        func="""
+        UPDATE ledger_account SET has_card = found.has_card
+        FROM (SELECT organization_id, EXISTS (
+                  SELECT FROM billing_paymentmethod m
+                  WHERE m.organization_id = changed.organization_id AND m.is_default AND m.removed_at IS NULL
+              ) AS has_card
+              FROM (SELECT DISTINCT organization_id FROM fresh) AS changed) AS found
+        WHERE ledger_account.organization_id = found.organization_id
+              AND ledger_account.has_card <> found.has_card;
+        RETURN NULL;
+        """,
+    )
+
+
 class Intent(models.Model):
     """A write to Stripe: committed before it is sent; a lost answer is repeated with the same key (F14, F17)."""
 
@@ -84,6 +106,10 @@ class PaymentMethod(models.Model):
                 condition=models.Q(is_default=True, removed_at__isnull=True),
                 name="payment_method_is_one_default",
             ),
+        ]
+        triggers = [
+            _note_card("account_knows_of_new_cards", pgtrigger.Insert),
+            _note_card("account_knows_of_changed_cards", pgtrigger.Update),
         ]
 
     def __str__(self) -> str:

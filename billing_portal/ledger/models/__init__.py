@@ -11,6 +11,8 @@ from billing_portal.ledger.models.books import (
     Transaction,
 )
 from billing_portal.ledger.models.checks import Check, Finding
+from billing_portal.ledger.models.limits import MonthSpend, SpendLimit
+from billing_portal.ledger.models.reservations import Direction, Refusal, RefusalHour, Reservation
 from billing_portal.ledger.models.welcome_claims import WelcomeClaim
 from billing_portal.ledger.models.write_offs import WriteOff, WriteOffLine
 
@@ -18,12 +20,18 @@ __all__ = [
     "Account",
     "Burn",
     "Check",
+    "Direction",
     "Entry",
     "Finding",
     "Grant",
+    "MonthSpend",
     "Period",
+    "Refusal",
+    "RefusalHour",
+    "Reservation",
     "Settlement",
     "SettlementLine",
+    "SpendLimit",
     "Transaction",
     "WelcomeClaim",
     "WriteOff",

@@ -10,12 +10,18 @@ _INSERT_ONLY = pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update 
 
 
 class Account(models.Model):
-    """The books of one organization; its row is the lock under which everything happens."""
+    """The books of one organization; its row is the lock under which everything happens.
+
+    `accrued_micros` is a cache: a trigger of `Entry` keeps it, `verify_ledger` proves it. `has_card` is a fact of
+    billing, which writes it whenever a card comes or goes, so that an authorization has to ask nobody else.
+    """
 
     organization = models.OneToOneField(Organization, on_delete=models.PROTECT, related_name="account")
     currency = models.CharField(max_length=3)
     last_sequence = models.BigIntegerField(default=0, help_text="Number of the charge settled last.")
     arrears_limit_micros = models.BigIntegerField()
+    accrued_micros = models.BigIntegerField(default=0, help_text="Owed on the card, not yet paid.")
+    has_card = models.BooleanField(default=False, help_text="Whether there is a card to charge.")
     opened_at = models.DateTimeField()
     frozen_at = models.DateTimeField(null=True, blank=True, help_text="Since when no money moves here.")
     frozen_reason = models.CharField(max_length=300, blank=True, default="")
@@ -197,6 +203,20 @@ class Entry(models.Model):
                 RETURN NULL;
                 """,
             ),
+            pgtrigger.Trigger(
+                name="account_knows_what_is_accrued",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                referencing=pgtrigger.Referencing(new="fresh"),  # type: ignore[no-untyped-call]
+                func="""
+                UPDATE ledger_account SET accrued_micros = ledger_account.accrued_micros - added.micros
+                FROM (SELECT organization_id, sum(micros) AS micros FROM fresh WHERE book = 'receivable'
+                      GROUP BY organization_id) AS added
+                WHERE ledger_account.organization_id = added.organization_id;
+                RETURN NULL;
+                """,
+            ),
         ]
 
     def __str__(self) -> str:
@@ -233,7 +253,24 @@ class Settlement(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["organization", "month"], name="settlement_by_month")]
-        triggers = [_INSERT_ONLY]
+        triggers = [
+            _INSERT_ONLY,
+            pgtrigger.Trigger(
+                name="month_spend_is_added_up",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                referencing=pgtrigger.Referencing(new="fresh"),  # type: ignore[no-untyped-call]
+                func="""
+                INSERT INTO ledger_monthspend AS kept (organization_id, month, gross_micros)
+                SELECT organization_id, month, sum(gross_micros) FROM fresh
+                GROUP BY organization_id, month ORDER BY organization_id, month
+                ON CONFLICT (organization_id, month) DO UPDATE SET
+                    gross_micros = kept.gross_micros + excluded.gross_micros;
+                RETURN NULL;
+                """,
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.first_sequence}–{self.last_sequence} of {self.organization_id}"

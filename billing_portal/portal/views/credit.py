@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET
 from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import cards, invoices
+from billing_portal.billing import invoices
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import authorization, balances, statements
 from billing_portal.ledger.models import Account, Check, Grant
@@ -32,15 +32,15 @@ def credits_page(request: OrganizationRequest) -> HttpResponse:
     context = _statement(request, account)
     if request.htmx:
         return render(request, "portal/credits.html#statement", context)
-    has_card = cards.has_usable_card(organization)
+    authorized = authorization.authorize(organization.pk, now=now)
     balance = balances.balance(account, now=now)
     today = periods.day_of(now, organization.zone)
     starts_on = max(today - timedelta(days=_CHART_DAYS - 1), periods.day_of(account.opened_at, organization.zone))
     starts_on = min(starts_on, today - timedelta(days=6))
     context |= {
         "balance": balance,
-        "authorization": authorization.authorize(account, has_card=has_card, now=now),
-        "has_card": has_card,
+        "authorization": authorized,
+        "has_card": authorized.standing.has_card,
         "account": account,
         "lots": credit_lots.spendable(account, zone=organization.zone, now=now),
         "ended": credit_lots.ended(account, now=now),

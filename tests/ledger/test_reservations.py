@@ -1,0 +1,395 @@
+from datetime import timedelta
+
+import pgtrigger
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from billing_portal.ledger import (
+    accounts,
+    authorization,
+    credits,
+    journal,
+    limits,
+    refusals,
+    reservations,
+    settlement,
+    standing,
+    tasks,
+)
+from billing_portal.ledger.authorization import Reason
+from billing_portal.ledger.models import Account, Direction, Grant, Refusal, RefusalHour, Reservation
+from billing_portal.ledger.reservations import Wish
+from tests.billing import world
+
+pytestmark = pytest.mark.django_db
+State = Reservation.State
+
+
+def wish(reference="r1", micros=1_000, lasts_seconds=60, **options):
+    return Wish(reference=reference, micros=micros, lasts_seconds=lasts_seconds, **options)
+
+
+@pytest.fixture
+def funded(acme, now):
+    """Acme with a credit of 10,000 micros and no card."""
+    accounts.open(organization=acme, now=now)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=10_000, reference="w", now=now)
+    return acme
+
+
+def let_pass(reservation):
+    """Let a reservation's time be over, as waiting would."""
+    with pgtrigger.ignore("ledger.Reservation:reservation_holds_what_it_held"):
+        day = timedelta(days=1)
+        moved = {"created_at": F("created_at") - day, "expires_at": F("expires_at") - day}
+        Reservation.objects.filter(pk=reservation.pk).update(**moved)
+
+
+def held(organization, now):
+    return standing.of(organization.pk, now=now).held_micros
+
+
+def test_what_is_reserved_is_not_available_to_others(funded, now):
+    reservation, is_new = reservations.reserve(funded.pk, wish(micros=9_000), now=now)
+    assert (is_new, reservation.state, reservation.currency) == (True, State.OPEN, "USD")
+    decision = authorization.authorize(funded.pk, now=now)
+    assert (decision.available_micros, decision.standing.held_micros) == (1_000, 9_000)
+    with pytest.raises(reservations.SpendRefused) as refused:
+        reservations.reserve(funded.pk, wish("r2", micros=1_001), now=now)
+    assert refused.value.refused.reason == Reason.CREDIT_USED_UP
+    assert refused.value.refused.available_micros == 1_000
+    reservations.reserve(funded.pk, wish("r3", micros=1_000), now=now)
+    assert not authorization.authorize(funded.pk, now=now).allowed
+
+
+def test_i06_the_same_reference_is_one_reservation(funded, now):
+    first, _ = reservations.reserve(funded.pk, wish(call_id="c", direction=Direction.INBOUND), now=now)
+    again, is_new = reservations.reserve(funded.pk, wish(call_id="c", direction=Direction.INBOUND), now=now)
+    assert (again.pk, is_new, held(funded, now)) == (first.pk, False, 1_000)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"micros": 1_001},
+        {"lasts_seconds": 61},
+        {"call_id": "another"},
+        {"direction": Direction.OUTBOUND},
+    ],
+)
+def test_i06_a_reference_with_other_content_is_refused_and_nothing_changes(other, funded, now):
+    reservations.reserve(funded.pk, wish(), now=now)
+    with pytest.raises(journal.ReferenceReused):
+        reservations.reserve(funded.pk, wish(**other), now=now)
+    assert (held(funded, now), Refusal.objects.count()) == (1_000, 0)
+
+
+def test_i16_two_organizations_may_use_the_same_reference(funded, other, now):
+    accounts.open(organization=other, now=now)
+    Account.objects.filter(organization=other).update(has_card=True)
+    ours, _ = reservations.reserve(funded.pk, wish(), now=now)
+    theirs, is_new = reservations.reserve(other.pk, wish(), now=now)
+    assert is_new
+    assert ours.pk != theirs.pk
+    reservations.release(other.pk, "r1")
+    ours.refresh_from_db()
+    assert ours.state == State.OPEN
+
+
+@pytest.mark.parametrize("micros", [0, -1])
+def test_an_amount_of_nothing_is_refused(micros, funded, now):
+    with pytest.raises(reservations.AmountNotPositive):
+        reservations.reserve(funded.pk, wish(micros=micros), now=now)
+    assert Reservation.objects.count() == 0
+
+
+def test_f41_another_currency_is_refused(funded, now):
+    with pytest.raises(reservations.CurrencyMismatch, match="pays in USD, not in EUR"):
+        reservations.reserve(funded.pk, wish(currency="EUR"), now=now)
+    reservations.reserve(funded.pk, wish(currency="USD"), now=now)
+
+
+def test_an_organization_without_books_is_named(acme, now):
+    with pytest.raises(accounts.AccountMissing):
+        reservations.reserve(acme.pk, wish(), now=now)
+
+
+def test_a_frozen_account_reserves_nothing_and_lets_go_of_what_it_holds(funded, now):
+    reservations.reserve(funded.pk, wish(), now=now)
+    accounts.freeze(funded.pk, reason="x", now=now)
+    with pytest.raises(reservations.SpendRefused) as refused:
+        reservations.reserve(funded.pk, wish("r2"), now=now)
+    assert refused.value.refused.reason == Reason.FROZEN
+    assert reservations.release(funded.pk, "r1").state == State.RELEASED
+
+
+# ── The end of a reservation ──────────────────────────────────────────────────────────────────────────────────────────
+
+ENDS = {State.USED: reservations.use, State.RELEASED: reservations.release}
+
+
+@pytest.mark.parametrize(("state", "end"), ENDS.items())
+def test_i14_a_reservation_ends_once_and_ending_it_again_the_same_way_changes_nothing(state, end, funded, now):
+    reservations.reserve(funded.pk, wish(), now=now)
+    ended = end(funded.pk, "r1")
+    assert (ended.state, held(funded, now)) == (state, 0)
+    assert end(funded.pk, "r1").ended_at == ended.ended_at
+    for other_state, other_end in ENDS.items():
+        if other_state != state:
+            with pytest.raises(reservations.ReservationEnded, match=f"is {state} already"):
+                other_end(funded.pk, "r1")
+    assert Reservation.objects.get().state == state
+
+
+@pytest.mark.parametrize("end", ENDS.values())
+def test_i14_what_expired_cannot_be_ended_otherwise(end, funded, now):
+    reservation, _ = reservations.reserve(funded.pk, wish(), now=now)
+    let_pass(reservation)
+    assert held(funded, now) == 0
+    with pytest.raises(reservations.ReservationExpired):
+        end(funded.pk, "r1")
+    reservation.refresh_from_db()
+    assert (reservation.state, reservation.ended_at) == (State.EXPIRED, reservation.expires_at)
+
+
+def test_i14_the_reference_of_an_expired_reservation_does_not_reserve_again(funded, now):
+    reservation, _ = reservations.reserve(funded.pk, wish(), now=now)
+    let_pass(reservation)
+    with pytest.raises(reservations.ReservationExpired):
+        reservations.reserve(funded.pk, wish(), now=now)
+    assert Reservation.objects.get().state == State.EXPIRED
+
+
+def test_the_reference_of_an_ended_reservation_tells_how_it_ended(funded, now):
+    reservations.reserve(funded.pk, wish(), now=now)
+    reservations.release(funded.pk, "r1")
+    again, is_new = reservations.reserve(funded.pk, wish(), now=now)
+    assert (again.state, is_new, held(funded, now)) == (State.RELEASED, False, 0)
+
+
+def test_the_sweep_expires_what_is_due_and_nothing_else(funded, now):
+    due, _ = reservations.reserve(funded.pk, wish("due"), now=now)
+    reservations.reserve(funded.pk, wish("open"), now=now)
+    reservations.reserve(funded.pk, wish("used"), now=now)
+    let_pass(due)
+    reservations.use(funded.pk, "used")
+    assert reservations.expire() == 1
+    assert reservations.expire() == 0
+    assert dict(Reservation.objects.values_list("reference", "state")) == {
+        "due": "expired",
+        "open": "open",
+        "used": "used",
+    }
+
+
+def test_what_ended_long_ago_is_forgotten(funded, now):
+    for reference in ("old", "open"):
+        reservation, _ = reservations.reserve(funded.pk, wish(reference), now=now)
+        for _ in range(36):
+            let_pass(reservation)
+    reservations.reserve(funded.pk, wish("new"), now=now)
+    reservations.release(funded.pk, "new")
+    assert reservations.forget() == 0  # nothing ended yet, however old
+    Reservation.objects.filter(reference="old").update(state=State.EXPIRED, ended_at=Now())
+    assert reservations.forget() == 1
+    assert set(Reservation.objects.values_list("reference", flat=True)) == {"open", "new"}
+
+
+def test_an_unknown_reference_is_named(funded):
+    with pytest.raises(reservations.ReservationUnknown, match="nowhere"):
+        reservations.release(funded.pk, "nowhere")
+
+
+@pytest.mark.parametrize("state", ["used", "released", "expired"])
+def test_i14_the_database_ends_a_reservation_only_once(state, funded, now):
+    reservations.reserve(funded.pk, wish(), now=now)
+    reservations.release(funded.pk, "r1")
+    for change in ({"state": state}, {"state": "open", "ended_at": None}, {"ended_at": Now()}):
+        with pytest.raises(DatabaseError, match="Cannot update"), transaction.atomic():
+            Reservation.objects.filter(reference="r1").update(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"state": "used"}, "reservation_is_open_or_ended"),
+        ({"ended_at": Now()}, "reservation_is_open_or_ended"),
+        ({"state": "gone", "ended_at": Now()}, "reservation_is_open_or_ended"),
+        ({"amount_micros": 1}, "Cannot update"),
+        ({"expires_at": Now() + timedelta(days=9)}, "Cannot update"),
+    ],
+)
+def test_i14_the_database_refuses_what_is_neither_open_nor_ended(change, constraint, funded, now):
+    reservations.reserve(funded.pk, wish(), now=now)
+    with pytest.raises(DatabaseError, match=constraint), transaction.atomic():
+        Reservation.objects.filter(reference="r1").update(**change)
+
+
+def test_i14_an_open_reservation_cannot_be_deleted(funded, now):
+    reservations.reserve(funded.pk, wish(), now=now)
+    with pytest.raises(DatabaseError, match="Cannot delete"), transaction.atomic():
+        Reservation.objects.all().delete()
+
+
+def test_the_database_keeps_references_unique_and_amounts_positive(funded, now):
+    reservation, _ = reservations.reserve(funded.pk, wish(), now=now)
+    reservation.refresh_from_db()
+    for change, constraint in (
+        ({"reference": "r1"}, "reservation_reference_is_unique"),
+        ({"reference": "r2", "amount_micros": 0}, "reservation_amount_is_positive"),
+        ({"reference": "r2", "expires_at": reservation.created_at}, "reservation_expires_after_it_began"),
+        ({"reference": "r2", "direction": "up"}, "reservation_direction_is_known"),
+    ):
+        copy = Reservation.objects.get(pk=reservation.pk)
+        copy.pk = None
+        for name, value in change.items():
+            setattr(copy, name, value)
+        with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+            copy.save(force_insert=True)
+
+
+def test_f25_the_databases_clock_decides_and_not_the_domains(funded, now):
+    for years in (-5, 5):
+        elsewhere = now.replace(year=now.year + years)
+        reservation, _ = reservations.reserve(funded.pk, wish(f"r{years}"), now=elsewhere)
+        reservation.refresh_from_db()
+        assert reservation.expires_at - reservation.created_at == timedelta(seconds=60)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT abs(extract(epoch FROM statement_timestamp() - created_at)) FROM ledger_reservation")
+        assert all(seconds < 60 for (seconds,) in cursor.fetchall())
+    assert reservations.expire() == 0
+    assert held(funded, now.replace(year=now.year + 5)) == 2_000
+
+
+# ── Calls that are recorded ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def calling(priced, acme, now, monkeypatch):
+    """Acme with a card, and nobody who settles behind the test's back."""
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+    accounts.open(organization=acme, now=now.replace(day=1))
+    Account.objects.filter(organization=acme).update(has_card=True)
+    return acme
+
+
+def test_a_recorded_call_uses_its_reservation_and_is_spent_by_then(calling, now):
+    reservations.reserve(calling.pk, wish("a", micros=5_000_000, call_id="call_1_0"), now=now)
+    reservations.reserve(calling.pk, wish("b", micros=5_000_000, call_id="call_of_later"), now=now)
+    world.record_calls(calling, 1, starts_at=now, now=now + timedelta(hours=1))
+    assert reservations.use_recorded(calling.pk, now=now) == 1
+    found = standing.of(calling.pk, now=now)
+    assert found.spent_micros > 0
+    assert found.held_micros == 5_000_000
+    assert dict(Reservation.objects.values_list("reference", "state")) == {"a": "used", "b": "open"}
+    assert reservations.use_recorded(calling.pk, now=now) == 0
+
+
+def test_at_no_moment_is_a_call_neither_held_nor_spent(calling, now, monkeypatch):
+    reservations.reserve(calling.pk, wish("a", micros=5_000_000, call_id="call_1_0"), now=now)
+    world.record_calls(calling, 1, starts_at=now, now=now + timedelta(hours=1))
+    seen = []
+
+    def look(organization_id, *, now):
+        seen.append(standing.of(organization_id, now=now))
+        settled = settle_all(organization_id, now=now)
+        seen.append(standing.of(organization_id, now=now))
+        return settled
+
+    settle_all = settlement.settle_all
+    monkeypatch.setattr(settlement, "settle_all", look)
+    reservations.use_recorded(calling.pk, now=now)
+    seen.append(standing.of(calling.pk, now=now))
+    assert [(each.held_micros > 0, each.spent_micros > 0) for each in seen] == [
+        (True, False),
+        (True, True),
+        (False, True),
+    ]
+
+
+def test_settling_uses_the_reservations_of_the_calls_it_settled(calling, now, monkeypatch):
+    monkeypatch.setattr("accounts.clock.now", lambda: now)
+    reservations.reserve(calling.pk, wish("a", call_id="call_1_0"), now=now)
+    world.record_calls(calling, 1, starts_at=now, now=now + timedelta(hours=1))
+    tasks.settle_waiting()
+    assert Reservation.objects.get().state == State.USED
+
+
+def test_f20_the_sweep_finds_recorded_calls_that_nobody_told_of(calling, now, monkeypatch):
+    monkeypatch.setattr("accounts.clock.now", lambda: now)
+    late, _ = reservations.reserve(calling.pk, wish("late", call_id="call_1_0"), now=now)
+    due, _ = reservations.reserve(calling.pk, wish("due", call_id="call_never"), now=now)
+    world.record_calls(calling, 1, starts_at=now, now=now + timedelta(hours=1))
+    settlement.settle_all(calling.pk, now=now)
+    let_pass(late)
+    let_pass(due)
+    tasks.sweep_reservations()
+    assert dict(Reservation.objects.values_list("reference", "state")) == {"late": "used", "due": "expired"}
+
+
+def test_i16_a_call_of_another_organization_uses_nothing(calling, other, now):
+    accounts.open(organization=other, now=now)
+    reservations.reserve(calling.pk, wish("a", call_id="call_1_0"), now=now)
+    world.record_calls(other, 1, starts_at=now, now=now + timedelta(hours=1))
+    assert reservations.use_recorded(calling.pk, now=now) == 0
+
+
+def test_a_cap_holds_against_what_is_spent_and_held_together(calling, now):
+    world.settled(calling, {"platform": 900}, month=now.date().replace(day=1))
+    limits.set(calling.pk, limits.Terms(cap_micros=1_000), by=None, now=now)
+    reservations.reserve(calling.pk, wish("a", micros=60), now=now)
+    with pytest.raises(reservations.SpendRefused) as refused:
+        reservations.reserve(calling.pk, wish("b", micros=41), now=now)
+    assert refused.value.refused.reason == Reason.SPEND_CAP
+    reservations.reserve(calling.pk, wish("c", micros=40), now=now)
+
+
+# ── Refused calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refuse(organization, call_id, now):
+    refused = authorization.authorize(organization.pk, now=now)
+    refusals.record(refused, call_id=call_id, direction=Direction.OUTBOUND, now=now)
+
+
+def test_a_refused_reservation_is_kept_as_a_refused_call(funded, now):
+    for name, options in (("by call", {"call_id": "call_7"}), ("by reference", {})):
+        with pytest.raises(reservations.SpendRefused):
+            reservations.reserve(funded.pk, wish(name, micros=10_001, **options), now=now)
+    refused = {each.call_id: each for each in refusals.newest(funded.pk, limit=10)}
+    assert refused.keys() == {"call_7", "by reference"}
+    assert (refused["call_7"].reason, refused["call_7"].amount_micros) == ("credit_used_up", 10_001)
+
+
+def test_i06_a_call_refused_again_is_one_refused_call(acme, now):
+    accounts.open(organization=acme, now=now)
+    for minutes in (0, 1, 2):
+        refuse(acme, "call_1", now + timedelta(minutes=minutes))
+    [refusal] = refusals.newest(acme.pk, limit=10)
+    assert (refusal.times, refusal.first_at, refusal.last_at) == (3, now, now + timedelta(minutes=2))
+    assert RefusalHour.objects.get().calls == 1
+
+
+def test_beyond_an_hours_limit_refused_calls_are_counted_and_not_listed(acme, now, monkeypatch):
+    monkeypatch.setattr(refusals, "LISTED_AN_HOUR", 3)
+    accounts.open(organization=acme, now=now)
+    for number in range(5):
+        refuse(acme, f"call_{number}", now)
+    refuse(acme, "call_1", now)
+    assert len(refusals.newest(acme.pk, limit=10)) == 3
+    [hour] = refusals.unlisted(acme.pk, since=now - timedelta(days=1))
+    assert (hour.calls, hour.unlisted) == (5, 2)
+    refuse(acme, "call_next_hour", now + timedelta(hours=1))
+    assert len(refusals.newest(acme.pk, limit=10)) == 4
+
+
+def test_refused_calls_are_paged_by_the_place_of_the_last(acme, other, now):
+    for organization in (acme, other):
+        accounts.open(organization=organization, now=now)
+        for number in range(5):
+            refuse(organization, f"{organization}_{number}", now + timedelta(seconds=number // 2))
+    first = refusals.newest(acme.pk, limit=3)
+    rest = refusals.newest(acme.pk, limit=3, before=(first[-1].last_at, first[-1].pk))
+    assert [each.call_id for each in [*first, *rest]] == [f"{acme}_{number}" for number in (4, 3, 2, 1, 0)]

@@ -1,0 +1,100 @@
+import threading
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from billing_portal.ledger import accounts, retries
+from billing_portal.ledger.models import Account
+
+
+class Undone(Exception):
+    sqlstate = "40P01"
+
+
+class Broken(Exception):
+    sqlstate = "57P01"
+
+
+def failing(times, cause=Undone):
+    calls = []
+
+    @retries.whole
+    def command():
+        calls.append(None)
+        if len(calls) <= times:
+            raise OperationalError from cause()
+        return "done"
+
+    return command, calls
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch):
+    monkeypatch.setattr(retries, "_PAUSE_SECONDS", 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_f16_a_command_that_was_undone_is_run_again_as_a_whole():
+    command, calls = failing(retries.ATTEMPTS - 1)
+    assert command() == "done"
+    assert len(calls) == retries.ATTEMPTS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_f16_it_gives_up_after_a_few_attempts():
+    command, calls = failing(100)
+    with pytest.raises(OperationalError):
+        command()
+    assert len(calls) == retries.ATTEMPTS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_f16_another_failure_is_not_repeated():
+    command, calls = failing(1, cause=Broken)
+    with pytest.raises(OperationalError):
+        command()
+    assert len(calls) == 1
+
+
+@pytest.mark.django_db
+def test_f16_within_a_callers_transaction_nothing_is_repeated():
+    command, calls = failing(1)
+    with pytest.raises(OperationalError):
+        command()
+    assert len(calls) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_f16_two_commands_in_a_real_deadlock_both_end_done(make_organization, now):
+    """Each takes the lock that the other wants next: PostgreSQL undoes one of them, which is then run again."""
+    first, second = (make_organization(name) for name in ("first", "second"))
+    for organization in (first, second):
+        accounts.open(organization=organization, now=now)
+    both_hold_one = threading.Barrier(2)
+    attempts, failures = [], []
+
+    @retries.whole
+    def raise_limits(mine, other):
+        attempts.append(mine)
+        with transaction.atomic():
+            accounts.limit_arrears(mine, micros=1)
+            if len(attempts) <= 2:
+                both_hold_one.wait(10)
+            accounts.limit_arrears(other, micros=2)
+
+    def run(mine, other):
+        try:
+            raise_limits(mine, other)
+        except Exception as failure:
+            failures.append(failure)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in ((first.pk, second.pk), (second.pk, first.pk))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert len(attempts) >= 3  # one was undone, perhaps again when they met anew
+    assert sorted(Account.objects.values_list("arrears_limit_micros", flat=True)) == [1, 2]
