@@ -412,6 +412,7 @@ CELERY_BEAT_SCHEDULE = {
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},
     "sweep-reservations": {"task": "billing_portal.ledger.tasks.sweep_reservations", "schedule": 30.0},
     "forget-reservations": {"task": "billing_portal.ledger.tasks.forget_reservations", "schedule": crontab(minute=41)},
+    "warn-of-expiry": {"task": "billing_portal.billing.tasks.warn_of_expiry", "schedule": crontab(minute=37)},
     "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

@@ -6,7 +6,7 @@ A lost task does no harm: the sweeps find their work in PostgreSQL.
 from celery import shared_task
 
 from accounts import clock
-from billing_portal.billing import card_facts, inbox, metering, month_end
+from billing_portal.billing import card_facts, expiry_warnings, inbox, metering, month_end
 from billing_portal.billing.invoice_tasks import advance_invoice
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
 
@@ -22,6 +22,7 @@ __all__ = [
     "handle_waiting_events",
     "mend_card_facts",
     "send_reports",
+    "warn_of_expiry",
 ]
 
 _BATCHES = 500
@@ -65,3 +66,9 @@ def advance_invoices() -> None:
 def mend_card_facts() -> None:
     """Prove what the ledger knows of cards."""
     card_facts.mend()
+
+
+@shared_task
+def warn_of_expiry() -> None:
+    """Write to those whose credit is about to expire."""
+    expiry_warnings.warn(now=clock.now())

@@ -1,6 +1,6 @@
 """Credit grants: giving them, and what is left of them at their expiry."""
 
-from datetime import datetime
+from datetime import datetime, timedelta, tzinfo
 
 import structlog
 from django.conf import settings
@@ -10,6 +10,7 @@ from django.db.models import F, Q, QuerySet
 from accounts.models import Organization
 from billing_portal.ledger import accounts, journal
 from billing_portal.ledger.models import Account, Grant, Transaction
+from usage import periods
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +81,14 @@ def spendable(account: Account, *, now: datetime) -> QuerySet[Grant]:
     alive = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
     grants = Grant.objects.filter(alive, organization_id=account.organization_id, remaining_micros__gt=0)
     return grants.order_by("priority", F("expires_at").asc(nulls_last=True), "created_at", "id")
+
+
+def days_left(grant: Grant, *, zone: tzinfo, now: datetime) -> int | None:
+    """Return how many days after today the grant can still be spent; 0 on its last, None if it never expires."""
+    if grant.expires_at is None:
+        return None
+    last_day = periods.day_of(grant.expires_at - timedelta(microseconds=1), zone)
+    return (last_day - periods.day_of(now, zone)).days
 
 
 def expire(organization_id: int, *, now: datetime) -> int:

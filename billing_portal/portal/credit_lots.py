@@ -8,7 +8,6 @@ from django.db.models import Max, Q, Sum
 
 from billing_portal.ledger import credits, statements
 from billing_portal.ledger.models import Account, Entry, Grant, Transaction
-from usage import periods
 
 Kind = Transaction.Kind
 _SOON_DAYS = 14
@@ -49,7 +48,7 @@ def spendable(account: Account, *, zone: tzinfo, now: datetime) -> list[Lot]:
     """Return what can be spent, in burn order."""
     grants = credits.spendable(account, now=now)
     return [
-        Lot(grant, is_next=number == 0, days_left=days_left(grant, zone=zone, now=now))
+        Lot(grant, is_next=number == 0, days_left=credits.days_left(grant, zone=zone, now=now))
         for number, grant in enumerate(grants)
     ]
 
@@ -63,14 +62,6 @@ def ended(account: Account, *, now: datetime) -> list[EndedLot]:
     )
     moved = _moved(newest)
     return [_ended(grant, moved, now=now) for grant in newest]
-
-
-def days_left(grant: Grant, *, zone: tzinfo, now: datetime) -> int | None:
-    """Return how many days follow today on which the grant can still be spent; 0 on its last day."""
-    if grant.expires_at is None:
-        return None
-    last_day = periods.day_of(grant.expires_at - timedelta(microseconds=1), zone)
-    return (last_day - periods.day_of(now, zone)).days
 
 
 def lasts_until(account: Account, credit_micros: int, *, now: datetime) -> datetime | None:
