@@ -8,7 +8,6 @@ Source of the shape: https://docs.retellai.com/api-references/get-call.
 """
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any
@@ -94,8 +93,7 @@ class CallItem(msgspec.Struct, frozen=True):
 _INTERPRETED = frozenset(CallItem.__struct_fields__) - {"call_cost", "llm_token_usage"}
 
 
-@dataclass(frozen=True, slots=True)
-class CallObject:
+class CallObject(msgspec.Struct, frozen=True):
     """A call as it will be stored. `metadata` and `extra` are JSON texts."""
 
     organization: str | None

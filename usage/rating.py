@@ -5,20 +5,19 @@ Quantities are rounded up, as the prices say; money is rounded once a line, half
 
 from dataclasses import dataclass
 
-from usage.models import Component, PriceRate
+import msgspec
+
+from usage.models import Component
 from usage.money import round_half_up, round_up
 from usage.snapshots import Rate, Snapshot
 
-Unit = PriceRate.Unit
 MS_PER_SECOND = 1_000
 MS_PER_MINUTE = 60_000
-TOKENS_PER_UNIT = 1_000
 # What a column of the database holds; a call that costs more is an error in its facts or in the prices.
 MAX_MICROS = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(msgspec.Struct, frozen=True, gc=False):
     """What a price may depend on: milliseconds, product names, and LLM tokens with the requests they are a sum over."""
 
     duration_ms: int
@@ -39,8 +38,7 @@ class Line:
     micros: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rating:
+class Rating(msgspec.Struct, frozen=True):
     """What a call costs: parallel by the places of `Snapshot.rate_ids`, and the exact sum in `amount_micros`.
 
     What is nothing at the end is left out of `line_micros`, so a call that costs nothing has none.
@@ -90,7 +88,10 @@ def rate(facts: CallFacts, snapshot: Snapshot) -> Rating:
         return _FREE
     billable_ms = max(facts.duration_ms - snapshot.free_ms, 0)
     quantities = [_quantity(facts, rate, billable_ms) for rate in rates]
-    micros = [_micros(quantity, rate) if quantity else 0 for quantity, rate in zip(quantities, rates, strict=True)]
+    micros = [
+        round_half_up(quantity * rate.rate_micros, rate.quantity_per_unit) if quantity else 0
+        for quantity, rate in zip(quantities, rates, strict=True)
+    ]
     if snapshot.surcharge is not None:
         quantity, amount = _surcharge(facts, snapshot, rates, quantities)
         rates, quantities, micros = (*rates, snapshot.surcharge), [*quantities, quantity], [*micros, amount]
@@ -126,6 +127,8 @@ def surcharge_seconds(billable_seconds: int, facts: CallFacts, threshold: int) -
 
 def _surcharge(facts: CallFacts, snapshot: Snapshot, rates: tuple[Rate, ...], quantities: list[int]) -> tuple[int, int]:
     """Return (milliseconds, micros) of the surcharge: the tokens' extra seconds at the language models' rates."""
+    if facts.llm_tokens <= facts.llm_requests * snapshot.token_threshold:
+        return 0, 0
     llm_ms, llm_micros_per_minute = 0, 0
     for rate, quantity in zip(rates, quantities, strict=True):
         if rate.component == Component.LLM and rate.micros_per_minute:
@@ -138,16 +141,6 @@ def _surcharge(facts: CallFacts, snapshot: Snapshot, rates: tuple[Rate, ...], qu
 
 
 def _quantity(facts: CallFacts, rate: Rate, billable_ms: int) -> int:
-    if rate.unit == Unit.MINUTE or rate.unit == Unit.SECOND:
+    if rate.is_for_time:
         return billed_ms(billable_ms, rate)
-    return 1 if rate.unit == Unit.CALL else facts.llm_tokens
-
-
-def _micros(quantity: int, rate: Rate) -> int:
-    if rate.unit == Unit.MINUTE:
-        return round_half_up(quantity * rate.rate_micros, MS_PER_MINUTE)
-    if rate.unit == Unit.SECOND:
-        return round_half_up(quantity * rate.rate_micros, MS_PER_SECOND)
-    if rate.unit == Unit.CALL:
-        return quantity * rate.rate_micros
-    return round_half_up(quantity * rate.rate_micros, TOKENS_PER_UNIT)
+    return 1 if rate.is_for_calls else facts.llm_tokens

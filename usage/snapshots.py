@@ -10,6 +10,14 @@ Unit = PriceRate.Unit
 _COMPONENT_ORDER = {component: position for position, component in enumerate(Component.values)}
 _SECONDS_PER_MINUTE = 60
 _PLANS_KEPT = 10_000
+# What a rate is for, in the unit of quantities: milliseconds, calls or tokens.
+_QUANTITIES = {
+    Unit.MINUTE: 60_000,
+    Unit.SECOND: 1_000,
+    Unit.CALL: 1,
+    Unit.THOUSAND_TOKENS: 1_000,
+    Unit.SURCHARGE: 60_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +33,20 @@ class Rate:
     minimum_ms: int
     increment_ms: int
 
-    @property
-    def micros_per_minute(self) -> int:
-        """The rate for a minute; 0 if it is not one for time."""
-        if self.unit == Unit.MINUTE:
-            return self.rate_micros
-        return self.rate_micros * _SECONDS_PER_MINUTE if self.unit == Unit.SECOND else 0
+    # Derived once a rate, because every line of every call asks: what it measures, how much of that `rate_micros` is
+    # for, and what a minute costs if it is a rate for time, else 0.
+    is_for_time: bool = field(init=False, repr=False, compare=False)
+    is_for_calls: bool = field(init=False, repr=False, compare=False)
+    quantity_per_unit: int = field(init=False, repr=False, compare=False)
+    micros_per_minute: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        is_for_time = self.unit in (Unit.MINUTE, Unit.SECOND)
+        per_minute = self.rate_micros * (1 if self.unit == Unit.MINUTE else _SECONDS_PER_MINUTE)
+        object.__setattr__(self, "is_for_time", is_for_time)
+        object.__setattr__(self, "is_for_calls", self.unit == Unit.CALL)
+        object.__setattr__(self, "quantity_per_unit", _QUANTITIES[Unit(self.unit)])
+        object.__setattr__(self, "micros_per_minute", per_minute if is_for_time else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 from django.db import connection
 
 from usage import copying, dimensions, partitions
@@ -25,8 +26,7 @@ MAX_BATCH = 10_000  # the increment of the sequence of ids
 _LONGEST_PAUSE = timedelta(minutes=15)
 
 
-@dataclass(frozen=True, slots=True)
-class NewCall:
+class NewCall(msgspec.Struct, frozen=True):
     """A call to be stored: with its price, or with the products that lack one. `index` is its place in the batch."""
 
     index: int
