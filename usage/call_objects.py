@@ -11,7 +11,6 @@ import hashlib
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any
-from uuid import UUID
 
 import msgspec
 
@@ -94,7 +93,7 @@ _INTERPRETED = frozenset(CallItem.__struct_fields__) - {"call_cost", "llm_token_
 
 
 class CallObject(msgspec.Struct, frozen=True):
-    """A call as it will be stored. `metadata` and `extra` are JSON texts."""
+    """A call as it will be stored. `metadata` and `extra` are JSON texts, `digest` is 16 bytes."""
 
     organization: str | None
     call_id: str
@@ -111,7 +110,7 @@ class CallObject(msgspec.Struct, frozen=True):
     to_number: str
     metadata: msgspec.Raw
     extra: msgspec.Raw
-    digest: UUID
+    digest: bytes
 
     @property
     def has_detail(self) -> bool:
@@ -262,7 +261,7 @@ def _whole(field: str, number: Decimal) -> int:
     return int(number)
 
 
-def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, tree: dict[str, Any]) -> UUID:
+def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, tree: dict[str, Any]) -> bytes:
     """Return the first half of the SHA-256 that tells a repeated call from another one under its id.
 
     It covers everything that is stored: the billable facts as understood, so that two spellings of one instant are the
@@ -274,7 +273,7 @@ def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, t
     for name in [name for name in tree if name.endswith(_LINK_SUFFIX) or name in _SECRETS]:
         del tree[name]
     read = (started_at, ended_at, facts.duration_ms, facts.products, facts.llm_tokens, facts.llm_requests)
-    return UUID(bytes=hashlib.sha256(_canonical.encode((read, tree))).digest()[:16])
+    return hashlib.sha256(_canonical.encode((read, tree))).digest()[:16]
 
 
 def peek_id(raw: bytes | msgspec.Raw) -> str | None:

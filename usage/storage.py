@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from usage import copying, dimensions, partitions
 from usage.call_objects import CallObject
@@ -62,7 +62,11 @@ class _Numbered(NamedTuple):
 
 def key_of(call_id: str) -> UUID:
     """Return the key of a vendor's call id: the first half of its SHA-256."""
-    return UUID(bytes=hashlib.sha256(call_id.encode()).digest()[:16])
+    return UUID(bytes=_key_of(call_id))
+
+
+def _key_of(call_id: str) -> bytes:
+    return hashlib.sha256(call_id.encode()).digest()[:16]
 
 
 def insert(calls: Sequence[NewCall], *, now: datetime) -> set[int]:
@@ -84,7 +88,7 @@ def insert(calls: Sequence[NewCall], *, now: datetime) -> set[int]:
     unrated = [(number, each) for number, each in numbered if each.rating is None]
     if unrated:
         _insert_unrated(unrated, now)
-    _insert_ranges(
+    _copy_ranges(
         [
             _Numbered(each.organization_id, number, each.call.started_at, each.rating.amount_micros, now)
             for number, each in numbered
@@ -111,7 +115,7 @@ def charge(calls: Sequence[RatedCall]) -> None:
             [[call.organization_id for call in calls], [call.id for call in calls]],
         )
     ordered = sorted(calls, key=lambda call: (call.organization_id, call.id))
-    _insert_ranges(
+    _copy_ranges(
         [
             _Numbered(call.organization_id, call.id, call.started_at, call.rating.amount_micros, call.noticed_at)
             for call in ordered
@@ -119,12 +123,12 @@ def charge(calls: Sequence[RatedCall]) -> None:
     )
 
 
-def digests(calls: Sequence[NewCall]) -> dict[tuple[int, str], UUID]:
+def digests(calls: Sequence[NewCall]) -> dict[tuple[int, str], bytes]:
     """Return the digests that are known of the calls' ids."""
     ids = {(call.organization_id, key_of(call.call.call_id)): call.call.call_id for call in calls}
     with connection.cursor() as cursor:
         cursor.execute(_DIGESTS, [[o for o, _ in ids], [key for _, key in ids]])
-        return {(o, ids[o, key]): digest for o, key, digest in cursor.fetchall()}
+        return {(o, ids[o, key]): digest.bytes for o, key, digest in cursor.fetchall()}
 
 
 def unfit(calls: Sequence[NewCall]) -> set[int]:
@@ -155,12 +159,6 @@ _PRICE = """
     UPDATE usage_call SET mix_id = %s, amount_micros = %s, line_micros = %s
     WHERE organization_id = %s AND started_at = %s AND id = %s AND amount_micros IS NULL"""
 
-_INSERT_RANGES = """
-    INSERT INTO usage_callrange
-        (organization_id, first_id, last_id, starts_at, ends_at, micros, received_at, time_zone)
-    SELECT *, '' FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[],
-                             %s::bigint[], %s::timestamptz[])"""
-
 _INSERT_UNRATED = """
     INSERT INTO usage_unratedcall (organization_id, id, started_at, call_id, missing, noticed_at)
     SELECT o, i, s, c, m::varchar[], n FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::text[],
@@ -168,17 +166,36 @@ _INSERT_UNRATED = """
 
 
 def _insert_keys(calls: Sequence[NewCall]) -> set[int]:
-    indexes = {(call.organization_id, key_of(call.call.call_id)): call for call in calls}
-    ordered = sorted(indexes)
+    """Store the keys of calls whose id is new, and return their indexes.
+
+    All at once by COPY, which an id that is known stops; only then by the statement that leaves out what is known.
+    """
+    by_key = {(call.organization_id, _key_of(call.call.call_id)): call for call in calls}
+    ordered = sorted(by_key)
+    try:
+        with transaction.atomic():
+            rows = (_key_row(*key, by_key[key].call) for key in ordered)
+            copying.copy("usage_callkey", "organization_id, key, digest, started_at", rows)
+    except IntegrityError:
+        return _insert_unknown_keys(by_key, ordered)
+    return {call.index for call in calls}
+
+
+def _insert_unknown_keys(by_key: dict[tuple[int, bytes], NewCall], ordered: Sequence[tuple[int, bytes]]) -> set[int]:
     columns = [
         [organization_id for organization_id, _ in ordered],
-        [key for _, key in ordered],
-        [indexes[key].call.digest for key in ordered],
-        [indexes[key].call.started_at for key in ordered],
+        [UUID(bytes=key) for _, key in ordered],
+        [UUID(bytes=by_key[key].call.digest) for key in ordered],
+        [by_key[key].call.started_at for key in ordered],
     ]
     with connection.cursor() as cursor:
         cursor.execute(_INSERT_KEYS, columns)
-        return {indexes[o, key].index for o, key in cursor.fetchall()}
+        return {by_key[o, key.bytes].index for o, key in cursor.fetchall()}
+
+
+def _key_row(organization_id: int, key: bytes, call: CallObject) -> bytes:
+    started_at = copying.instant(call.started_at)
+    return _CALL_KEY.pack(4, 8, organization_id, 16, key, 16, call.digest, 8, started_at)
 
 
 def _reserve_ids() -> int:
@@ -193,9 +210,12 @@ _CALL_COLUMNS = (
     "organization_id, id, started_at, duration_ms, llm_tokens, llm_requests, mix_id, kind_id, agent_id, revision,"
     " ended_at, amount_micros, call_id, line_micros"
 )
+_RANGE_COLUMNS = "organization_id, first_id, last_id, starts_at, ends_at, micros, received_at, time_zone"
 _CALL = Struct("!h" + "iq" * 4 + "ii" * 5 + "ih")
 _INT8 = Struct("!iq")
 _KEY = Struct("!hiqiqiq")
+_CALL_KEY = Struct("!hiqi16si16siq")
+_RANGE = Struct("!h" + "iq" * 7 + "i")
 
 
 def _copy_calls(numbered: Sequence[tuple[int, NewCall]]) -> None:
@@ -270,23 +290,26 @@ def _insert_unrated(unrated: Sequence[tuple[int, NewCall]], now: datetime) -> No
         cursor.execute(_INSERT_UNRATED, columns)
 
 
-def _insert_ranges(numbered: Sequence[_Numbered]) -> None:
+def _copy_ranges(numbered: Sequence[_Numbered]) -> None:
     """Store the ranges of calls that stand in the order of organization and id."""
-    ranges = [
-        (
-            calls[0].organization_id,
-            calls[0].id,
-            calls[-1].id,
-            min(call.started_at for call in calls),
-            max(call.started_at for call in calls),
-            sum(call.micros for call in calls),
-            calls[0].received_at,
-        )
-        for calls in _runs(numbered)
-    ]
-    if ranges:
-        with connection.cursor() as cursor:
-            cursor.execute(_INSERT_RANGES, [list(column) for column in zip(*ranges, strict=True)])
+    rows = [_range_row(calls) for calls in _runs(numbered)]
+    if rows:
+        copying.copy("usage_callrange", _RANGE_COLUMNS, rows)
+
+
+def _range_row(calls: Sequence[_Numbered]) -> bytes:
+    first, last = calls[0], calls[-1]
+    return _RANGE.pack(
+        8,
+        *(8, first.organization_id),
+        *(8, first.id),
+        *(8, last.id),
+        *(8, copying.instant(first.started_at)),
+        *(8, copying.instant(last.started_at)),
+        *(8, sum([call.micros for call in calls])),
+        *(8, copying.instant(first.received_at)),
+        0,  # no time zone yet
+    )
 
 
 def _runs(numbered: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:

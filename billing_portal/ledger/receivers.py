@@ -8,9 +8,18 @@ from django.dispatch import receiver
 from billing_portal.ledger import tasks
 from usage.signals import calls_recorded
 
+_FEW = 3
+
 
 @receiver(calls_recorded, dispatch_uid="ledger.settle_recorded_calls")
 def settle_recorded_calls(sender: Any, organization_ids: Iterable[int], **_: Any) -> None:
-    """Ask for a settlement of each organization whose calls were just committed."""
+    """Ask for a settlement of the organizations whose calls were just committed: of each, or of all if they are many.
+
+    A batch for hundreds of organizations must not wait for hundreds of answers of the broker.
+    """
+    organization_ids = list(organization_ids)
+    if len(organization_ids) > _FEW:
+        tasks.ask_to_settle_all()
+        return
     for organization_id in organization_ids:
         tasks.ask_to_settle(organization_id)

@@ -15,6 +15,7 @@ from billing_portal.ledger.signals import usage_settled
 from usage import charges
 
 _DEBOUNCE_SECONDS = 30
+_ALL = "ledger.settle"
 _CHECKS = 500
 
 
@@ -29,6 +30,7 @@ def settle_organization(organization_id: int) -> None:
 @shared_task
 def settle_waiting() -> None:
     """Settle every organization in which something waits."""
+    queueing.release(_ALL)
     with_books = _unfrozen().values_list("organization_id", flat=True)
     for organization_id in set(charges.organizations_waiting(limit=1000)) & set(with_books):
         _settle(organization_id, now=clock.now())
@@ -78,6 +80,12 @@ def ask_to_settle(organization_id: int) -> None:
     """Queue a settlement, unless one is queued already: a burst of batches needs only one. Never fails (F20)."""
     if queueing.claim(_debounce_key(organization_id), seconds=_DEBOUNCE_SECONDS):
         queueing.send(settle_organization, organization_id, countdown=1)
+
+
+def ask_to_settle_all() -> None:
+    """Queue a settlement of every organization that waits, unless one is queued already. Never fails (F20)."""
+    if queueing.claim(_ALL, seconds=_DEBOUNCE_SECONDS):
+        queueing.send(settle_waiting, countdown=1)
 
 
 def _settle(organization_id: int, *, now: datetime) -> None:
