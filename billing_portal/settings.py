@@ -114,6 +114,8 @@ CREDIT_FOR_SALE_MICROS = {
 PREPAID_CREDIT_EXPIRES_AFTER: timedelta | None = None
 # What an organization may owe on its card before usage stops.
 ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_000, "JPY": 15_000_000_000}
+# When as much is on no invoice yet, in percent of that, an interim invoice is charged.
+INTERIM_INVOICE_AT_PERCENT = 80
 
 # How long rejected and repeated items, and the numbers of quiet sources, are remembered for those who trace an id.
 INTAKE_KEPT = timedelta(days=env.int("INTAKE_KEPT_DAYS", 90))
@@ -402,6 +404,7 @@ CELERY_BEAT_SCHEDULE = {
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
     "advance-purchases": {"task": "billing_portal.billing.purchase_tasks.advance_purchases", "schedule": 15.0},
     "check-top-ups": {"task": "billing_portal.billing.purchase_tasks.check_top_ups", "schedule": 60.0},
+    "invoice-arrears": {"task": "billing_portal.billing.interim_tasks.invoice_arrears", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
     # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.

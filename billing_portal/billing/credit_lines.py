@@ -5,7 +5,7 @@ burn order: a line is the rounded sum up to its kind less the rounded sum up to 
 component always add up to one rounding of the whole credit, and full cover gives exactly zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -73,14 +73,14 @@ def put_on(invoice: Invoice, *, now: datetime) -> None:
     Invoice.objects.filter(pk=invoice.pk, credited_at=None).update(credited_at=now)
 
 
-def mismatch(invoice: Invoice) -> str:
-    """Say where the credit on Stripe's draft is not what is due; empty if all is well."""
+def mismatch(invoice: Invoice, lines: Sequence[InvoiceLine]) -> str:
+    """Say where the credit on `lines`, those of Stripe's draft, is not what is due; empty if all is well."""
     ours = {
         (credit.grant_kind, credit.component): -credit.amount_minor for credit in due(invoice) if credit.amount_minor
     }
-    lines = [line for line in invoice_lines.fetch(invoice) if line.kind == InvoiceLine.Kind.CREDIT]
-    theirs = {(line.grant_kind, line.component): line.amount_minor for line in lines}
-    if len(theirs) != len(lines):
+    found = [line for line in lines if line.kind == InvoiceLine.Kind.CREDIT]
+    theirs = {(line.grant_kind, line.component): line.amount_minor for line in found}
+    if len(theirs) != len(found):
         return "The draft has a credit line twice."
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key, 0) != theirs.get(key, 0):
@@ -113,13 +113,7 @@ def _create_item(invoice: Invoice, line: CreditLine, *, now: datetime) -> str:
             "metadata": metadata,
         },
         call=partial(gateway.create, "invoice_items"),
-        look_up=lambda: _find_item(invoice, metadata),
+        look_up=lambda: invoice_lines.find_item(invoice, metadata),
         again=True,
         now=now,
     )
-
-
-def _find_item(invoice: Invoice, metadata: Mapping[str, str]) -> gateway.Object | None:
-    """Return the invoice item on the draft with this metadata, if an earlier attempt made it."""
-    items = gateway.list_all("invoice_items", {"invoice": invoice.stripe_invoice_id})
-    return next((item for item in items if metadata.items() <= (item.get("metadata") or {}).items()), None)

@@ -37,20 +37,18 @@ def store(invoice: Invoice) -> int:
     return len(lines)
 
 
+def find_item(invoice: Invoice, metadata: Mapping[str, str]) -> gateway.Object | None:
+    """Return the invoice item on the draft with this metadata, if an earlier attempt made it."""
+    items = gateway.list_all("invoice_items", {"invoice": invoice.stripe_invoice_id})
+    return next((item for item in items if metadata.items() <= (item.get("metadata") or {}).items()), None)
+
+
 def read(line: Mapping[str, Any], invoice: Invoice, position: int, components: Mapping[str, str]) -> InvoiceLine:
     """Return one Stripe line as ours. `components` names the component of each of our metered prices.
 
-    A line is usage by its price and credit by the metadata that we put on its invoice item; anything else is other.
+    A line is usage by its price, and what the metadata that we put on its invoice item says; anything else is other.
     """
-    metadata = line.get("metadata") or {}
-    component = components.get(_price_id(line), "")
-    kind, grant_kind = (InvoiceLine.Kind.USAGE if component else InvoiceLine.Kind.OTHER), ""
-    if (
-        not component
-        and metadata.get("grant_kind") in Grant.Kind.values
-        and metadata.get("component") in Component.values
-    ):
-        kind, grant_kind, component = InvoiceLine.Kind.CREDIT, metadata["grant_kind"], metadata["component"]
+    kind, component, grant_kind = _kind_of(line, components)
     return InvoiceLine(
         organization_id=invoice.organization_id,
         invoice=invoice,
@@ -64,6 +62,19 @@ def read(line: Mapping[str, Any], invoice: Invoice, position: int, components: M
         amount_minor=line["amount"],
         currency=line["currency"].upper(),
     )
+
+
+def _kind_of(line: Mapping[str, Any], components: Mapping[str, str]) -> tuple[InvoiceLine.Kind, str, str]:
+    """Return a line's kind, component and grant kind; the latter two are empty where there are none."""
+    metadata = line.get("metadata") or {}
+    component, grant_kind, ours = (metadata.get(name) or "" for name in ("component", "grant_kind", "line"))
+    if metered := components.get(_price_id(line)):
+        return InvoiceLine.Kind.USAGE, metered, ""
+    if component in Component.values and grant_kind in Grant.Kind.values:
+        return InvoiceLine.Kind.CREDIT, component, grant_kind
+    if component in Component.values and ours in {InvoiceLine.Kind.INTERIM, InvoiceLine.Kind.DEDUCTION}:
+        return InvoiceLine.Kind(ours), component, ""
+    return InvoiceLine.Kind.OTHER, "", ""
 
 
 def _price_id(line: Mapping[str, Any]) -> str:

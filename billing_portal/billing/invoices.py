@@ -6,8 +6,10 @@ from typing import Any
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 
-from billing_portal.billing import cycles, minor_units
+from accounts.models import Organization
+from billing_portal.billing import cycles, interims, minor_units
 from billing_portal.billing.models import Customer, Invoice
 from billing_portal.ledger import collections, reversals, totals
 from billing_portal.ledger.models import WriteOff
@@ -15,6 +17,7 @@ from billing_portal.ledger.models import WriteOff
 log = structlog.get_logger(__name__)
 
 State = Invoice.State
+PAYABLE = frozenset({State.OPEN, State.UNCOLLECTIBLE})
 
 
 class CustomerUnknown(Exception):
@@ -50,8 +53,8 @@ def receive(stripe_invoice: Any, *, now: datetime) -> Invoice:
         _copy_payment(invoice, data)
         invoice.state = after
         invoice.save()
-        if before != after == State.PAID:
-            _collect(invoice, now=now)
+        if before != after:
+            _follow(invoice, now=now)
     if before != after:
         log.info("invoice moved", invoice_id=invoice.pk, organization_id=invoice.organization_id, state=str(after))
     return invoice
@@ -59,10 +62,13 @@ def receive(stripe_invoice: Any, *, now: datetime) -> Invoice:
 
 def discard(invoice: Invoice, *, now: datetime) -> None:
     """Note that a draft was deleted at Stripe, by us."""
-    if Invoice.objects.filter(pk=invoice.pk, state=State.DRAFT).update(state=State.VOID):
-        log.info(
-            "invoice discarded", invoice_id=invoice.pk, organization_id=invoice.organization_id, at=now.isoformat()
-        )
+    with transaction.atomic():
+        draft = Invoice.objects.select_for_update(of=("self",)).filter(pk=invoice.pk, state=State.DRAFT).first()
+        if draft is not None:
+            draft.state = State.VOID
+            draft.save(update_fields=["state"])
+            _follow(draft, now=now)
+            log.info("invoice discarded", invoice_id=draft.pk, organization_id=draft.organization_id)
 
 
 def was_discarded(stripe_invoice_id: str) -> bool:
@@ -127,6 +133,40 @@ def _instant(seconds: int | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
+def accrued_micros(invoice: Invoice) -> int:
+    """Return the micros of accrued usage that an invoice bills, by the ledger; none for what is no usage.
+
+    An interim invoice bills what its lines say, a month's own invoice what no interim invoice of the month bills.
+    """
+    interim = interims.of_invoice(invoice)
+    if interim is not None:
+        return interims.micros(interim)
+    if invoice.month is None:
+        return 0
+    accrued = totals.month(invoice.organization_id, invoice.month).accrued_micros
+    return accrued - interims.billed(invoice.organization_id, invoice.month).micros.total()
+
+
+def usage_month(invoice: Invoice) -> date | None:
+    """Return the month whose usage an invoice bills, in whole or so far; None for one that bills none."""
+    interim = interims.of_invoice(invoice)
+    return interim.month if interim is not None else invoice.month
+
+
+def unpaid(organization: Organization) -> QuerySet[Invoice]:
+    """Return the organization's invoices that are finalized and not paid, the oldest first."""
+    return Invoice.objects.filter(organization=organization, state__in=PAYABLE).order_by("drafted_at", "id")
+
+
+def _follow(invoice: Invoice, *, now: datetime) -> None:
+    """Let the books follow an invoice that moved: what it bills has come in, or is to be billed by another."""
+    if invoice.state == State.PAID:
+        _collect(invoice, now=now)
+    interim = interims.of_invoice(invoice)
+    if interim is not None:
+        interims.follow(interim, invoice.state, now=now)
+
+
 def _undo_write_offs(invoice: Invoice, month: date, *, now: datetime) -> None:
     """Take back that the debt of the invoice's month was given up: it is paid after all."""
     given_up = WriteOff.objects.filter(organization_id=invoice.organization_id, month=month, lines=None)
@@ -141,19 +181,20 @@ def _undo_write_offs(invoice: Invoice, month: date, *, now: datetime) -> None:
 
 
 def _collect(invoice: Invoice, *, now: datetime) -> None:
-    """Tell the ledger that what was accrued in the month has come in; tax is not ours and not in its books.
+    """Tell the ledger that the usage it bills has come in; tax is not ours and not in its books.
 
     A total that Stripe moved to the customer balance counts as come in: the next invoice collects it.
     """
-    if invoice.month is None:
+    month = usage_month(invoice)
+    if month is None:
         return
-    accrued_micros = totals.month(invoice.organization_id, invoice.month).accrued_micros
+    billed_micros = accrued_micros(invoice)
     paid_micros = minor_units.to_micros(invoice.total_minor - invoice.tax_minor, invoice.currency)
-    if accrued_micros or paid_micros:
-        _undo_write_offs(invoice, invoice.month, now=now)
+    if billed_micros or paid_micros:
+        _undo_write_offs(invoice, month, now=now)
         collections.collect(
             organization=invoice.organization,
-            accrued_micros=accrued_micros,
+            accrued_micros=billed_micros,
             paid_micros=paid_micros,
             reference=collect_reference(invoice),
             now=now,

@@ -5,7 +5,6 @@ Nothing here trusts that it runs once: every call starts from what Stripe has no
 
 import uuid
 from datetime import date, datetime, timedelta
-from functools import partial
 
 import structlog
 from django.core.cache import cache
@@ -13,10 +12,13 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 
 from billing_portal.billing import (
+    charging,
     credit_lines,
     cycles,
+    deductions,
     gateway,
     intents,
+    interim_walk,
     invoice_lines,
     invoices,
     locks,
@@ -40,8 +42,8 @@ def advance(invoice: Invoice, *, now: datetime) -> bool:
     """Take an invoice as far as it can go now; True when nothing is left for us to do.
 
     For a month's draft: keep Stripe from finalizing it, settle what waits, close the month, report the rest, wait until
-    Stripe's sums equal ours, put the credit on, finalize, pay. What it waits for stands in `waiting_for`. One process
-    at a time walks an invoice; another one returns False at once.
+    Stripe's sums equal ours, take credit and interim invoices off, finalize, pay. What it waits for stands in
+    `waiting_for`. One process at a time walks an invoice; another one returns False at once.
     """
     with locks.attempt(f"invoice:{invoice.pk}") as held:
         if not held:
@@ -127,7 +129,7 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
             _hold(invoice)
         if reason := _prepare(invoice, invoice.month, now=now):
             return reason
-        invoice = _finalize(invoice, now=now)
+        invoice = charging.finalize(invoice, now=now)
     invoice_lines.store(invoice)
     if invoice.month is not None and invoice.credited_at is None:
         log.error("finalized without us", invoice_id=invoice.pk, organization_id=invoice.organization_id)
@@ -135,7 +137,7 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
         periods.close(invoice.organization_id, invoice.month, now=now)
         return "Stripe finalized it without us; the reconciliation says what has to be put right."
     if invoice.state == State.OPEN and invoice.month is not None:
-        _pay(invoice, now=now)
+        charging.charge(invoice, now=now)
     return ""
 
 
@@ -158,53 +160,14 @@ def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
         return "Settled usage is in no report."
     for component, ours, theirs in meter_sums.differences(organization_id, month, reported):
         return f"Stripe has counted {theirs:,} of {ours:,} micros of {Component(component).label}."
+    if reason := interim_walk.finish(organization_id, month, now=now):
+        return reason
     credit_lines.put_on(invoice, now=now)
-    return credit_lines.mismatch(invoice)
+    deductions.put_on(invoice, now=now)
+    lines = invoice_lines.fetch(invoice)
+    return credit_lines.mismatch(invoice, lines) or deductions.mismatch(invoice, lines)
 
 
 def _gross(organization_id: int, month: date) -> dict[str, int]:
     gross = totals.month(organization_id, month).gross
     return {component: micros for component, micros in gross.items() if micros}
-
-
-def _finalize(invoice: Invoice, *, now: datetime) -> Invoice:
-    """Finalize the draft, and let Stripe collect and retry from here on. Raises gateway.Refused (a missing address)."""
-    intents.perform(
-        organization=invoice.organization,
-        verb="finalize invoice",
-        reference=f"finalize:{invoice.stripe_invoice_id}",
-        params={"auto_advance": True},
-        call=partial(gateway.act, "invoices", "finalize_invoice", invoice.stripe_invoice_id),
-        look_up=lambda: _retrieve_unless(invoice, "draft"),
-        again=True,
-        now=now,
-    )
-    return invoices.receive(gateway.retrieve("invoices", invoice.stripe_invoice_id), now=now)
-
-
-def _pay(invoice: Invoice, *, now: datetime) -> None:
-    """Charge the default card once, off session. A decline is no error: the invoice stays open to Stripe's retries."""
-    try:
-        intents.perform(
-            organization=invoice.organization,
-            verb="pay invoice",
-            reference=pay_reference(invoice),
-            params={"off_session": True},
-            call=partial(gateway.act, "invoices", "pay", invoice.stripe_invoice_id),
-            look_up=lambda: _retrieve_unless(invoice, "open"),
-            now=now,
-        )
-    except gateway.Refused as error:
-        log.info("payment declined", invoice_id=invoice.pk, organization_id=invoice.organization_id, code=error.code)
-    invoices.receive(gateway.retrieve("invoices", invoice.stripe_invoice_id), now=now)
-
-
-def pay_reference(invoice: Invoice) -> str:
-    """Return the reference of our one attempt to charge an invoice."""
-    return f"pay:{invoice.stripe_invoice_id}"
-
-
-def _retrieve_unless(invoice: Invoice, status: str) -> gateway.Object | None:
-    """Return the invoice if Stripe has it in another state than `status`: the write that leaves it had its effect."""
-    found = gateway.retrieve("invoices", invoice.stripe_invoice_id)
-    return found if found["status"] != status else None

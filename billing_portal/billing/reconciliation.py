@@ -1,9 +1,10 @@
 """Whether an invoice, the usage behind it and every step between them agree.
 
 The chain: call facts, rated anew = charges = rollups = settlements = reports accepted = Stripe's sums = invoice lines
-(micros to minor units, rounded half up once a line) = totals = payment. Every comparison that fails is a `Difference`
-that names its level and its subject. `deep` rates every call of the month again and asks Stripe for its sums; without
-it only totals are compared, which is what a page can afford.
+(micros to minor units, rounded half up once a line) = totals = payment. What interim invoices billed is taken off by
+lines of its own, and each interim invoice is held to the settlements it covers: so together they come to the month.
+Every comparison that fails is a `Difference` that names its level and its subject. `deep` rates every call of the month
+again and asks Stripe for its sums; without it only totals are compared, which is what a page can afford.
 """
 
 from collections.abc import Iterator
@@ -12,11 +13,21 @@ from datetime import date, datetime, timedelta
 
 from django.db.models import Exists, OuterRef, Sum
 
-from billing_portal.billing import call_audit, credit_lines, cycles, invoices, meter_sums, metering, minor_units
+from billing_portal.billing import (
+    call_audit,
+    credit_lines,
+    cycles,
+    deductions,
+    interims,
+    invoices,
+    meter_sums,
+    metering,
+    minor_units,
+)
 from billing_portal.billing.call_audit import Difference
-from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Purchase
+from billing_portal.billing.models import CreditLine, InterimInvoice, Invoice, InvoiceLine, Purchase
 from billing_portal.ledger import totals
-from billing_portal.ledger.models import Settlement, Transaction
+from billing_portal.ledger.models import Entry, Settlement
 from billing_portal.ledger.totals import MonthTotals
 from usage import rollups
 from usage.models import Component
@@ -57,7 +68,9 @@ class LineReconciliation:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceReconciliation:
-    """An invoice's lines and every difference found. A draft has none of Stripe's lines yet, so none can differ."""
+    """An invoice's lines and every difference found. A draft has none of Stripe's lines yet, and a void one bills
+    nothing, so none can differ.
+    """
 
     invoice: Invoice
     lines: list[LineReconciliation] = field(default_factory=list)
@@ -78,18 +91,21 @@ class InvoiceReconciliation:
 
 def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
     """Compare an invoice with what stands behind it. `deep` takes seconds for 100,000 calls, and asks Stripe."""
-    month_totals = _totals(invoice)
-    lines = list(_lines(invoice, month_totals))
+    interim = interims.of_invoice(invoice)
+    lines = list(_interim_lines(invoice, interim) if interim else _lines(invoice))
     differences: list[Difference] = []
+    is_final = invoice.state not in {Invoice.State.DRAFT, Invoice.State.VOID}
+    if interim is not None:
+        differences += _interim_differences(interim, deep=deep)
     if invoice.month is not None:
         differences += usage_differences(invoice.organization_id, invoice.month, deep=deep)
-    if invoice.month is not None and invoice.state != Invoice.State.DRAFT:
+    if invoice.month is not None and is_final:
         differences += report_differences(invoice.organization_id, invoice.month, deep=deep)
-    if invoice.state != Invoice.State.DRAFT:
+    if is_final:
         differences += _line_differences(lines)
         differences += _credit_differences(invoice)
         differences += _amount_differences(invoice)
-        differences += _payment_differences(invoice, month_totals)
+        differences += _payment_differences(invoice)
     return InvoiceReconciliation(invoice=invoice, lines=lines, differences=differences)
 
 
@@ -142,11 +158,12 @@ def _totals(invoice: Invoice) -> MonthTotals:
     return totals.month(invoice.organization_id, invoice.month)
 
 
-def _lines(invoice: Invoice, month_totals: MonthTotals) -> Iterator[LineReconciliation]:
+def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
     """Yield Stripe's lines in their order beside ours, then ours that Stripe's invoice lacks."""
     calls = rollups.component_calls(invoice.organization_id, invoice.month) if invoice.month else {}
-    usage = dict(month_totals.gross)
+    usage = dict(_totals(invoice).gross)
     credit = {(due.grant_kind, due.component): due.amount_minor for due in credit_lines.due(invoice)}
+    deducted = {due.component: due.amount_minor for due in deductions.due(invoice)}
     bought = _bought_minor(invoice)
     for line in invoice.lines.order_by("position", "id"):
         if line.kind == InvoiceLine.Kind.USAGE:
@@ -154,6 +171,8 @@ def _lines(invoice: Invoice, month_totals: MonthTotals) -> Iterator[LineReconcil
         elif line.kind == InvoiceLine.Kind.CREDIT:
             amount = credit.pop((line.grant_kind, line.component), 0)
             yield _credit_line(line, line.grant_kind, line.component, amount, calls)
+        elif line.kind == InvoiceLine.Kind.DEDUCTION:
+            yield _deduction_line(line, line.component, deducted.pop(line.component, 0))
         else:
             yield _other_line(line, bought)
             bought = 0
@@ -163,6 +182,52 @@ def _lines(invoice: Invoice, month_totals: MonthTotals) -> Iterator[LineReconcil
     for (grant_kind, component), amount in credit.items():
         if amount:
             yield _credit_line(None, grant_kind, component, amount, calls)
+    for component, amount in deducted.items():
+        yield _deduction_line(None, component, amount)
+
+
+def _interim_lines(invoice: Invoice, interim: InterimInvoice) -> Iterator[LineReconciliation]:
+    """Yield the lines of an interim invoice beside what the settlements it covers come to."""
+    due = {line.component: line for line in interims.rederived(interim)}
+    for line in invoice.lines.order_by("position", "id"):
+        if line.kind == InvoiceLine.Kind.INTERIM:
+            yield _interim_line(line, line.component, due.pop(line.component, None))
+        else:
+            yield _other_line(line, 0)
+    for component, missing in due.items():
+        if missing.amount_minor:
+            yield _interim_line(None, component, missing)
+
+
+def _interim_line(line: InvoiceLine | None, component: str, due: interims.Due | None) -> LineReconciliation:
+    """Compare one line of an interim invoice. Its quantity is ours alone: accrued micros, after credit."""
+    return LineReconciliation(
+        line=line,
+        kind=InvoiceLine.Kind.INTERIM,
+        component=component,
+        grant_kind="",
+        label=_name(component),
+        calls=0,
+        stripe_quantity=None,
+        our_quantity=due.micros if due else 0,
+        stripe_amount_minor=line.amount_minor if line else 0,
+        our_amount_minor=due.amount_minor if due else 0,
+    )
+
+
+def _deduction_line(line: InvoiceLine | None, component: str, amount_minor: int) -> LineReconciliation:
+    return LineReconciliation(
+        line=line,
+        kind=InvoiceLine.Kind.DEDUCTION,
+        component=component,
+        grant_kind="",
+        label=deductions.label(component),
+        calls=0,
+        stripe_quantity=None,
+        our_quantity=None,
+        stripe_amount_minor=line.amount_minor if line else 0,
+        our_amount_minor=-amount_minor,
+    )
 
 
 def _usage_line(
@@ -231,6 +296,22 @@ def _line_differences(lines: list[LineReconciliation]) -> Iterator[Difference]:
             yield Difference("line amount", line.label, line.our_amount_minor, line.stripe_amount_minor, cause)
 
 
+def _interim_differences(interim: InterimInvoice, *, deep: bool) -> Iterator[Difference]:
+    """Compare what an interim invoice keeps with the settlements it covers.
+
+    The calls behind them are compared with the month's invoice, and here only while there is none.
+    """
+    kept = {line.component: line for line in interim.lines.all()}
+    due = {line.component: line for line in interims.rederived(interim)}
+    cause = "It does not keep what the settlements it covers come to."
+    micros = {component: line.micros for component, line in due.items()}
+    yield from _compare("interim", micros, {component: line.micros for component, line in kept.items()}, cause)
+    minor = {component: line.amount_minor for component, line in due.items()}
+    yield from _compare("interim", minor, {component: line.amount_minor for component, line in kept.items()}, cause)
+    if not Invoice.objects.filter(organization_id=interim.organization_id, month=interim.month).exists():
+        yield from usage_differences(interim.organization_id, interim.month, deep=deep)
+
+
 # ── Credit, totals and payment ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -263,7 +344,7 @@ def _amount_differences(invoice: Invoice) -> Iterator[Difference]:
             yield Difference("total", "amount due and balance", owed, settled, "The customer balance does not add up.")
 
 
-def _payment_differences(invoice: Invoice, month_totals: MonthTotals) -> Iterator[Difference]:
+def _payment_differences(invoice: Invoice) -> Iterator[Difference]:
     """A paid invoice is paid whole, and the ledger knows."""
     if invoice.state != Invoice.State.PAID:
         return
@@ -279,13 +360,14 @@ def _payment_differences(invoice: Invoice, month_totals: MonthTotals) -> Iterato
     if purchase is not None and purchase.state != Purchase.State.CREDITED:
         cause = "The credit that was paid for is not given yet."
         yield Difference("payment", purchase.reference, purchase.amount_micros, 0, cause)
-    if invoice.month is not None and (month_totals.accrued_micros or invoice.total_minor):
+    billed_micros = invoices.accrued_micros(invoice)
+    if billed_micros or (invoice.month is not None and invoice.total_minor):
         reference = invoices.collect_reference(invoice)
-        found = Transaction.objects.filter(organization_id=invoice.organization_id, reference=reference).exists()
-        if not found:
-            yield Difference(
-                "payment", reference, month_totals.accrued_micros, 0, "The ledger has not recorded the payment."
-            )
+        entries = Entry.objects.filter(organization_id=invoice.organization_id, transaction__reference=reference)
+        micros = int(entries.filter(book=Entry.Book.RECEIVABLE).aggregate(sum=Sum("micros"))["sum"] or 0)
+        if micros != billed_micros or not entries.exists():
+            cause = "The ledger has not recorded that what was billed came in."
+            yield Difference("payment", reference, billed_micros, micros, cause)
 
 
 def _name(component: str) -> str:

@@ -7,10 +7,12 @@ from celery import shared_task
 
 from accounts import clock
 from billing_portal.billing import card_facts, expiry_warnings, inbox, metering, month_end
+from billing_portal.billing.interim_tasks import advance_interim, invoice_arrears
 from billing_portal.billing.invoice_tasks import advance_invoice
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
 
 __all__ = [
+    "advance_interim",
     "advance_invoice",
     "advance_invoices",
     "advance_purchase",
@@ -20,6 +22,7 @@ __all__ = [
     "check_top_ups",
     "handle_event",
     "handle_waiting_events",
+    "invoice_arrears",
     "mend_card_facts",
     "send_reports",
     "warn_of_expiry",

@@ -45,6 +45,12 @@ def last_closed(organization_id: int) -> Period | None:
     return Period.objects.filter(organization_id=organization_id, closed_at__isnull=False).order_by("-month").first()
 
 
+def open_months(organization_id: int) -> list[date]:
+    """Return the months that are not closed, in order: their usage is on no invoice of a month yet."""
+    still_open = Period.objects.filter(organization_id=organization_id, closed_at=None).order_by("month")
+    return list(still_open.values_list("month", flat=True))
+
+
 def close(organization_id: int, month: date, *, now: datetime) -> Period:
     """Close a month, and any open one before it: later charges go to the next. Closing again changes nothing.
 

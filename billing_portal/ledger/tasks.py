@@ -67,7 +67,7 @@ def check_books() -> None:
     """Prove the books that were not proved since yesterday, so many at a time."""
     now = clock.now()
     for organization_id in checks.due(now=now, limit=_CHECKS):
-        check_books_of.delay(organization_id)
+        queueing.send(check_books_of, organization_id)
 
 
 @shared_task

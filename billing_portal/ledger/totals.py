@@ -4,9 +4,17 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from billing_portal.ledger.models import Burn, Grant, SettlementLine, WriteOffLine
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in an organization's books: the settlement and the transaction that came last."""
+
+    sequence: int
+    transaction_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +41,20 @@ class MonthTotals:
         return sum(self.accrued.values())
 
 
-def month(organization_id: int, month: date) -> MonthTotals:
-    """Return the totals of one billing month; components without usage are absent."""
-    lines = SettlementLine.objects.filter(organization_id=organization_id, settlement__month=month)
+def month(organization_id: int, month: date, *, through: Position | None = None) -> MonthTotals:
+    """Return the totals of one billing month; components without usage are absent.
+
+    `through` leaves out what came later: totals as they stood then, at any time.
+    """
+    settled = Q(organization_id=organization_id, settlement__month=month)
+    if through is not None:
+        settled &= Q(settlement__last_sequence__lte=through.sequence)
+    lines = SettlementLine.objects.filter(settled)
     sums = lines.order_by("component").values_list("component").annotate(Sum("gross_micros"), Sum("accrued_micros"))
-    burns = Burn.objects.filter(organization_id=organization_id, settlement__month=month)
+    burns = Burn.objects.filter(settled)
     burnt = burns.order_by("grant__kind", "component").values_list("grant__kind", "component").annotate(Sum("micros"))
     rows = list(sums)
-    forgiven = _forgiven(organization_id, month)
+    forgiven = _forgiven(organization_id, month, through)
     by_kind = Counter({(kind, component): int(micros) for kind, component, micros in burnt})
     by_kind.update({(str(Grant.Kind.GOODWILL), component): micros for component, micros in forgiven.items()})
     accrued = Counter({component: int(micros) for component, _, micros in rows})
@@ -52,8 +66,12 @@ def month(organization_id: int, month: date) -> MonthTotals:
     )
 
 
-def _forgiven(organization_id: int, month: date) -> dict[str, int]:
+def _forgiven(organization_id: int, month: date, through: Position | None) -> dict[str, int]:
     """Return what was forgiven of the month before it closed, by component, without what was put back."""
     lines = WriteOffLine.objects.filter(organization_id=organization_id, write_off__month=month)
-    standing = lines.filter(write_off__transaction__reversed_by=None).order_by("component")
+    put_back = Q(write_off__transaction__reversed_by__isnull=False)
+    if through is not None:
+        lines = lines.filter(write_off__transaction_id__lte=through.transaction_id)
+        put_back &= Q(write_off__transaction__reversed_by__lte=through.transaction_id)
+    standing = lines.exclude(put_back).order_by("component")
     return {component: int(micros) for component, micros in standing.values_list("component").annotate(Sum("micros"))}

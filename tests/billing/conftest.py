@@ -66,6 +66,20 @@ def buyer(
 
 
 @pytest.fixture
+def limited(stripe: RunningSandbox, subscribed: Callable[..., Organization]) -> Callable[..., Organization]:
+    """Return a maker of customers with list prices, a saved card and a limit of five dollars; it is 10 February."""
+
+    def make(reference: str, *, limit_micros: int = 5_000_000, **fields: Any) -> Organization:
+        load_prices()
+        organization = subscribed(reference, card=None, **fields)
+        accounts.limit_arrears(organization.pk, micros=limit_micros)
+        save_card(organization, "pm_card_visa", now=stripe.now())
+        return organization
+
+    return make
+
+
+@pytest.fixture
 def used(stripe: RunningSandbox, subscribed: Callable[..., Organization]) -> Callable[..., Organization]:
     """Return a maker of customers with welcome credit and 60 calls in February; the time is 1 March, 12:10 UTC."""
 

@@ -12,7 +12,7 @@ import msgspec
 from accounts.models import Organization, User
 from billing_portal.billing import card_records, customers, gateway, invoices
 from billing_portal.billing.models import Customer, Invoice, PaymentMethod
-from billing_portal.ledger import balances
+from billing_portal.ledger import balances, settlement
 from billing_portal.ledger.models import Account, Settlement, SettlementLine
 from usage import ingestion, prices
 
@@ -128,3 +128,11 @@ def invoice_of(organization: Organization, *, month: date = MONTH, now: datetime
         for found in gateway.list_all("invoices", {"customer": customer.stripe_customer_id})
     ]
     return next(invoice for invoice in drafts if invoice.month == month)
+
+
+def use(organization: Organization, calls: int, *, seed: int, starts_at: datetime = MIDMONTH) -> int:
+    """Record calls and settle them, twelve hours later; return what is accrued in all months together."""
+    now = starts_at + timedelta(hours=12)
+    record_calls(organization, calls, starts_at=starts_at, now=now, seed=seed)
+    settlement.settle_all(organization.pk, now=now)
+    return balances.balance(Account.objects.get(organization=organization), now=now).accrued_micros

@@ -317,6 +317,13 @@ class Invoice(models.Model):
         return self.number or self.stripe_invoice_id
 
     @property
+    def open_minor(self) -> int:
+        """Return what is still to be paid of a finalized invoice; nothing of one that ended."""
+        if self.state not in {self.State.OPEN, self.State.UNCOLLECTIBLE}:
+            return 0
+        return max(0, self.amount_due_minor - self.amount_paid_minor)
+
+    @property
     def is_carried_over(self) -> bool:
         """Say whether Stripe marked it paid without a payment: its total went to the customer balance.
 
@@ -331,6 +338,8 @@ class InvoiceLine(models.Model):
     class Kind(models.TextChoices):
         USAGE = "usage", "Usage"
         CREDIT = "credit", "Credit"
+        INTERIM = "interim", "Usage so far"
+        DEDUCTION = "deduction", "Already invoiced"
         OTHER = "other", "Other"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")

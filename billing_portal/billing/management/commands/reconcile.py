@@ -7,12 +7,13 @@ from datetime import date
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import Q
 from rich.console import Console
 from rich.table import Table
 
 from accounts import clock
 from accounts.models import Organization
-from billing_portal.billing import minor_units, reconciliation
+from billing_portal.billing import interims, invoices, minor_units, reconciliation
 from billing_portal.billing.call_audit import Difference
 from billing_portal.billing.models import Invoice
 from billing_portal.billing.reconciliation import InvoiceReconciliation, LineReconciliation
@@ -76,7 +77,7 @@ def _organizations(reference: str | None) -> list[Organization]:
 def _reconcile(organization: Organization, month: date | None, *, deep: bool) -> Iterator[InvoiceReconciliation]:
     invoices = Invoice.objects.filter(organization=organization).exclude(state=Invoice.State.VOID)
     if month is not None:
-        invoices = invoices.filter(month=month)
+        invoices = invoices.filter(Q(month=month) | Q(interim__month=month))
     for invoice in invoices.order_by("drafted_at", "id"):
         yield reconciliation.reconcile_invoice(invoice, deep=deep)
 
@@ -94,7 +95,7 @@ def _unbilled(organizations: list[Organization], month: date | None) -> Iterator
 
 def _print(console: Console, organization: Organization, result: InvoiceReconciliation) -> None:
     invoice = result.invoice
-    month = f"{invoice.month:%Y-%m}" if invoice.month else "no usage month"
+    month = f"{_period(invoice) or 'no usage month'}{' interim' if interims.of_invoice(invoice) else ''}"
     console.print(f"{organization.reference}  {month}  {invoice}  {invoice.get_state_display()}", style="bold")
     if invoice.waiting_for:
         console.print(f"waits: {invoice.waiting_for}")
@@ -102,6 +103,12 @@ def _print(console: Console, organization: Organization, result: InvoiceReconcil
         console.print(_table(result, invoice.currency))
     _print_differences(console, result.differences)
     console.print()
+
+
+def _period(invoice: Invoice) -> str | None:
+    """Return the month of usage that an invoice bills, in whole or so far."""
+    month = invoices.usage_month(invoice)
+    return f"{month:%Y-%m}" if month else None
 
 
 def _table(result: InvoiceReconciliation, currency: str) -> Table:
@@ -152,7 +159,8 @@ def _document(organization: Organization, result: InvoiceReconciliation) -> dict
     invoice = result.invoice
     return {
         "organization": organization.reference,
-        "period": f"{invoice.month:%Y-%m}" if invoice.month else None,
+        "period": _period(invoice),
+        "is_interim": interims.of_invoice(invoice) is not None,
         "invoice": invoice.stripe_invoice_id,
         "number": invoice.number,
         "state": invoice.state,
