@@ -112,6 +112,8 @@ CREDIT_FOR_SALE_MICROS = {
     "JPY": (1_500_000_000, 1_500_000_000_000, 3_000_000_000, 7_500_000_000, 15_000_000_000, 75_000_000_000),
 }
 PREPAID_CREDIT_EXPIRES_AFTER: timedelta | None = None
+# How many whole months of calls stay in lists and exports; older tables are detached for the archive. None keeps all.
+CALL_MONTHS_KEPT: int | None = env.int("CALL_MONTHS_KEPT", None)
 # What an organization may owe on its card before usage stops.
 ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_000, "JPY": 15_000_000_000}
 # When as much is on no invoice yet, in percent of that, an interim invoice is charged.

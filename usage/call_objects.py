@@ -8,7 +8,7 @@ Source of the shape: https://docs.retellai.com/api-references/get-call.
 """
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any
 
@@ -23,6 +23,8 @@ MAX_DURATION_MS = 31 * 24 * 3600 * 1000
 MAX_TOKENS = 10**9
 MAX_PRODUCTS = 64
 CLOCK_SKEW = timedelta(minutes=5)
+# Each month of calls has a table of its own: a typing error in a year must not make one.
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 # What the price version derives from tokens; in a call object it is only a figure of the vendor's.
 DERIVED_PRODUCTS = frozenset({"llm_token_surcharge"})
 _UNFINISHED = frozenset({"registered", "ongoing"})
@@ -197,6 +199,8 @@ def _instant(field: str, value: int | str, now: datetime) -> datetime:
         raise CallRejected(field, str(error)) from None
     if instant > now + CLOCK_SKEW:
         raise CallRejected(field, f"{instant.isoformat()} lies in the future.")
+    if instant < EARLIEST:
+        raise CallRejected(field, f"{instant.isoformat()} lies before {EARLIEST:%Y}, the first year that is kept.")
     return instant
 
 

@@ -11,6 +11,7 @@ import structlog
 from django.db import connection, transaction
 
 from usage import periods
+from usage.models import CallRange, UnratedCall
 
 _PARENTS = ("usage_call", "usage_calldetail")
 # One process at a time makes tables; the second finds them made.
@@ -53,8 +54,8 @@ def attach_ahead(now: datetime, *, months: int = 3) -> None:
 def detach(month: date) -> list[str]:
     """Take a month's tables out of their parents, and return their names; they stay in the database for the archive.
 
-    Its calls are then in no list and no export; their ids stay taken, and what was settled stays in every sum. Call it
-    outside a transaction: readers and writers go on meanwhile.
+    Its calls are then in no list and no export; their ids stay taken, and what was settled stays in every sum. A late
+    call of the month attaches it again. Call it outside a transaction: readers and writers go on meanwhile.
     """
     detached = []
     with connection.cursor() as cursor:
@@ -67,9 +68,27 @@ def detach(month: date) -> list[str]:
     return detached
 
 
+def archive(now: datetime, *, months_kept: int) -> list[str]:
+    """Detach the months that ended more than `months_kept` months ago; return the names of their tables.
+
+    A month in which a call still waits for its price or its settlement stays.
+    """
+    oldest = month_of(now)
+    for _ in range(months_kept):
+        oldest = periods.previous_month(oldest)
+    return [name for month in months() if month < oldest and not _is_waiting(month) for name in detach(month)]
+
+
 def months() -> list[date]:
     """Return the months that have a table, in order."""
     return sorted(_attached())
+
+
+def _is_waiting(month: date) -> bool:
+    span = {"gte": f"{month} 00:00+00", "lt": f"{periods.next_month(month)} 00:00+00"}
+    waiting = CallRange.objects.filter(first_sequence=None, starts_at__lt=span["lt"], ends_at__gte=span["gte"])
+    unrated = UnratedCall.objects.filter(started_at__gte=span["gte"], started_at__lt=span["lt"])
+    return waiting.exists() or unrated.exists()
 
 
 def forget() -> None:

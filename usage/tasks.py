@@ -1,6 +1,7 @@
 """Glue between the broker and usage: one verb, safe twice, bounded. What a lost task left, the next one finds."""
 
 from celery import shared_task
+from django.conf import settings
 
 from accounts import clock
 from usage import completeness, ingestion, intake_log, partitions
@@ -20,8 +21,11 @@ def rate_unrated() -> None:
 
 @shared_task
 def attach_months() -> None:
-    """Make the tables of the months to come."""
-    partitions.attach_ahead(clock.now())
+    """Make the tables of the months to come, and put away those that are no longer kept at hand."""
+    now = clock.now()
+    partitions.attach_ahead(now)
+    if settings.CALL_MONTHS_KEPT is not None:
+        partitions.archive(now, months_kept=settings.CALL_MONTHS_KEPT)
 
 
 @shared_task
