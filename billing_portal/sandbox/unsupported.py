@@ -32,10 +32,11 @@ REFUSED: dict[str, set[str]] = {
     "/v1/charges": {"card", "destination"},
     "/v1/checkout/sessions": {
         "after_expiration", "allow_promotion_codes", "consent_collection", "custom_fields",
-        "excluded_payment_method_types", "invoice_creation", "managed_payments", "name_collection", "optional_items",
+        "excluded_payment_method_types", "managed_payments", "name_collection", "optional_items",
         "payment_method_data", "permissions", "phone_number_collection", "saved_payment_method_options",
         "shipping_address_collection", "shipping_options", "line_items.adjustable_quantity",
-        "line_items.dynamic_tax_rates", "line_items.metadata",
+        "line_items.dynamic_tax_rates", "line_items.metadata", "invoice_creation.invoice_data.account_tax_ids",
+        "invoice_creation.invoice_data.issuer", "invoice_creation.invoice_data.rendering_options",
         "subscription_data.pending_invoice_item_interval",
     },
     "/v1/checkout/sessions/{session}": {"line_items", "shipping_options"},

@@ -191,13 +191,43 @@ def test_a_subscription_starts_when_its_checkout_is_complete(stripe_sandbox, cli
     assert stripe_sandbox.event_types()[-1] == "checkout.session.completed"
 
 
+def test_a_payment_leaves_a_paid_invoice_where_the_session_asks_for_one(stripe_sandbox, client):
+    customer = client.v1.customers.create({"email": "owner@customer.example"})
+    owed: Any = {"amount": 30, "currency": "usd"}
+    client.v1.customers.balance_transactions.create(customer.id, owed)
+    wanted: Any = {"enabled": True, "invoice_data": {"description": "Credit", "metadata": {"purchase": "p_1"}}}
+    leave: Any = {"address": "auto", "name": "auto"}
+    session = open_session(client, customer=customer.id, customer_update=leave, invoice_creation=wanted, **ASKS)
+    assert session.invoice is None
+    answer(stripe_sandbox, session)
+    done = pay(client, session)
+    invoice = client.v1.invoices.retrieve(done.invoice, {"expand": ["payments"]})
+    assert (invoice.status, invoice.billing_reason, invoice.metadata["purchase"]) == ("paid", "manual", "p_1")
+    assert (invoice.subtotal, invoice.total, invoice.amount_paid, invoice.amount_remaining) == (
+        10_000,
+        11_900,
+        11_900,
+        0,
+    )
+    assert (invoice.starting_balance, invoice.ending_balance) == (0, 0)
+    assert client.v1.customers.retrieve(customer.id).balance == 30
+    assert invoice.payments.data[0].payment.payment_intent == done.payment_intent
+    assert [line.description for line in client.v1.invoices.line_items.list(invoice.id).data] == ["Credit"]
+    paid = [each for each in stripe_sandbox.event_types() if each in {"invoice.paid", "checkout.session.completed"}]
+    assert paid == ["invoice.paid", "checkout.session.completed"]
+
+
+def test_a_session_that_asks_for_an_invoice_makes_its_customer(client):
+    done = pay(client, open_session(client, invoice_creation={"enabled": True}))
+    assert client.v1.invoices.retrieve(done.invoice).customer == done.customer
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"allow_promotion_codes": True},
         {"phone_number_collection": {"enabled": True}},
         {"shipping_address_collection": {"allowed_countries": ["DE"]}},
-        {"invoice_creation": {"enabled": True}},
     ],
 )
 def test_what_the_page_does_not_do_is_refused(stripe_sandbox, client, fields):

@@ -10,6 +10,7 @@ from billing_portal.sandbox.store import Object
 
 from . import (
     checkout_details,
+    checkout_invoices,
     customers,
     intents,
     payment_intents,
@@ -175,6 +176,8 @@ def complete(box: "Sandbox", intent: Object) -> None:
     customer = _customer(box, session, intent)
     if session["mode"] == "subscription":
         _subscribe(box, session, customer, intent)
+    if customer and checkout_invoices.is_wanted(session):
+        box.change(session, invoice=checkout_invoices.make(box, session, customer, intent)["id"])
     paid = presentment.details(box, intent) if session["mode"] == "payment" else {}
     box.change(
         session,
@@ -195,7 +198,8 @@ def _customer(box: "Sandbox", session: Object, intent: Object) -> Object | None:
         customer = box.get("customer", session["customer"])
         checkout_details.save(box, session, customer)
         return customer
-    if session["customer_creation"] != "always" and session["mode"] != "subscription":
+    makes_one = session["customer_creation"] == "always" or session["mode"] == "subscription"
+    if not makes_one and not checkout_invoices.is_wanted(session):
         return None
     method = box.get("payment_method", intent["payment_method"])
     email = session["customer_email"] or method["billing_details"]["email"]

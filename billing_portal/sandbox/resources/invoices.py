@@ -290,16 +290,25 @@ def finalize(box: "Sandbox", invoice: Object) -> None:
     Totals under the currency's minimum, and negative ones, go to the balance and leave nothing to pay.
     """
     customer = box.get("customer", invoice["customer"])
-    now = box.time_of(invoice)
     totals.apply_credits(box, invoice)
     totals.compute(box, invoice)
-    _use_balance(box, invoice, customer)
-    sequence = customer["next_invoice_sequence"]
+    number(box, invoice, customer, ending_balance=_use_balance(box, invoice, customer))
+    if invoice["amount_due"] > 0:
+        collection.open_payment(box, invoice)
+    box.tell(invoice, "finalized")
+    if invoice["amount_due"] == 0:
+        collection.mark_paid(box, invoice)
+
+
+def number(box: "Sandbox", invoice: Object, customer: Object, *, ending_balance: int) -> None:
+    """Give a draft its number and its addresses: from now on it is an open invoice."""
+    now, sequence = box.time_of(invoice), customer["next_invoice_sequence"]
     box.change(customer, next_invoice_sequence=sequence + 1)
     box.change(
         invoice,
         number=invoice.get("_number") or f"{customer['invoice_prefix']}-{sequence:04d}",
         status="open",
+        ending_balance=ending_balance,
         effective_at=invoice["effective_at"] or now,
         automatically_finalizes_at=None,
         hosted_invoice_url=f"{box.base_url}/i/{invoice['id']}",
@@ -308,19 +317,15 @@ def finalize(box: "Sandbox", invoice: Object) -> None:
         webhooks_delivered_at=now,
     )
     box.agenda.drop("invoice.finalize", invoice["id"])
-    if invoice["amount_due"] > 0:
-        collection.open_payment(box, invoice)
-    box.tell(invoice, "finalized")
-    if invoice["amount_due"] == 0:
-        collection.mark_paid(box, invoice)
 
 
-def _use_balance(box: "Sandbox", invoice: Object, customer: Object) -> None:
+def _use_balance(box: "Sandbox", invoice: Object, customer: Object) -> int:
+    """Settle the invoice with the customer's balance; return what is on that afterwards."""
     settlement = totals.settle(invoice["total"], customer["balance"], invoice["currency"])
     kind = "invoice_too_small" if settlement.too_small else "applied_to_invoice"
     moved = settlement.ending_balance - customer["balance"]
-    box.change(invoice, ending_balance=settlement.ending_balance)
     customers.move_balance(box, customer, moved, invoice["currency"], kind, tell=True, invoice=invoice["id"])
+    return settlement.ending_balance
 
 
 # Ends
