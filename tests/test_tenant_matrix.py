@@ -19,7 +19,7 @@ from accounts import access, api_keys
 from accounts.access import Permission, Role
 from accounts.models import ApiKey
 from billing_portal.billing import gateway
-from billing_portal.billing.models import Customer, Invoice, PaymentMethod
+from billing_portal.billing.models import Customer, Invoice, PaymentMethod, Purchase, TopUp
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Reservation
 from tests.conftest import NOW, join
@@ -49,6 +49,14 @@ PAGES = {
         Permission.VIEW_BILLING, parts={"invoice": "invoice", "component": "component"}
     ),
     f"{O}credits/": Page(Permission.VIEW_BILLING),
+    f"{O}credits/buy/": Page(Permission.MANAGE_BILLING),
+    f"{O}credits/buy/pay/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}credits/purchases/": Page(Permission.VIEW_BILLING),
+    f"{O}credits/purchases/<uuid:purchase>/": Page(Permission.VIEW_BILLING, parts={"purchase": "purchase"}),
+    f"{O}credits/purchases/<uuid:purchase>/cancel/": Page(Permission.MANAGE_BILLING, "post", {"purchase": "purchase"}),
+    f"{O}credits/top-up/": Page(Permission.VIEW_BILLING),
+    f"{O}credits/top-up/on/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}credits/top-up/off/": Page(Permission.MANAGE_BILLING, "post"),
     f"{O}payment-methods/": Page(Permission.VIEW_BILLING),
     f"{O}payment-methods/add/": Page(Permission.MANAGE_BILLING),
     f"{O}payment-methods/mandate/": Page(Permission.MANAGE_BILLING, "post"),
@@ -120,6 +128,25 @@ def furnish(organization):
     method = PaymentMethod.objects.create(
         organization=organization, stripe_payment_method_id=f"pm_{organization.pk}", kind="card", created_at=NOW
     )
+    order = TopUp.objects.create(
+        organization=organization,
+        currency="USD",
+        threshold_micros=0,
+        amount_micros=1_000_000,
+        ceiling_micros=1_000_000,
+        accepted_by=organization.users.first(),
+        accepted_at=NOW,
+        ended_at=NOW,
+    )
+    purchase = Purchase.objects.create(
+        organization=organization,
+        origin="top_up",
+        way="card",
+        currency="USD",
+        amount_micros=1_000_000,
+        top_up=order,
+        asked_at=NOW,
+    )
     call_id = f"call_{organization.pk}"
     item = {
         "call_id": call_id,
@@ -148,6 +175,7 @@ def furnish(organization):
         "component": "llm",
         "organization": organization.reference,
         "reservation": reservation.reference,
+        "purchase": str(purchase.public_id),
     }
 
 

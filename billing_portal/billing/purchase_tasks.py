@@ -44,9 +44,9 @@ def check_top_ups() -> None:
             queueing.send(advance_purchase, purchase.pk)
 
 
-def ask_to_advance(purchase: Purchase) -> None:
+def ask_to_advance(purchase: Purchase, *, at_once: bool = False) -> None:
     """Queue the walk of a purchase on commit; a page that is looked at again and again queues it now and then."""
-    if queueing.claim(f"billing.purchase.{purchase.pk}", seconds=_DEBOUNCE_SECONDS):
+    if at_once or queueing.claim(f"billing.purchase.{purchase.pk}", seconds=_DEBOUNCE_SECONDS):
         queueing.on_commit(advance_purchase, purchase.pk)
 
 

@@ -59,6 +59,10 @@ class KeyReused(Exception):
         self.purchase = purchase
 
 
+class FormOutdated(Exception):
+    """The key is none that was minted for the organization's next purchase."""
+
+
 class PurchaseOpen(Exception):
     """Another purchase of the organization is still under way."""
 
@@ -83,6 +87,11 @@ class PaymentMismatch(Exception):
 # ── Asking ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def currencies() -> set[str]:
+    """Return the currencies in which credit is sold."""
+    return set(settings.CREDIT_FOR_SALE_MICROS)
+
+
 def terms(currency: str) -> Terms:
     """Return what may be bought at once. Raises CurrencyNotSold."""
     if currency not in settings.CREDIT_FOR_SALE_MICROS:
@@ -102,7 +111,7 @@ def check_amount(micros: int, currency: str) -> None:
 
 
 def next_key(organization: Organization) -> uuid.UUID:
-    """Return the key for a form that is shown now.
+    """Return the key for a form that is shown now: the public id of the purchase that it will make.
 
     It is the same until somebody has bought: two tabs, and two people, who begin at once share one purchase (F29).
     """
@@ -125,18 +134,20 @@ def ask(
     """Record that `user` wants to buy `micros` of credit, once per `key`; nothing is sent to Stripe yet.
 
     By card it charges `payment_method`, the default card as it was shown. Raises AmountRefused, CurrencyNotSold,
-    CurrencyMismatch, KeyReused, PurchaseOpen, CardNeeded, accounts.AccountFrozen.
+    CurrencyMismatch, FormOutdated, KeyReused, PurchaseOpen, CardNeeded, accounts.AccountFrozen.
     """
     if currency != organization.currency:
         raise CurrencyMismatch(currency)
     check_amount(micros, currency)
     with transaction.atomic():
         accounts.lock(organization.pk)
-        known = Purchase.objects.filter(organization=organization, key=key).first()
+        known = Purchase.objects.filter(organization=organization, public_id=key).first()
         if known is not None:
             if (known.amount_micros, known.way) != (micros, way):
                 raise KeyReused(known)
             return known
+        if key != next_key(organization):
+            raise FormOutdated
         if (under_way := open_purchase(organization, Origin.PERSON)) is not None:
             raise PurchaseOpen(under_way)
         if way == Way.CARD and not _is_default(organization, payment_method):
@@ -145,7 +156,7 @@ def ask(
             organization=organization,
             origin=Origin.PERSON,
             way=way,
-            key=key,
+            public_id=key,
             currency=currency,
             amount_micros=micros,
             asked_by=user,
@@ -161,7 +172,6 @@ def ask_for_top_up(order: TopUp, *, now: datetime) -> Purchase:
         organization=order.organization,
         origin=Origin.TOP_UP,
         way=Way.CARD,
-        key=uuid.uuid4(),
         currency=order.currency,
         amount_micros=order.amount_micros,
         top_up=order,

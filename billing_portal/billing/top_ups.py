@@ -81,14 +81,15 @@ def switch_on(
     return top_up_orders.accept(organization=organization, user=user, now=now, **terms)
 
 
-def switch_off(*, organization: Organization, user: User, now: datetime) -> None:
-    """End the standing order, and give up a top-up that is not paid yet; safe when there is neither."""
+def switch_off(*, organization: Organization, user: User, now: datetime) -> Purchase | None:
+    """End the standing order; return the top-up that is given up with it, if one was not paid yet."""
     order = top_up_orders.in_force(organization)
     if order is not None:
         top_up_orders.end(order, user=user, now=now)
     under_way = purchases.open_purchase(organization, Purchase.Origin.TOP_UP)
     if under_way is not None:
         purchases.give_up(under_way, now=now)
+    return under_way
 
 
 def check(organization_id: int, *, now: datetime) -> Purchase | None:

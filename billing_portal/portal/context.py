@@ -14,7 +14,12 @@ _PAGES = (
     ("overview", "Overview", "layout-dashboard", {"overview"}),
     ("usage", "Usage", "chart-column", {"usage", "call", "trace"}),
     ("invoices", "Invoices", "receipt-text", {"invoices", "invoice", "invoice_line"}),
-    ("credits", "Credits", "coins", {"credits"}),
+    (
+        "credits",
+        "Credits",
+        "coins",
+        {"credits", "buy_credit", "buy_credit_pay", "purchases", "purchase", "top_up", "top_up_on"},
+    ),
     ("payment_methods", "Payment methods", "credit-card", {"payment_methods", "payment_method_add"}),
     (
         "developers",

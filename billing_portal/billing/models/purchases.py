@@ -75,11 +75,12 @@ class Purchase(models.Model):
     }
     OPEN = (State.ASKED, State.PAYING, State.NEEDS_ACTION)
 
-    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    public_id = models.UUIDField(
+        default=uuid.uuid4, unique=True, editable=False, help_text="Minted with the form: asking again is asking once."
+    )
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="purchases", db_index=False)
     origin = models.CharField(max_length=16, choices=Origin)
     way = models.CharField(max_length=16, choices=Way)
-    key = models.UUIDField(help_text="Minted with the form, or by the top-up: asking again with it is asking once.")
     currency = models.CharField(max_length=3)
     amount_micros = models.BigIntegerField(help_text="Before tax; the credit that it gives.")
     state = models.CharField(max_length=16, choices=State, default=State.ASKED)
@@ -103,7 +104,6 @@ class Purchase(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(fields=["organization", "key"], name="purchase_key_is_unique"),
             # The amount is not in it: whatever changes meanwhile, there is one (F36).
             models.UniqueConstraint(
                 fields=["organization", "origin"],

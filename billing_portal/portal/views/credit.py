@@ -15,7 +15,7 @@ from billing_portal.billing import invoices
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import authorization, balances, statements
 from billing_portal.ledger.models import Account, Check, Grant
-from billing_portal.portal import balance_chart, credit_lots
+from billing_portal.portal import balance_chart, credit_lots, credit_sales
 from usage import periods
 
 _CHART_DAYS = 90
@@ -52,6 +52,7 @@ def credits_page(request: OrganizationRequest) -> HttpResponse:
             currency=account.currency,
             series=_KINDS,
         ),
+        **credit_sales.summary(organization, now=now),
         "check": Check.objects.filter(organization=organization, differences=0).first(),
     }
     return render(request, "portal/credits.html", context)

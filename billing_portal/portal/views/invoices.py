@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from django.db.models import F
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -22,9 +21,8 @@ _PAGE_SIZE = 50
 @organization_view(Permission.VIEW_BILLING)
 def invoices(request: OrganizationRequest) -> HttpResponse:
     """List the invoices, the newest first."""
-    rows = Invoice.objects.filter(organization=request.organization).order_by(
-        F("month").desc(nulls_last=True), "-drafted_at", "-id"
-    )
+    rows = Invoice.objects.filter(organization=request.organization).select_related("purchase")
+    rows = rows.order_by("-drafted_at", "-id")
     return render(request, "portal/invoices.html", {"invoices": list(rows[:120])})
 
 
@@ -75,7 +73,8 @@ def invoice_line(request: OrganizationRequest, invoice: UUID, component: str) ->
 
 
 def _invoice(request: OrganizationRequest, invoice: UUID) -> Invoice:
-    return get_object_or_404(Invoice, public_id=invoice, organization=request.organization)
+    rows = Invoice.objects.select_related("purchase")
+    return get_object_or_404(rows, public_id=invoice, organization=request.organization)
 
 
 def _whole_number(text: str) -> int:
