@@ -18,7 +18,7 @@ from usage import periods, rollups
 
 log = structlog.get_logger(__name__)
 
-_HOUR, _DAY, _QUARTER = timedelta(hours=1), timedelta(days=1), timedelta(minutes=15)
+_HOUR, _DAY, _SHORTEST_PACE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=10)
 
 
 class ThresholdRefused(ValueError):
@@ -139,16 +139,23 @@ def need(order: TopUp, *, now: datetime) -> Need:
 
 
 def expected_micros(organization_id: int, *, now: datetime) -> int:
-    """Return what the next hour may use: the most of the last hour, this hour yesterday, and a week ago.
+    """Return what the next hour may use: the most of the running hour's pace, the hour before, and other days.
 
-    Quarters of an hour are taken whole, so that it is never less than an hour's.
+    Those are yesterday and a week ago, each with the hours in which the next sixty minutes would fall.
     """
-    quarter = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0)
-    spans = [(quarter - _HOUR, quarter + _QUARTER)]
-    spans += [(quarter - ago, quarter - ago + _HOUR + _QUARTER) for ago in (_DAY, 7 * _DAY)]
-    return max(
-        rollups.total(organization_id, starts_at=starts_at, ends_at=ends_at).micros for starts_at, ends_at in spans
-    )
+    recent = rollups.by_hour(organization_id, starts_at=now - 2 * _HOUR, ends_at=now)
+    others = [
+        hour
+        for ago in (_DAY, 7 * _DAY)
+        for hour in rollups.by_hour(organization_id, starts_at=now - ago - _HOUR, ends_at=now - ago + _HOUR)
+    ]
+    return max([0, *(hour.micros for hour in [*recent, *others]), *(_pace(hour, now) for hour in recent[-1:])])
+
+
+def _pace(hour: rollups.Hour, now: datetime) -> int:
+    """Return what an hour comes to if it goes on as it began; its first minutes alone say little."""
+    gone = min(max(now - hour.hour_at, _SHORTEST_PACE), _HOUR)
+    return hour.micros * _HOUR.seconds // gone.seconds
 
 
 def bought_this_month(organization: Organization, *, now: datetime) -> int:

@@ -97,25 +97,35 @@ def test_fast_use_tops_up_long_before_the_threshold(stripe: RunningSandbox, buye
     record_calls(acme.organization, 60, starts_at=MIDMONTH, now=MIDMONTH + timedelta(days=1))
     settlement.settle_all(acme.organization.pk, now=MIDMONTH + timedelta(hours=1))
     used = FIFTY - acme.credit_micros
-    assert 0 < used < FIFTY
     now = MIDMONTH + timedelta(minutes=59)
-    assert top_ups.expected_micros(acme.organization.pk, now=now) == used
-    # As much is left as the last hour took, less one micro: the next hour would reach zero.
-    spare = acme.credit_micros - used + 1
-    if spare > 0:
-        _spend(acme, spare)
+    expected = top_ups.expected_micros(acme.organization.pk, now=now)
+    assert used * 2 // 3 < expected < used * 3 // 2
+    _leave(acme, expected)
+    assert top_up(acme, now=now) is None
+    _leave(acme, expected - 1)
     purchase = top_up(acme, now=now)
     assert purchase is not None
     assert purchase.state == "credited"
 
 
-def _spend(acme: Buyer, micros: int) -> None:
-    """Let credit expire instead of recording calls for it."""
-    grant = Grant.objects.get(kind="welcome")
-    left = grant.remaining_micros
-    Grant.objects.filter(pk=grant.pk).update(expires_at=MIDMONTH)
+def test_a_burst_is_judged_by_its_pace(buyer: MakeBuyer) -> None:
+    acme = buyer("acme")
+    load_prices()
+    record_calls(acme.organization, 20, starts_at=MIDMONTH, now=MIDMONTH + timedelta(days=1))
+    settlement.settle_all(acme.organization.pk, now=MIDMONTH)
+    burst = top_ups.expected_micros(acme.organization.pk, now=MIDMONTH + timedelta(hours=5))
+    assert burst == 0
+    after_half = top_ups.expected_micros(acme.organization.pk, now=MIDMONTH.replace(minute=40))
+    at_its_end = top_ups.expected_micros(acme.organization.pk, now=MIDMONTH.replace(hour=10, minute=0))
+    assert after_half == at_its_end * 60 // 40
+
+
+def _leave(acme: Buyer, micros: int) -> None:
+    """Leave so much credit: the rest expires, and is given anew."""
+    for grant in Grant.objects.filter(remaining_micros__gt=0):
+        Grant.objects.filter(pk=grant.pk).update(expires_at=MIDMONTH)
     credits.expire(acme.organization.pk, now=MIDMONTH)
-    give(acme, left - micros, reference="again")
+    give(acme, micros, reference=f"leave:{micros}")
 
 
 @pytest.mark.parametrize("ago", [timedelta(hours=24), timedelta(days=7)])
