@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0002_buy_credit"),
+        ("billing", "0004_tell_accounts_of_cards"),
     ]
 
     operations = [
