@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0004_tell_accounts_of_cards"),
+        ("billing", "0005_interim_invoices"),
     ]
 
     operations = [
