@@ -12,6 +12,8 @@ from billing_portal.support.kinds.base import AmountForm, Change, Kind, ParamsFo
 from billing_portal.support.models import StaffAction
 from usage import periods
 
+_NO_REFUND = "Taking it back gives no money back. Refund the payment as well, or the customer pays for nothing."
+
 
 class GoodwillForm(AmountForm):
     last_day = forms.DateField(
@@ -130,6 +132,7 @@ class TakeBack(Kind):
             Change(f"Left of {grant.get_kind_display().lower()}", grant.remaining_micros, 0),
             Change("Credit left", left, left - counted),
             Change("Spent of it", note="What usage takes until then stays spent, and that much less is taken back."),
+            *([Change("It was paid for", note=_NO_REFUND)] if grant.kind == Grant.Kind.PREPAID else []),
         ]
 
     def perform(self, action: StaffAction, *, now: datetime) -> None:
