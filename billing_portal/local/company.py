@@ -3,21 +3,26 @@
 import calendar
 import itertools
 import tomllib
-from datetime import UTC, date, datetime
+import uuid
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from accounts import clock, mfa, people
-from billing_portal.ledger import settlement
+from accounts.models import Organization
+from billing_portal.ledger import checks, settlement
 from billing_portal.ledger.models import Account
 from billing_portal.local import story
 from billing_portal.local.demo import SEEDED
+from billing_portal.support import actions, kinds
 from usage import prices, samples
 
 PRICES = Path(prices.__file__).parent / "price_books" / "parley.toml"
 STAFF_EMAIL = "support@parley.example"
+_GESTURES = ("Calls dropped for 40 minutes last week", "Moving to us from another platform: the first weeks are on us")
+_GESTURE_MICROS = (25_000_000, 150_000_000)
 STAFF_TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - printed by the demo for everyone to use
 
 
@@ -55,6 +60,24 @@ def live_until_today(plan: story.Plan) -> None:
     story.post_calls(calls, advance=lambda _: None)
     for organization_id in Account.objects.values_list("organization_id", flat=True):
         settlement.settle_all(organization_id, now=clock.now())
+
+
+def make_gestures(plan: story.Plan) -> None:
+    """Let staff do what staff do: a gift to the largest customer, and a larger one that waits for somebody else."""
+    colleague = people.admit(email="kim@parley.example", password=story.PASSWORD, name="Kim Support", is_staff=True)
+    for sample, reason, micros in zip(plan.customers, _GESTURES, _GESTURE_MICROS, strict=False):
+        organization = Organization.objects.get(reference=sample.reference)
+        actions.ask(
+            kind=kinds.named("goodwill"),
+            organization=organization,
+            params={"micros": micros, "last_day": str(clock.now().date() + timedelta(days=12))},
+            reason=reason,
+            public_id=uuid.uuid5(organization.public_id, reason),
+            by=colleague,
+            now=clock.now(),
+        )
+    for organization_id in checks.due(now=clock.now(), limit=1_000):
+        checks.check(organization_id, now=clock.now())
 
 
 def _running(plan: story.Plan) -> Any:

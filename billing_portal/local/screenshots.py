@@ -26,6 +26,7 @@ _UUID = "[0-9a-f-]{36}"
 # A link to a page that is found by following one, and the pattern of its address.
 _CALL = r"/usage/calls/[^/]+/$"
 _INVOICE = rf"/invoices/{_UUID}/$"
+_ORGANIZATION = rf"/staff/organizations/{_UUID}/$"
 _INVOICE_LINE = rf"/invoices/{_UUID}/[a-z_]+/$"
 
 
@@ -125,10 +126,14 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
 def _staff(browser: Any, address: str) -> Iterator[Shot]:
     page = _logged_in(browser, address, company.STAFF_EMAIL, totp_secret=company.STAFF_TOTP_SECRET)
     state = page.context.storage_state()
+    find = f"{address}/staff/find/?q={samples.organizations(count=1)[0].reference}"
+    organization = _link(page, find, _ORGANIZATION)
     page.context.close()
-    found = samples.organizations(count=1)[0].reference
     yield Shot("staff", f"{address}/staff/", state)
-    yield Shot("staff-find", f"{address}/staff/find/?q={found}", state)
+    yield Shot("staff-find", find, state)
+    yield Shot("staff-organization", organization, state)
+    yield Shot("staff-goodwill", f"{organization}goodwill/", state)
+    yield Shot("staff-approvals", f"{address}/staff/approvals/", state)
     yield Shot("staff-calls", f"{address}/staff/usage/call/", state)
 
 

@@ -86,6 +86,7 @@ class Command(BaseCommand):
     def _bring_to_today(self, plan: story.Plan) -> None:
         """Let the clock reach the present, with the calls of the running month so far."""
         company.live_until_today(plan)
+        company.make_gestures(plan)
 
     def _show(self, plan: story.Plan, *, seconds: float) -> None:
         rows = ending.rows(Organization.objects.order_by("id"))
