@@ -371,6 +371,12 @@ API_MOST_WAITING_CALLS = env.int("API_MOST_WAITING_CALLS", 50_000_000)
 WEB_STATEMENT_TIMEOUT_SECONDS = env.int("WEB_STATEMENT_TIMEOUT_SECONDS", 20)
 WEB_LOCK_TIMEOUT_SECONDS = env.int("WEB_LOCK_TIMEOUT_SECONDS", 5)
 
+# Retell's webhooks are signed with an API key of the account that sends them: the vendor's own (several, while one is
+# rotated), or, as `reference=key`, an organization's, which then speaks for that organization alone.
+RETELL_WEBHOOK_KEYS: list[str] = env.list("RETELL_WEBHOOK_KEYS", [])
+# How long an ended call waits for its analysis before it is recorded without.
+RETELL_ANALYSIS_GRACE_SECONDS = env.int("RETELL_ANALYSIS_GRACE_SECONDS", 3600)
+
 # ── dj-stripe: the mirror only. No key is kept in the database, its URLs are not mounted. ─────────────────────────────
 
 STRIPE_TEST_SECRET_KEY = STRIPE_SECRET_KEY
@@ -408,6 +414,7 @@ CELERY_BEAT_SCHEDULE = {
     "check-top-ups": {"task": "billing_portal.billing.purchase_tasks.check_top_ups", "schedule": 60.0},
     "invoice-arrears": {"task": "billing_portal.billing.interim_tasks.invoice_arrears", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
+    "record-held-calls": {"task": "usage.tasks.record_held_calls", "schedule": 15.0},
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
     # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.
     "check-books": {"task": "billing_portal.ledger.tasks.check_books", "schedule": crontab(minute="*/10", hour="1-5")},

@@ -74,7 +74,7 @@ PAGES = {
 # Asked for by a person, for no organization.
 PERSONAL = {"", "organizations/new/", "accounts/profile/"}
 # Open to everyone, or guarded by something else that has tests of its own.
-OPEN = {"stripe/webhooks/", "accounts/terms/"}
+OPEN = {"stripe/webhooks/", "api/v1/retell/webhook", "accounts/terms/"}
 # By allauth, which knows a person and no organization.
 ALLAUTH = "accounts/"
 STAFF = "staff/"

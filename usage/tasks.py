@@ -4,7 +4,7 @@ from celery import shared_task
 from django.conf import settings
 
 from accounts import clock
-from usage import completeness, ingestion, intake_log, partitions
+from usage import completeness, ingestion, intake_log, partitions, retell
 
 _BATCH = 1000
 _BATCHES = 100
@@ -16,6 +16,15 @@ def rate_unrated() -> None:
     now = clock.now()
     for _ in range(_BATCHES):
         if ingestion.rate_unrated(now=now, limit=_BATCH) < _BATCH:
+            return
+
+
+@shared_task
+def record_held_calls() -> None:
+    """Record the calls of webhooks that are complete, in batches, each a transaction of its own."""
+    now = clock.now()
+    for _ in range(_BATCHES):
+        if retell.record_due(now=now) < retell.BATCH:
             return
 
 

@@ -26,7 +26,7 @@ from billing_portal.ledger import accounts, credits, settlement
 from billing_portal.ledger.models import Grant
 from tests.billing import world
 from tests.conftest import PASSWORD
-from usage import ingestion
+from usage import ingestion, retell
 
 AUGUST = date(2026, 8, 1)
 CALLS_START = datetime(2026, 8, 3, 9, tzinfo=UTC)
@@ -88,6 +88,9 @@ def _use(acme: Organization) -> None:
         b' "start_timestamp": "2026-08-03T10:00:00Z", "duration_ms": 1000, "products": ["gpt_99"]}'
     )
     assert ingestion.record([unknown], now=SETTLED)[0].rated is False
+    foreign = b'{"event": "call_analyzed", "call": {"call_id": "call_of_nobody", "call_type": "web_call"}}'
+    assert retell.hold(foreign, now=SETTLED, organization="nobody")
+    assert retell.record_due(now=SETTLED) == 1
 
 
 def _bill(acme: Organization) -> None:

@@ -1,5 +1,6 @@
 """Every page of the staff desk opens, finds, and lets be changed only what may be."""
 
+import json
 import re
 import uuid
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from billing_portal.support import actions, kinds
 from billing_portal.support.desk import read_only
 from billing_portal.support.desk.read_only import ReadOnlyAdmin
 from tests.support.conftest import AUGUST, SETTLED
-from usage.models import Call, PriceBook, PriceRate, PriceVersion, UnratedCall
+from usage.models import Call, HeldCall, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 PAGES = sorted(admin.site._registry.items(), key=lambda pair: pair[0]._meta.label)
 READ_ONLY = [(model, page) for model, page in PAGES if isinstance(page, ReadOnlyAdmin)]
@@ -325,6 +326,39 @@ def test_unrated_calls_are_rated_once_they_have_a_price(desk: Client, furnished:
         address(UnratedCall, "changelist"), {"action": "rate_now", "_selected_action": waiting.pk}, follow=True
     )
     assert "0 calls were rated" in text_of(answer)
+
+
+def test_a_refused_call_is_given_to_its_organization_and_recorded(desk: Client, furnished: Organization) -> None:
+    held = HeldCall.objects.get()
+    assert (held.state, held.field) == ("refused", "call_status")
+    body = json.loads(bytes(held.body)) | {
+        "call_status": "ended",
+        "start_timestamp": "2026-08-03T10:00:00Z",
+        "duration_ms": 1000,
+    }
+    HeldCall.objects.update(body=json.dumps(body).encode())
+    again = {"action": "record_again", "_selected_action": held.pk}
+    answer = desk.post(address(HeldCall, "changelist"), again, follow=True)
+    assert "1 of those selected are still refused" in text_of(answer)
+    assert HeldCall.objects.get().field == "organization"
+    desk.post(address(HeldCall, "change", held.pk), {"organization": "acme", "call_id": "another"})
+    held.refresh_from_db()
+    assert (held.organization, held.call_id) == ("acme", "call_of_nobody")
+    answer = desk.post(address(HeldCall, "changelist"), again, follow=True)
+    assert "0 of those selected are still refused" in text_of(answer)
+    assert Call.objects.filter(organization=furnished, call_id="call_of_nobody").exists()
+
+
+def test_a_call_that_waits_is_left_alone_and_a_refused_one_may_be_dropped(
+    desk: Client, furnished: Organization
+) -> None:
+    held = HeldCall.objects.get()
+    HeldCall.objects.update(state="waiting")
+    assert desk.post(address(HeldCall, "delete", held.pk), {"post": "yes"}).status_code == 403
+    assert desk.post(address(HeldCall, "change", held.pk), {"organization": "acme"}).status_code == 403
+    HeldCall.objects.update(state="refused")
+    assert desk.post(address(HeldCall, "delete", held.pk), {"post": "yes"}).status_code == 302
+    assert not HeldCall.objects.exists()
 
 
 # ── Find ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,6 +33,7 @@ OPERATIONS = [
     "get_completeness",
     "get_usage",
     "trace_call",
+    "retell_webhook",
     *sorted(WRITES),
     *sorted(OF_THE_PLATFORM),
 ]

@@ -39,7 +39,7 @@ _INSTANT = {
 }
 _PROBLEMS = {
     400: "The body or a parameter could not be read; nothing was recorded.",
-    401: "The API key is missing, unknown, revoked or expired.",
+    401: "The API key is missing, unknown, revoked or expired, or the signature is wrong.",
     403: "The API key lacks the scope.",
     404: "There is no such call or organization, or the key may not know of it.",
     406: "The answer comes as JSON only.",
@@ -80,6 +80,12 @@ What is recorded depends on the event's `type` (Lago: `code`). `call.ended` (or 
 Every event stands for itself, as a call does. When all are recorded, or were before, the answer is 204, or in Lago's
 shape 200. When some are refused, the others are recorded and the answer is 422, with the refused ones and why. With the
 header `Prefer: return=representation` the answer is always 200 and says what became of each event.
+"""
+_RETELL_DESCRIPTION = """
+Retell's webhooks, signed as Retell signs them. `call_analyzed` records its call; `call_ended` is held until the
+analysis comes, since that adds to what the call costs, and recorded as it is when none came within an hour. Other
+events are ignored. The organization is the one whose key signed, else the parameter's, else the call's
+`metadata.organization`.
 """
 _IDEMPOTENCY_KEY = OpenApiParameter(
     idempotency.HEADER,
@@ -185,6 +191,23 @@ def takes_lago_batches(operation: str) -> Callable[[View], View]:
         parameters=_EVENT_HEADERS[:2],
         request={"application/json": _lago_batch()},
         responses=_event_answers(LagoBatchRecorded),
+    )
+
+
+def takes_retell_webhooks(operation: str) -> Callable[[View], View]:
+    """Describe where Retell posts; whoever signs as Retell does is taken for it."""
+    event = {"type": "object", "properties": {"event": {"type": "string"}, "call": {}}, "required": ["event"]}
+    signature = OpenApiParameter("X-Retell-Signature", str, "header", required=True, description="As Retell signs.")
+    return _described(
+        operation_id=operation,
+        description=_RETELL_DESCRIPTION.strip(),
+        parameters=[signature, *parameters(queries.OrganizationQuery)],
+        request={"application/json": event},
+        responses={
+            204: OpenApiResponse(description="The call is held or recorded, or nothing has to be."),
+            **_problems(400, 401, 406, 411, 413, 415, 503),
+        },
+        auth=[],
     )
 
 
