@@ -3,6 +3,8 @@
 Beside Retell's fields an item may carry `organization` (the vendor's reference of the customer), and products by name:
 `voice_engine`, `llm_model`, `telephony`, `add_ons` and `products`, which add to those of `call_cost.product_costs`.
 Costs inside a call object are the vendor's own figures: kept, never used. What is not interpreted is kept as it came.
+`source` and `source_sequence` say by which number a source counted the call, so that a missing one is noticed
+(`completeness`); they are no part of its content.
 
 Source of the shape: https://docs.retellai.com/api-references/get-call.
 """
@@ -10,7 +12,7 @@ Source of the shape: https://docs.retellai.com/api-references/get-call.
 import hashlib
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +24,7 @@ MAX_ITEM_BYTES = 1024 * 1024
 MAX_DURATION_MS = 31 * 24 * 3600 * 1000
 MAX_TOKENS = 10**9
 MAX_PRODUCTS = 64
+MAX_SEQUENCE = 2**53 - 1
 CLOCK_SKEW = timedelta(minutes=5)
 # Each month of calls has a table of its own: a typing error in a year must not make one.
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -88,10 +91,27 @@ class CallItem(msgspec.Struct, frozen=True):
     telephony: Name | None = None
     add_ons: list[Name] | None = None
     products: list[Name] | None = None
+    source: (
+        Annotated[
+            str, msgspec.Meta(min_length=1, max_length=64, description="What numbers the calls of this organization.")
+        ]
+        | None
+    ) = None
+    source_sequence: (
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=0, le=MAX_SEQUENCE, description="The call's number there: without a gap, so a missing one is seen."
+            ),
+        ]
+        | None
+    ) = None
 
 
+# How the call was counted on its way; the same call may come again by another number.
+_DELIVERY = frozenset({"source", "source_sequence"})
 # `call_cost` and `llm_token_usage` hold more than is interpreted, so they are kept whole.
-_INTERPRETED = frozenset(CallItem.__struct_fields__) - {"call_cost", "llm_token_usage"}
+_INTERPRETED = frozenset(CallItem.__struct_fields__) - {"call_cost", "llm_token_usage"} - _DELIVERY
 
 
 class CallObject(msgspec.Struct, frozen=True):
@@ -113,6 +133,13 @@ class CallObject(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw
     extra: msgspec.Raw
     digest: bytes
+    source: str
+    source_sequence: int | None
+
+    @property
+    def over_at(self) -> datetime:
+        """Return when the call was over."""
+        return self.ended_at or self.started_at + timedelta(milliseconds=self.facts.duration_ms)
 
     @property
     def has_detail(self) -> bool:
@@ -120,10 +147,11 @@ class CallObject(msgspec.Struct, frozen=True):
         return bool(self.from_number or self.to_number) or bytes(self.metadata) != b"{}" or bytes(self.extra) != b"{}"
 
 
-# What the digest takes from the facts, as understood.
+# What the digest takes from the facts, as understood, or leaves out.
 _COVERED_BY_FACTS = (
     *("organization", "call_id", "start_timestamp", "end_timestamp", "duration_ms"),
     *("products", "add_ons", "voice_engine", "llm_model", "telephony"),
+    *_DELIVERY,
 )
 
 _item_decoder = msgspec.json.Decoder(CallItem)
@@ -177,6 +205,8 @@ def _call_object(item: CallItem, fields: dict[str, msgspec.Raw], tree: dict[str,
         metadata=fields["metadata"] if item.metadata is not None else msgspec.Raw(b"{}"),
         extra=msgspec.Raw(_encoder.encode(extra)),
         digest=_digest(facts, started_at, ended_at, tree),
+        source=item.source or "",
+        source_sequence=item.source_sequence if item.source else None,
     )
 
 
@@ -280,14 +310,43 @@ def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, t
     return hashlib.sha256(_canonical.encode((read, tree))).digest()[:16]
 
 
-def peek_id(raw: bytes | msgspec.Raw) -> str | None:
-    """Return the id of an item that was rejected, if that much of it can be read."""
+class Peeked(NamedTuple):
+    """As much of a rejected item as could be read, for the log; None is what could not."""
+
+    call_id: str | None = None
+    organization: str | None = None
+    source: str | None = None
+    source_sequence: int | None = None
+    over_at: None = None
+
+
+def peek(raw: bytes | msgspec.Raw) -> Peeked:
+    """Return which call an item that was rejected is about."""
     try:
-        call_id = msgspec.json.decode(raw, type=_Identified).call_id
+        given = _identity_decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return call_id[:128]
+        return Peeked()
+    source = _short_text(given.source, 64)
+    number = given.source_sequence
+    numbered = type(number) is int and 0 <= number <= MAX_SEQUENCE and source is not None
+    return Peeked(
+        _short_text(given.call_id, 128),
+        _short_text(given.organization, 64),
+        source,
+        number if numbered else None,
+    )
 
 
-class _Identified(msgspec.Struct):
-    call_id: str
+def _short_text(value: Any, longest: int) -> str | None:
+    """Return a text as the database can hold it; None for anything else, and for no text."""
+    return value.replace("\0", "\ufffd")[:longest] or None if isinstance(value, str) else None
+
+
+class _Identity(msgspec.Struct):
+    call_id: Any = None
+    organization: Any = None
+    source: Any = None
+    source_sequence: Any = None
+
+
+_identity_decoder = msgspec.json.Decoder(_Identity)

@@ -9,8 +9,10 @@ import structlog
 from django.db import DataError, transaction
 
 from accounts.models import Organization
-from usage import call_objects, prices, signals, storage
-from usage.call_objects import CallObject, CallRejected
+from usage import call_objects, completeness, intake_log, prices, signals, storage
+from usage.call_objects import CallObject, CallRejected, Peeked
+from usage.completeness import Arrival
+from usage.intake_log import Rejected, Repeated
 from usage.models import Call, UnratedCall
 from usage.prices import Catalog
 from usage.rating import AmountOutOfRange, CallFacts, ProductsUnpriced, Rating, rate
@@ -51,12 +53,19 @@ class Payer:
     currency: str
 
 
-def record(items: Sequence[bytes | msgspec.Raw], *, now: datetime, scope: Organization | None = None) -> list[Answer]:
+def record(
+    items: Sequence[bytes | msgspec.Raw],
+    *,
+    now: datetime,
+    scope: Organization | None = None,
+    api_key_id: int | None = None,
+) -> list[Answer]:
     """Record up to 1,000 call objects and return an answer for each, in their order.
 
     Every item stands for itself: a wrong one is answered as such and keeps no other from being recorded. A known id
     with the same content is a duplicate, with other content a conflict; neither changes anything. With `scope`, items
-    need not name an organization and may name no other. Raises TooManyItems.
+    need not name an organization and may name no other. `api_key_id` says whose they are, for the log. Raises
+    TooManyItems.
 
     One transaction; `signals.calls_recorded` follows its commit. Safe to run at once with the same items.
     """
@@ -69,6 +78,7 @@ def record(items: Sequence[bytes | msgspec.Raw], *, now: datetime, scope: Organi
         new = list(batch.rated(named, prices.current()))
         recorded = _insert(batch, new)
         batch.answer_known([call for call in [*new, *batch.repeats] if call.index not in recorded])
+        batch.note(api_key_id)
         organization_ids = sorted({call.organization_id for call in new if call.index in recorded})
         if organization_ids:
             transaction.on_commit(lambda: announce(organization_ids))
@@ -141,6 +151,9 @@ class _Batch:
     answers: list[Answer]
     # Items whose id another item of the batch has: what they are is known once that one is recorded, or is not.
     repeats: list[NewCall] = field(default_factory=list)
+    # What could not be read, and all whose organization is known, for the log.
+    unread: list[tuple[int, Peeked]] = field(default_factory=list)
+    arrived: list[tuple[int, int, CallObject | Peeked]] = field(default_factory=list)
 
     def read(self, items: Iterable[bytes | msgspec.Raw]) -> Iterator[tuple[int, CallObject]]:
         """Yield what could be read, with its index."""
@@ -148,7 +161,9 @@ class _Batch:
             try:
                 call = call_objects.decode(raw, now=self.now)
             except CallRejected as error:
-                self.answers[index].call_id = call_objects.peek_id(raw)
+                peeked = call_objects.peek(raw)
+                self.unread.append((index, peeked))
+                self.answers[index].call_id = peeked.call_id
                 self.reject(index, error.field, error.reason)
                 continue
             self.answers[index].call_id = call.call_id
@@ -158,7 +173,11 @@ class _Batch:
         self, read: list[tuple[int, CallObject]], scope: Organization | None
     ) -> Iterator[tuple[int, CallObject, Payer]]:
         """Yield the calls whose organization exists and may be written, having asked for all in one query."""
-        payers = _payers({call.organization for _, call in read if call.organization}, scope)
+        references = {call.organization for _, call in read} | {peeked.organization for _, peeked in self.unread}
+        payers = _payers({reference for reference in references if reference}, scope)
+        for index, peeked in self.unread:
+            if payer := payers.get(peeked.organization or (scope.reference if scope else "")):
+                self.arrived.append((index, payer.id, peeked))
         for index, call in read:
             reference = call.organization or (scope and scope.reference)
             payer = payers.get(reference or "")
@@ -167,6 +186,7 @@ class _Batch:
             elif payer is None:
                 self.reject(index, "organization", f"There is no organization {reference}.")
             else:
+                self.arrived.append((index, payer.id, call))
                 yield index, call, payer
 
     def rated(self, named: Iterable[tuple[int, CallObject, Payer]], catalog: Catalog) -> Iterator[NewCall]:
@@ -197,6 +217,24 @@ class _Batch:
             else:
                 answer.status = CONFLICT
                 answer.field, answer.reason = "call_id", "Another content is recorded under this id."
+
+    def note(self, api_key_id: int | None) -> None:
+        """Keep by which numbers the items were counted, and which were refused or known: last, as it locks rows."""
+        numbers = (
+            Arrival(organization_id, item.source, item.source_sequence, item.over_at)
+            for _, organization_id, item in self.arrived
+            if item.source and item.source_sequence is not None
+        )
+        completeness.note(numbers, now=self.now)
+        rejected, repeated = [], []
+        for index, organization_id, _ in self.arrived:
+            answer = self.answers[index]
+            if answer.status == REJECTED:
+                reason = answer.reason or ""
+                rejected.append(Rejected(organization_id, answer.call_id, index, answer.field or "", reason))
+            elif answer.status != RECORDED:
+                repeated.append(Repeated(organization_id, answer.call_id or "", answer.status == CONFLICT))
+        intake_log.note(rejected, repeated, now=self.now, api_key_id=api_key_id)
 
     def reject(self, index: int, field: str, reason: str) -> None:
         answer = self.answers[index]

@@ -172,8 +172,8 @@ def _note_rejected(rejected: Iterable[Rejected], now: datetime, api_key_id: int 
         "k": [key for _, key in ordered],
         "c": [item.call_id or "" for item in items],
         "i": [item.position for item in items],
-        "f": [item.field[:_FIELD] for item in items],
-        "r": [item.reason[:_REASON] for item in items],
+        "f": [_text(item.field, _FIELD) for item in items],
+        "r": [_text(item.reason, _REASON) for item in items],
         "t": [times[key] for key in ordered],
     }
     with connection.cursor() as cursor:
@@ -197,6 +197,11 @@ def _key_of(item: Rejected) -> UUID:
     if item.call_id:
         return key_of(item.call_id)
     return UUID(bytes=hashlib.sha256(f"\x00{item.field}\x00{item.reason}".encode()).digest()[:16])
+
+
+def _text(value: str, longest: int) -> str:
+    """Return a text as the database can hold it."""
+    return value.replace("\0", "\ufffd")[:longest]
 
 
 def _short(call_id: str) -> int:

@@ -221,4 +221,4 @@ def test_whatever_json_comes_it_is_read_or_rejected_with_a_reason(fields):
 @given(st.binary(max_size=200))
 def test_whatever_bytes_come_they_are_rejected_with_a_reason(text):
     assert rejected(text).reason
-    assert call_objects.peek_id(text) is None
+    assert call_objects.peek(text) == call_objects.Peeked()

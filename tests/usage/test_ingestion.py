@@ -1,18 +1,20 @@
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from accounts import api_keys
 from billing_portal.ledger import accounts
 from tests.charged import all_charges, the_charge
+from tests.conftest import NOW
 from tests.usage.conftest import call_object, raw
-from usage import ingestion, prices, signals
-from usage.models import Call, CallDetail, CallKey, CallRange, UnratedCall
+from usage import calls, completeness, ingestion, intake_log, prices, signals
+from usage.models import Call, CallDetail, CallKey, CallRange, Redelivery, Rejection, SequenceNote, UnratedCall
 
 pytestmark = pytest.mark.django_db
 
@@ -243,3 +245,84 @@ def test_the_repeat_of_an_item_that_could_not_be_recorded_is_not_answered_as_rec
     answers = record(huge, huge, call_object())
     assert [answer.status for answer in answers] == ["rejected", "rejected", "rejected"]
     assert statuses(record(call_object())) == ["recorded"]
+
+
+# ── What is kept of items besides their calls ─────────────────────────────────────────────────────────────────────────
+
+
+def test_what_becomes_of_every_item_is_logged(priced, acme, record, now):
+    sound, other_content = call_object("call_1"), call_object("call_1", duration_ms=1, end_timestamp=...)
+    wrong = call_object("call_2", duration_ms="long")
+    record(sound, sound, other_content, wrong, call_object("call_3", organization="nobody"))
+    record(sound)
+    first = intake_log.of_call(acme.pk, "call_1")
+    assert (first.rejection, first.duplicates.times, first.conflicts.times) == (None, 2, 1)
+    second = intake_log.of_call(acme.pk, "call_2").rejection
+    assert (second.field, second.index, second.times) == ("duration_ms", 3, 1)
+    assert intake_log.of_call(acme.pk, "call_3").is_empty
+
+
+def test_the_log_names_the_key_that_sent_an_item(priced, acme, record):
+    key, _ = api_keys.issue(organization=None, name="Platform", scopes=["calls:write"], now=NOW)
+    record(call_object("call_2", duration_ms="long"), api_key_id=key.pk)
+    assert intake_log.of_call(acme.pk, "call_2").rejection.api_key == key
+
+
+def test_a_sound_batch_without_numbers_leaves_nothing_in_the_log(priced, acme, record):
+    record(call_object("call_1"), call_object("call_2"))
+    assert not Rejection.objects.exists()
+    assert not Redelivery.objects.exists()
+    assert not SequenceNote.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"call_id": "nul \x00", "organization": "acme"},
+        {"call_id": 7, "organization": "acme", "source": ["eu-1"], "source_sequence": True},
+        {"organization": "acme", "metadata": {"\x00": "\x00"}, **call_object("call_1", organization="acme")},
+        {"call_id": "call_1", "organization": "acme\x00", "source": "\x00" * 99, "source_sequence": -1},
+        {"call_id": "", "organization": "acme", "source": "", "source_sequence": 10**30},
+        {"call_id": "x" * 2000, "organization": "acme", "call_status": "\x00" * 2000},
+        [],
+        None,
+    ],
+)
+def test_whatever_is_rejected_can_be_logged(priced, acme, record, item):
+    answers = record(item, call_object("call_sound"))
+    assert [answer.status for answer in answers] == ["rejected", "recorded"]
+
+
+def test_numbers_of_all_items_of_a_known_organization_arrive(priced, acme, record, now):
+    def numbered(number: object, call_id: str, **fields: object):
+        return call_object(call_id, source="eu-1", source_sequence=number, **fields)
+
+    record(
+        numbered(1, "call_1"),
+        numbered(2, "call_1"),  # the same call by another number: a duplicate
+        numbered(3, "call_1", duration_ms=1),  # a conflict
+        numbered(4, "call_2", duration_ms="long"),  # rejected
+        numbered("5", "call_3"),  # rejected, and its number is none
+        numbered(9, "call_4", organization="nobody"),
+        numbered(6, "call_5"),
+        call_object("call_6", source_sequence=7),
+    )
+    (source,) = completeness.seal(acme.pk, now=now + timedelta(hours=1)).sources
+    assert (source.first, source.last, source.received) == (1, 6, 5)
+    assert [(gap.after, gap.before) for gap in source.gaps] == [(4, 6)]
+    assert source.complete_to == datetime.fromtimestamp(1_760_000_097, UTC)
+
+
+def test_a_call_that_comes_again_by_another_number_is_a_duplicate(priced, acme, record):
+    assert record(call_object("call_1", source="eu-1", source_sequence=1))[0].status == "recorded"
+    for again in (call_object("call_1", source="us-1", source_sequence=7), call_object("call_1")):
+        assert record(again)[0].status == "duplicate"
+    assert calls.detail(calls.find(acme.pk, "call_1")).extra == {"source": "eu-1", "source_sequence": 1}
+
+
+def test_f13_a_batch_that_fails_leaves_no_number_and_no_log(priced, acme, record, monkeypatch):
+    monkeypatch.setattr(intake_log, "note", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        record(call_object("call_1", source="eu-1", source_sequence=1))
+    assert calls.find(acme.pk, "call_1") is None
+    assert not SequenceNote.objects.exists()

@@ -19,7 +19,7 @@ class CallsView(KeyedView):
     @description.records("record_calls")
     def post(self, request: Request) -> HttpResponse:
         """Record calls."""
-        return recorded(request, lambda body: _record(bodies.calls_of(request._request, body)))
+        return recorded(request, lambda body: _record(bodies.calls_of(request._request, body), request.auth.pk))
 
     @description.reads("list_calls", query=queries.CallsQuery, answer=answers.CallPage)
     def get(self, request: Request) -> HttpResponse:
@@ -65,8 +65,8 @@ class UsageView(KeyedView):
         )
 
 
-def _record(items: Sequence[msgspec.Raw]) -> HttpResponse:
-    return answer(answers.recorded(ingestion.record(items, now=clock.now())))
+def _record(items: Sequence[msgspec.Raw], api_key_id: int) -> HttpResponse:
+    return answer(answers.recorded(ingestion.record(items, now=clock.now(), api_key_id=api_key_id)))
 
 
 def _address(request: Request, cursor: calls.Cursor) -> str:
