@@ -32,6 +32,7 @@ class _Given(msgspec.Struct, frozen=True):
     start_timestamp: Any = msgspec.UNSET
     end_timestamp: Any = None
     duration_ms: Any = None
+    source_sequence: Any = None
 
 
 class _Refused(Exception):
@@ -95,6 +96,8 @@ def _filled_in(event: Event, given: _Given) -> tuple[dict[str, Any], dict[str, s
             added["organization"] = event.subject
     elif event.subject not in (None, given.organization):
         raise _Refused(event.terms.subject, f"It is {event.subject}, but the data names another organization.")
+    if event.sequence is not None and given.source_sequence is None:
+        added |= {"source": event.source, "source_sequence": event.sequence}
     if given.call_status is msgspec.UNSET:
         added["call_status"] = _STATUS
     if given.start_timestamp is msgspec.UNSET and (span := _span(event, given)):

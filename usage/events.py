@@ -1,7 +1,8 @@
 """Events: what happened to whom, of which type, as programs tell it in one of several envelopes.
 
 Identity lies in what an event tells (a call, a conversation), never in how it travelled: `source` and further
-attributes of the envelope are not kept, so the same content sent another way is still a duplicate.
+attributes of the envelope are no part of it, so the same content sent another way is still a duplicate. Where a number
+stands beside the source, both are kept to see whether one is missing (`completeness`).
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ class Terms(NamedTuple):
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One event as it was told. `index` is its place in the request, `subject` the organization's reference.
 
-    `at` is when it happened, as `instants.parse` reads it; `data` the JSON text of what its type is about.
+    `at` is when it happened, as `instants.parse` reads it; `data` the JSON text of what its type is about. `sequence`
+    is the event's number among those of its `source` for that organization, if it has one.
     """
 
     index: int
@@ -37,6 +39,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     at: int | str | None
     data: msgspec.Raw
     terms: Terms
+    source: str = ""
+    sequence: int | None = None
 
 
 class EventAnswer(msgspec.Struct, gc=False):

@@ -144,6 +144,15 @@ def calls_of_arrivals(
             yield _call(rng, customer, start_ms)
 
 
+def numbered(calls: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield calls with the numbers that a platform gives them, so that a missing one is seen: a source a month."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for call in calls:
+        source = f"voice-{datetime.fromtimestamp(call['start_timestamp'] / 1000, UTC):%Y-%m}"
+        counted[call["organization"], source] += 1
+        yield {**call, "source": source, "source_sequence": counted[call["organization"], source]}
+
+
 def read_arrivals(path: Path, *, source: date, target: date) -> Iterator[tuple[datetime, int]]:
     """Yield the arrivals of month `source` from a file of (interval_start, calls), moved to month `target`.
 

@@ -130,7 +130,7 @@ def post_calls(calls: Iterable[dict[str, Any]], *, advance: Callable[[int], None
     recorded = 0
     with ThreadPoolExecutor(max_workers=2) as pool:
         # No more than a handful of batches wait in memory, however long the log.
-        for group in _batched(_batched(calls, BATCH), 8):
+        for group in _batched(_batched(samples.numbered(calls), BATCH), 8):
             for answer in pool.map(_post, group):
                 recorded += answer["recorded"]
                 advance(answer["recorded"] + answer["duplicates"])

@@ -2,11 +2,13 @@
 
 import base64
 import json
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 
 from tests.usage.conftest import READ, call_object, problem, raw
+from usage import completeness
 from usage.models import Call
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +90,25 @@ def test_what_the_data_lacks_comes_from_the_envelope(priced, acme, vendor):
     assert (call.organization, call.call_id, call.kind.status, call.duration_ms) == (acme, "call_1", "ended", 97_000)
     assert call.started_at.isoformat() == "2026-10-14T09:28:23+00:00"
     assert call.ended_at.isoformat() == "2026-10-14T09:30:00+00:00"
+
+
+def test_the_number_beside_the_source_is_seen_to_be_without_a_gap(priced, acme, vendor, now):
+    headers = {"ce-specversion": "1.0", "ce-id": "call_3", "ce-type": "call.ended", "ce-subject": "acme"}
+    headers |= {"ce-time": "2026-10-14T09:30:00Z", "ce-source": "voice", "ce-sequence": "4"}
+    assert (
+        post(vendor, [cloud_event("call_1", sequence="1"), cloud_event("call_2", sequence=2)], BATCH).status_code == 204
+    )
+    assert post(vendor, cloud_event()["data"], JSON, **headers).status_code == 204
+    for without in ("2026-10-14T09:30:00Z", "", "1.5", "9" * 40, None):
+        assert post(vendor, cloud_event("call_4", sequence=without)).status_code == 204
+    (source,) = completeness.seal(acme.pk, now=now + timedelta(hours=1)).sources
+    assert (source.name, source.first, source.last, source.missing) == ("voice", 1, 4, 1)
+
+
+def test_a_number_in_the_data_stands(priced, acme, vendor, now):
+    data = cloud_event()["data"] | {"source": "inner", "source_sequence": 7}
+    assert post(vendor, cloud_event(data=data, sequence="1")).status_code == 204
+    assert [source.name for source in completeness.seal(acme.pk, now=now).sources] == ["inner"]
 
 
 def test_a_start_in_the_data_stands_and_the_time_is_not_asked(priced, acme, vendor):

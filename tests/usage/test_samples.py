@@ -2,7 +2,7 @@
 
 import itertools
 import lzma
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -114,3 +114,11 @@ def test_april_2003_has_628_414_real_calls() -> None:
     assert {(at.year, at.month) for at, _ in arrivals} == {(2026, 9)}
     first = list(itertools.islice(samples.calls_of_arrivals(arrivals), 100))
     assert [start_of(call) for call in first] == sorted(start_of(call) for call in first)
+
+
+def test_each_organization_s_calls_are_numbered_without_a_gap():
+    numbers = defaultdict(list)
+    for call in samples.numbered(samples.calls(months=MONTHS, count=2000)):
+        numbers[call["organization"], call["source"]].append(call["source_sequence"])
+    assert len({source for _, source in numbers}) == len(MONTHS)
+    assert all(each == list(range(1, len(each) + 1)) for each in numbers.values())

@@ -18,6 +18,7 @@ ONE, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json
 TERMS = Terms(id="id", type="type", subject="subject", at="time", data="data")
 _IN_HEADERS = Terms(id="ce-id", type="ce-type", subject="ce-subject", at="ce-time", data="data")
 _VERSION = "1.0"
+_LONGEST_SOURCE, _LONGEST_NUMBER = 64, 15
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -25,7 +26,8 @@ Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event. `subject` is the vendor's reference of the organization, `time` when it happened; `data` depends on
-    the type.
+    the type. `sequence`, of the Sequence extension, is its number among the events of its `source` for that
+    organization: whole, without a gap, so that a missing one is seen.
     """
 
     id: Identifier
@@ -34,6 +36,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None = None
     subject: Subject | None = None
     time: str | None = None
+    sequence: str | int | None = None
     datacontenttype: str | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     data_base64: str | msgspec.UnsetType = msgspec.UNSET
@@ -70,7 +73,7 @@ def read_headers(request: HttpRequest, body: bytes) -> Event | EventAnswer:
     """Read the event of a request in binary mode."""
     attributes = {
         name: unquote(request.headers[f"ce-{name}"])
-        for name in ("id", "type", "specversion", "source", "subject", "time")
+        for name in ("id", "type", "specversion", "source", "subject", "time", "sequence")
         if f"ce-{name}" in request.headers
     }
     try:
@@ -84,7 +87,7 @@ def read_headers(request: HttpRequest, body: bytes) -> Event | EventAnswer:
 
 
 def _event(index: int, event: CloudEvent, terms: Terms) -> Event | EventAnswer:
-    told = Event(index, event.id, event.type, event.subject, event.time, msgspec.Raw(), terms)
+    told = Event(index, event.id, event.type, event.subject, event.time, msgspec.Raw(), terms, *_numbered(event))
     if event.specversion != _VERSION:
         return events.rejected(told, "specversion", f"Expected {_VERSION}.")
     if event.data_base64 is msgspec.UNSET:
@@ -97,6 +100,13 @@ def _event(index: int, event: CloudEvent, terms: Terms) -> Event | EventAnswer:
     except (binascii.Error, *_READING_FAILED):
         return events.rejected(told, "data_base64", "Expected JSON in base64.")
     return msgspec.structs.replace(told, data=msgspec.Raw(text.strip(b" \t\r\n")))
+
+
+def _numbered(event: CloudEvent) -> tuple[str, int | None]:
+    """Return the source and the event's number there; none where they are not such as `completeness` counts by."""
+    source, number = event.source or "", str(event.sequence)
+    is_whole = number.isascii() and number.isdecimal() and len(number) <= _LONGEST_NUMBER
+    return (source, int(number)) if is_whole and 0 < len(source) <= _LONGEST_SOURCE else ("", None)
 
 
 def _rejected(index: int, raw: bytes | msgspec.Raw, field: str, reason: str) -> EventAnswer:

@@ -99,7 +99,7 @@ _EVENT_HEADERS = [
     OpenApiParameter("Prefer", str, "header", description="`return=representation`: answer each event for itself."),
     *(
         OpenApiParameter(f"ce-{name}", str, "header", description=f"In binary mode: the event's {name}.")
-        for name in ("specversion", "id", "type", "source", "subject", "time")
+        for name in ("specversion", "id", "type", "source", "subject", "time", "sequence")
     ),
 ]
 
