@@ -25,6 +25,7 @@ _HEIGHT = 900
 _UUID = "[0-9a-f-]{36}"
 # A link to a page that is found by following one, and the pattern of its address.
 _CALL = r"/usage/calls/[^/]+/$"
+_TRACE = r"/usage/trace/\?id=[^/]+$"
 _INVOICE = rf"/invoices/{_UUID}/$"
 _ORGANIZATION = rf"/staff/organizations/{_UUID}/$"
 _INVOICE_LINE = rf"/invoices/{_UUID}/[a-z_]+/$"
@@ -108,6 +109,8 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "overview": home,
         "usage": f"{home}usage/",
         "call": _link(page, f"{home}usage/", _CALL),
+        "completeness": f"{home}usage/trace/",
+        "trace": _link(page, _link(page, f"{home}usage/", _CALL), _TRACE),
         "invoices": f"{home}invoices/",
         "invoice": (invoice := _link(page, f"{home}invoices/", _INVOICE)),
         "invoice-line": _link(page, invoice, _INVOICE_LINE),

@@ -122,6 +122,19 @@ def test_a_complete_day_is_sealed(acme, now):
     assert seal.of(acme, now=now + 10 * LATER).headline == "Complete to Oct 15, 2026, 09:30, no gaps"
 
 
+def test_the_usage_page_shows_the_seal_and_the_way_to_trace(client, busy, now):
+    usage = reverse("usage", args=[busy.public_id])
+    trace = reverse("trace", args=[busy.public_id])
+    page = client.get(usage)
+    assert f'href="{trace}"' in page.content.decode()
+    assert "Trace a call" in text_of(page)
+    let_arrive(busy, range(1, 11), now=now)
+    assert "Complete to 09:30, no gaps, none rejected" in text_of(client.get(usage))
+    assert f'href="{trace}?id=call_x"' in client.get(usage, {"call_id": "call_x"}).content.decode()
+    call = client.get(reverse("call", args=[busy.public_id, "call_1_4"])).content.decode()
+    assert f'href="{trace}?id=call_1_4"' in call
+
+
 def test_a_gap_is_told_with_its_neighbours(client, acme, now):
     let_arrive(acme, range(1, 1042), now=now - 2 * MINUTE)
     let_arrive(acme, [1045], now=now)

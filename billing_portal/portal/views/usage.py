@@ -14,7 +14,7 @@ from accounts.models import Organization
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import settlement
-from billing_portal.portal import call_list, call_page, usage_figures
+from billing_portal.portal import call_list, call_page, seal, usage_figures
 from usage import calls, charges, periods
 from usage.charges import Charge
 
@@ -54,6 +54,7 @@ def usage(request: OrganizationRequest) -> HttpResponse:
             {**product, "url": _with(request.GET, here, product=product["name"]) + "#calls"}
             for product in figures.products
         ],
+        "seal": seal.of(organization, now=clock.now()),
         "ranges": _ranges(here, today, starts_on, ends_on),
     }
     return render(request, "portal/usage.html", context)
