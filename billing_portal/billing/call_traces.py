@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from billing_portal.billing import interims
 from billing_portal.billing.models import Invoice, InvoiceLine, Report, ReportBatch
 from billing_portal.ledger import settlement as settlements
 from billing_portal.ledger.models import Settlement
@@ -39,7 +40,11 @@ class InvoicedPart:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """All that is known of one id; what has not happened is None or empty."""
+    """All that is known of one id; what has not happened is None or empty.
+
+    `interim` is the invoice that billed what the call accrued before its month ended, if one did; `invoice` is the
+    month's own, from which that is taken off.
+    """
 
     call_id: str
     intake: Intake
@@ -53,6 +58,7 @@ class Trace:
     funding: Funding | None = None
     batch: ReportBatch | None = None
     reported: list[ReportedPart] = field(default_factory=list)
+    interim: Invoice | None = None
     invoice: Invoice | None = None
     invoiced: list[InvoicedPart] = field(default_factory=list)
 
@@ -66,9 +72,10 @@ class Trace:
         """Return how far the call has come: the last thing that happened to it."""
         if self.call is None:
             return "unknown" if self.intake.is_empty else "rejected"
+        invoices = [invoice for invoice in (self.interim, self.invoice) if invoice]
         reached = {
-            "paid": self.invoice is not None and self.invoice.paid_at is not None,
-            "invoiced": self.invoice is not None and self.invoice.finalized_at is not None,
+            "paid": any(invoice.paid_at for invoice in invoices),
+            "invoiced": any(invoice.finalized_at for invoice in invoices),
             "reported": self.is_reported,
             "funded": self.settlement is not None,
             "rated": self.charge is not None,
@@ -127,16 +134,18 @@ def _followed(arrived: Trace, charge: Charge) -> Trace:
         micros[line.component] += line.micros
     reports = Report.objects.filter(batch=batch) if batch else Report.objects.none()
     lines = InvoiceLine.objects.filter(invoice=invoice, kind=InvoiceLine.Kind.USAGE)
+    funding = settlements.funding(charge)
     return replace(
         arrived,
         settlement=settlement,
-        funding=settlements.funding(charge),
+        funding=funding,
         batch=batch,
         reported=[
             ReportedPart(report.get_component_display(), micros[report.component], report)
             for report in reports.order_by("component")
             if micros[report.component]
         ],
+        interim=_interim(charge) if funding and funding.accrued_micros else None,
         invoice=invoice,
         invoiced=[
             InvoicedPart(line.get_component_display(), micros[line.component], line)
@@ -150,6 +159,14 @@ def _invoice(charge: Charge) -> Invoice | None:
     """Return the invoice of the month in which the charge is billed."""
     invoices = Invoice.objects.filter(organization_id=charge.call.organization_id, month=charge.billed_month)
     return invoices.exclude(state=Invoice.State.VOID).first()
+
+
+def _interim(charge: Charge) -> Invoice | None:
+    """Return the invoice that billed what the charge accrued before its month ended."""
+    assert charge.billed_month is not None, "it is settled"
+    made = interims.standing(charge.call.organization_id, charge.billed_month)
+    found = made.filter(first_sequence__lte=charge.sequence, last_sequence__gte=charge.sequence).first()
+    return found.invoice if found else None
 
 
 def _numbered(call: Call) -> tuple[str, int | None]:

@@ -13,6 +13,7 @@ from accounts.models import Organization
 from accounts.problems import Problem
 from billing_portal.billing import call_traces
 from billing_portal.billing.call_traces import Trace
+from billing_portal.billing.models import Invoice
 from usage.api import description, queries
 from usage.api.answers import Currency, Micros, PriceVersionName
 from usage.api.keyed_views import KeyedView, answer, organization_of
@@ -112,8 +113,20 @@ class TraceInvoiced(msgspec.Struct, frozen=True):
     lines: list[TraceLine]
 
 
+class TraceInterim(msgspec.Struct, frozen=True):
+    """The invoice that billed what the call accrued before its month ended."""
+
+    number: str
+    state: str
+    finalized_at: datetime | None
+    paid_at: datetime | None
+
+
 class CallTrace(msgspec.Struct, frozen=True):
-    """What became of one id; what has not happened is null. `unpriced` names the products that lack a price."""
+    """What became of one id; what has not happened is null. `unpriced` names the products that lack a price.
+
+    `invoiced` is the month's own invoice; what an `interim` one billed is taken off there.
+    """
 
     call_id: str
     organization: str
@@ -129,6 +142,7 @@ class CallTrace(msgspec.Struct, frozen=True):
     rated: TraceRated | None
     funded: TraceFunded | None
     reported: TraceReported | None
+    interim: TraceInterim | None
     invoiced: TraceInvoiced | None
 
 
@@ -160,6 +174,7 @@ def _call_trace(organization: Organization, trace: Trace) -> CallTrace:
         rated=_rated(trace),
         funded=_funded(trace),
         reported=_reported(trace),
+        interim=_interim(trace.interim),
         invoiced=_invoiced(trace),
     )
 
@@ -202,6 +217,12 @@ def _reported(trace: Trace) -> TraceReported | None:
         for part in trace.reported
     ]
     return TraceReported(trace.batch.pk, trace.reported_at, reports)
+
+
+def _interim(invoice: Invoice | None) -> TraceInterim | None:
+    if invoice is None:
+        return None
+    return TraceInterim(invoice.number, invoice.state, invoice.finalized_at, invoice.paid_at)
 
 
 def _invoiced(trace: Trace) -> TraceInvoiced | None:

@@ -5,10 +5,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from billing_portal.billing import call_traces, metering, month_end
-from billing_portal.billing.models import Invoice, Report
+from billing_portal.billing import call_traces, interim_walk, metering, month_end
+from billing_portal.billing.models import InterimInvoice, Invoice, Report
 from billing_portal.ledger import accounts, settlement
-from tests.billing.world import CLOSING, MIDMONTH, MONTH, invoice_of, load_prices, record_calls
+from tests.billing.world import CLOSING, MIDMONTH, MONTH, invoice_of, load_prices, record_calls, use
 from tests.charged import all_charges
 from usage import ingestion, intake_log
 from usage.intake_log import Rejected, Repeated
@@ -127,6 +127,18 @@ def test_an_unpaid_invoice_is_as_far_as_the_call_has_come(used, stripe):
     month_end.advance(invoice_of(acme), now=CLOSING)
     found = call_traces.trace(acme.pk, "call_1_7")
     assert (found.stage, found.invoice.state) == ("invoiced", Invoice.State.OPEN)
+
+
+def test_a_call_that_was_invoiced_before_its_month_ended_names_that_invoice(limited, monkeypatch):
+    monkeypatch.setattr("accounts.queueing.send", lambda *_, **__: False)
+    acme = limited("acme")
+    use(acme, 12, seed=1)
+    assert call_traces.trace(acme.pk, "call_1_7").stage == "funded"
+    interim_walk.advance_waiting(now=MIDMONTH + HALF_A_DAY)
+    found = call_traces.trace(acme.pk, "call_1_7")
+    assert (found.stage, found.invoice) == ("paid", None)
+    assert found.interim == InterimInvoice.objects.get().invoice
+    assert found.interim.paid_at is not None
 
 
 @pytest.mark.django_db
