@@ -422,6 +422,7 @@ CELERY_BEAT_SCHEDULE = {
     "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},
+    "sweep-alerts": {"task": "billing_portal.ledger.tasks.sweep_alerts", "schedule": 60.0},
     "sweep-reservations": {"task": "billing_portal.ledger.tasks.sweep_reservations", "schedule": 30.0},
     "forget-reservations": {"task": "billing_portal.ledger.tasks.forget_reservations", "schedule": crontab(minute=41)},
     "warn-of-expiry": {"task": "billing_portal.billing.tasks.warn_of_expiry", "schedule": crontab(minute=37)},

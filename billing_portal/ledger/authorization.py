@@ -82,6 +82,14 @@ def decide(found: Standing, *, direction: Direction | None = None, micros: int =
     return Authorization(allowed=reason is None, available_micros=available, reason=reason, standing=found)
 
 
+def both_ways(found: Standing) -> dict[str, Authorization]:
+    """Return the decisions for people: `authorization` of inbound calls, which go on longest, and `outbound`."""
+    return {
+        "authorization": decide(found, direction=Direction.INBOUND),
+        "outbound": decide(found, direction=Direction.OUTBOUND),
+    }
+
+
 def cap_of(found: Standing, direction: Direction | None) -> int | None:
     """Return the spend at which calls of a direction are refused; None where no cap stops them.
 

@@ -1,7 +1,7 @@
 """The monthly cap: setting it, and how far it can be overshot."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
@@ -10,6 +10,7 @@ from accounts.models import User
 from billing_portal.ledger import accounts, standing
 from billing_portal.ledger.models import SpendLimit
 from billing_portal.ledger.standing import Standing
+from usage import rollups
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,34 @@ class UsageWouldStop(Exception):
         super().__init__(f"{found.spent_micros} micros are spent, the cap would be {cap_micros}.")
         self.spent_micros = found.spent_micros
         self.cap_micros = cap_micros
+
+
+@dataclass(frozen=True, slots=True)
+class Overshoot:
+    """How far a month can end above its cap, in micros.
+
+    `inbound_micros` is what the setting allows to inbound calls. `running_micros` bounds what calls can cost that run
+    when usage stops and for which nothing was reserved: the dearest hour of the last 30 days, as no more runs at once
+    while calls are shorter than an hour. Where an amount is reserved for every call, it is nothing.
+    """
+
+    inbound_micros: int
+    running_micros: int
+
+    @property
+    def micros(self) -> int:
+        return self.inbound_micros + self.running_micros
+
+
+def overshoot(found: Standing, *, now: datetime) -> Overshoot:
+    """Return the largest possible overshoot of the cap in force; nothing without a cap that stops usage."""
+    if not found.cap_stops or found.cap_micros is None:
+        return Overshoot(0, 0)
+    hours = rollups.by_hour(found.organization_id, starts_at=now - timedelta(days=30), ends_at=now)
+    return Overshoot(
+        inbound_micros=found.cap_micros * (found.inbound_percent - 100) // 100,
+        running_micros=max((hour.micros for hour in hours), default=0),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
-"""What the ledger does when usage tells of new calls."""
+"""What the ledger does when it hears of new calls, and after it has settled them."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.dispatch import receiver
 
-from billing_portal.ledger import tasks
+from billing_portal.ledger import alerts, tasks
+from billing_portal.ledger.signals import usage_settled
 from usage.signals import calls_recorded
 
 _FEW = 3
@@ -23,3 +25,9 @@ def settle_recorded_calls(sender: Any, organization_ids: Iterable[int], **_: Any
         return
     for organization_id in organization_ids:
         tasks.ask_to_settle(organization_id)
+
+
+@receiver(usage_settled, dispatch_uid="ledger.check_alerts")
+def check_alerts(sender: Any, organization_id: int, now: datetime, **_: Any) -> None:
+    """Tell of thresholds that the settlement passed."""
+    alerts.check(organization_id, now=now)

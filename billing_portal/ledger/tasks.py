@@ -9,7 +9,7 @@ from celery import shared_task
 from django.db.models import QuerySet
 
 from accounts import clock, queueing
-from billing_portal.ledger import checks, credits, reservations, settlement
+from billing_portal.ledger import alerts, checks, credits, reservations, settlement
 from billing_portal.ledger.models import Account, Grant
 from billing_portal.ledger.signals import usage_settled
 from usage import charges
@@ -44,6 +44,13 @@ def expire_credit() -> None:
     expired = expired.filter(organization__account__frozen_at=None)
     for organization_id in expired.order_by("organization_id").values_list("organization_id", flat=True).distinct():
         credits.expire(organization_id, now=now)
+
+
+@shared_task
+def sweep_alerts() -> None:
+    """Check the alerts of organizations whose spend changed unseen."""
+    for organization_id in alerts.due(limit=_CHECKS):
+        alerts.check(organization_id, now=clock.now())
 
 
 @shared_task

@@ -20,6 +20,7 @@ _PAGES = (
         "coins",
         {"credits", "buy_credit", "buy_credit_pay", "purchases", "purchase", "top_up", "top_up_on"},
     ),
+    ("limits", "Limits & alerts", "gauge", {"limits", "limits_cap", "limits_alerts"}),
     ("payment_methods", "Payment methods", "credit-card", {"payment_methods", "payment_method_add"}),
     (
         "developers",

@@ -1,5 +1,6 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
+from billing_portal.ledger.models.alerts import Alert, AlertSettings
 from billing_portal.ledger.models.books import (
     Account,
     Burn,
@@ -18,6 +19,8 @@ from billing_portal.ledger.models.write_offs import WriteOff, WriteOffLine
 
 __all__ = [
     "Account",
+    "Alert",
+    "AlertSettings",
     "Burn",
     "Check",
     "Direction",

@@ -13,7 +13,7 @@ from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import invoices
 from billing_portal.billing.models import Invoice
-from billing_portal.ledger import authorization, balances, statements
+from billing_portal.ledger import authorization, balances, standing, statements
 from billing_portal.ledger.models import Account, Check, Grant
 from billing_portal.portal import balance_chart, credit_lots, credit_sales
 from usage import periods
@@ -32,15 +32,15 @@ def credits_page(request: OrganizationRequest) -> HttpResponse:
     context = _statement(request, account)
     if request.htmx:
         return render(request, "portal/credits.html#statement", context)
-    authorized = authorization.authorize(organization.pk, now=now)
+    found = standing.of(organization.pk, now=now)
     balance = balances.balance(account, now=now)
     today = periods.day_of(now, organization.zone)
     starts_on = max(today - timedelta(days=_CHART_DAYS - 1), periods.day_of(account.opened_at, organization.zone))
     starts_on = min(starts_on, today - timedelta(days=6))
     context |= {
         "balance": balance,
-        "authorization": authorized,
-        "has_card": authorized.standing.has_card,
+        **authorization.both_ways(found),
+        "has_card": found.has_card,
         "account": account,
         "lots": credit_lots.spendable(account, zone=organization.zone, now=now),
         "ended": credit_lots.ended(account, now=now),

@@ -9,9 +9,9 @@ from django.views.decorators.http import require_GET
 from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.ledger import authorization, balances, totals
+from billing_portal.ledger import authorization, balances, standing, totals
 from billing_portal.ledger.models import Account
-from billing_portal.portal import call_list, charts, usage_figures
+from billing_portal.portal import call_list, charts, month_forecast, usage_figures
 from usage import periods, rollups
 
 _DAYS = 30
@@ -24,7 +24,7 @@ def overview(request: OrganizationRequest) -> HttpResponse:
     """Show this month's figures, the last 30 days, and the latest calls."""
     now, organization = clock.now(), request.organization
     account = get_object_or_404(Account.objects.select_related("organization"), organization=organization)
-    authorized = authorization.authorize(organization.pk, now=now)
+    found = standing.of(organization.pk, now=now)
     today = periods.day_of(now, organization.zone)
     month = today.replace(day=1)
     figures = usage_figures.of(organization, starts_on=today - timedelta(days=_DAYS - 1), ends_on=today)
@@ -36,8 +36,9 @@ def overview(request: OrganizationRequest) -> HttpResponse:
         "accrued_micros": month_totals.accrued_micros,
         "calls": rollups.total(organization.pk, starts_on=month, ends_on=today).calls,
         "balance": balances.balance(account, now=now),
-        "authorization": authorized,
-        "has_card": authorized.standing.has_card,
+        **authorization.both_ways(found),
+        "has_card": found.has_card,
+        "forecast": month_forecast.of(organization, found, now=now),
         "chart": figures.chart,
         "shares": figures.shares,
         "line": charts.sparkline([column.micros for column in figures.chart.columns]),

@@ -1,0 +1,195 @@
+import threading
+from datetime import date, timedelta
+
+import pytest
+from django.core import mail
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from accounts import letters, posting
+from accounts.models import Letter
+from billing_portal.ledger import accounts, alerts, credits, limits, settlement, tasks
+from billing_portal.ledger.alerts import Terms
+from billing_portal.ledger.models import Alert, Grant, MonthSpend
+from tests.billing import world
+
+pytestmark = pytest.mark.django_db
+OCTOBER = date(2026, 10, 1)
+
+
+@pytest.fixture
+def capped(acme, now):
+    """Acme with books and a cap of 1,000 micros."""
+    accounts.open(organization=acme, now=now)
+    limits.set(acme.pk, limits.Terms(cap_micros=1_000), by=None, now=now)
+    return acme
+
+
+def spend(organization, micros, *, month=OCTOBER):
+    world.settled(organization, {"platform": micros}, month=month)
+
+
+def told(organization):
+    rows = Alert.objects.filter(organization=organization, is_quiet=False).order_by("id")
+    return [(alert.gauge, alert.period, alert.percent) for alert in rows]
+
+
+def test_each_threshold_is_told_once_as_spend_grows(capped, now):
+    for micros, expected in ((499, []), (1, [50]), (100, [50]), (200, [50, 80]), (400, [50, 80, 100])):
+        spend(capped, micros)
+        alerts.check(capped.pk, now=now)
+        assert alerts.check(capped.pk, now=now) == []  # I6: again changes nothing
+        assert [percent for _, _, percent in told(capped)] == expected
+    assert Letter.objects.count() == 3
+
+
+def test_of_several_passed_at_once_only_the_highest_is_told(capped, now):
+    spend(capped, 950)
+    [alert] = alerts.check(capped.pk, now=now)
+    assert (alert.percent, alert.threshold, alert.base, alert.used) == (90, 900, 1_000, 950)
+    assert Alert.objects.count() == 3
+    assert alerts.check(capped.pk, now=now) == []
+
+
+def test_a_new_month_begins_anew(capped, now):
+    spend(capped, 600)
+    alerts.check(capped.pk, now=now)
+    spend(capped, 600, month=date(2026, 11, 1))
+    alerts.check(capped.pk, now=now + timedelta(days=30))
+    assert told(capped) == [("spend", "2026-10", 50), ("spend", "2026-11", 50)]
+
+
+def test_a_budget_is_told_of_where_there_is_no_cap(acme, now):
+    accounts.open(organization=acme, now=now)
+    spend(acme, 600)
+    assert alerts.check(acme.pk, now=now) == []
+    alerts.set(acme.pk, Terms(budget_micros=1_000, spend_percents=(70, 65)), by=None, now=now)
+    assert alerts.check(acme.pk, now=now) == []
+    spend(acme, 60)
+    assert [alert.percent for alert in alerts.check(acme.pk, now=now)] == [65]
+
+
+def test_what_is_passed_when_a_threshold_is_set_is_not_told(capped, now):
+    spend(capped, 600)
+    alerts.set(capped.pk, Terms(spend_percents=(10, 50, 70)), by=None, now=now)
+    assert alerts.check(capped.pk, now=now) == []
+    spend(capped, 100)
+    assert [alert.percent for alert in alerts.check(capped.pk, now=now)] == [70]
+
+
+def test_credit_is_measured_against_what_there_was_when_the_last_came_in(with_calls, now, monkeypatch):
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+    acme = with_calls("acme", 20)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=1_000_000, reference="w", now=now)
+    settlement.settle(acme.pk, now=now, limit=4)
+    alerts.check(acme.pk, now=now)
+    before = told(acme)
+    settlement.settle_all(acme.pk, now=now)
+    alerts.check(acme.pk, now=now)
+    assert ("credit", f"grant:{Grant.objects.get().pk}", 100) in told(acme)
+    later = credits.grant(organization=acme, kind=Grant.Kind.PREPAID, micros=10**9, reference="p", now=now)
+    assert alerts.check(acme.pk, now=now) == []
+    [reading] = alerts.readings(alerts.standing.of(acme.pk, now=now), Terms())
+    assert (reading.period, reading.used, reading.base) == (f"grant:{later.pk}", 0, 10**9)
+    assert before == [] or before[0][0] == "credit"
+
+
+def test_the_letter_goes_to_everyone_named_and_says_what_to_do(capped, now, django_capture_on_commit_callbacks):
+    alerts.set(capped.pk, Terms(recipients=("fin@acme.example", "cto@acme.example")), by=None, now=now)
+    spend(capped, 800)
+    with django_capture_on_commit_callbacks(execute=True):
+        alerts.check(capped.pk, now=now)
+    assert sorted(message.to[0] for message in mail.outbox) == ["cto@acme.example", "fin@acme.example"]
+    message = mail.outbox[0]
+    assert "80%" in message.subject
+    assert "Acme Robotics" in message.subject
+    assert f"/o/{capped.public_id}/limits/" in message.body
+
+
+def test_without_recipients_those_who_read_about_money_are_told(capped, now):
+    spend(capped, 500)
+    [alert] = alerts.check(capped.pk, now=now)
+    assert alert.recipients == letters.billing_addresses(capped)
+
+
+def test_f13_a_crash_before_the_commit_leaves_neither_row_nor_letter_and_the_sweep_tells(capped, now, monkeypatch):
+    monkeypatch.setattr("accounts.clock.now", lambda: now)
+    spend(capped, 500)
+
+    def crash(**_):
+        raise RuntimeError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(letters, "write", crash)
+        with pytest.raises(RuntimeError), transaction.atomic():
+            alerts.check(capped.pk, now=now)
+    assert (Alert.objects.count(), Letter.objects.count()) == (0, 0)
+    tasks.sweep_alerts()
+    tasks.sweep_alerts()
+    assert (len(told(capped)), Letter.objects.count()) == (1, 1)
+    assert alerts.due(limit=5) == []
+
+
+def test_f20_letters_that_the_broker_lost_are_sent_once_by_the_sweep(capped, now):
+    spend(capped, 500)
+    alerts.check(capped.pk, now=now)  # nothing is sent: this transaction never commits
+    assert mail.outbox == []
+    assert posting.post(Letter.objects.all(), now=now) == 1
+    assert posting.post(Letter.objects.all(), now=now) == 0
+    assert len(mail.outbox) == 1
+
+
+def test_the_sweep_finds_what_changed_and_only_that(capped, now):
+    spend(capped, 10)
+    assert alerts.due(limit=5) == [capped.pk]
+    alerts.check(capped.pk, now=now)
+    assert alerts.due(limit=5) == []
+    spend(capped, 10, month=date(2026, 9, 1))
+    assert alerts.due(limit=5) == [capped.pk]
+    alerts.check(capped.pk, now=now)
+    assert alerts.due(limit=5) == []
+    assert MonthSpend.objects.count() == 2
+
+
+def test_settling_checks_the_alerts(with_calls, now, monkeypatch):
+    monkeypatch.setattr("accounts.clock.now", lambda: now)
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+    acme = with_calls("acme", 5)
+    limits.set(acme.pk, limits.Terms(cap_micros=1), by=None, now=now)
+    tasks.settle_waiting()
+    assert told(acme) == [("spend", "2026-10", 100)]
+
+
+def test_an_alert_is_raised_once_and_kept(capped, now):
+    spend(capped, 500)
+    [alert] = alerts.check(capped.pk, now=now)
+    with pytest.raises(DatabaseError, match="Cannot update or delete"), transaction.atomic():
+        Alert.objects.filter(pk=alert.pk).update(percent=1)
+    alert.pk = None
+    with pytest.raises(IntegrityError, match="alert_is_raised_once"), transaction.atomic():
+        alert.save(force_insert=True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_i06_eight_checks_at_once_tell_once(acme, now):
+    accounts.open(organization=acme, now=now)
+    limits.set(acme.pk, limits.Terms(cap_micros=1_000), by=None, now=now)
+    spend(acme, 850)
+    together, failures = threading.Barrier(8), []
+
+    def check():
+        try:
+            together.wait(30)
+            alerts.check(acme.pk, now=now)
+        except Exception as failure:
+            failures.append(failure)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=check) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert told(acme) == [("spend", "2026-10", 80)]
+    assert Letter.objects.count() == 1

@@ -1,0 +1,95 @@
+"""Limits & alerts in Chromium: readable by everyone, whole on a phone, without a word of complaint."""
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Browser, sync_playwright
+
+from accounts.models import Organization
+from billing_portal.ledger import accounts, alerts, authorization, limits, refusals, reservations, settlement
+from billing_portal.ledger.models import Account, Direction, MonthSpend
+from tests.billing import world
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _october(monkeypatch, now):
+    monkeypatch.setattr("accounts.clock.now", lambda: now)
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+
+
+@pytest.fixture
+def limited(acme: Organization, alice, now) -> Organization:
+    """Acme after six weeks, with a cap nearly reached, amounts held, calls refused and alerts told."""
+    world.load_prices()
+    started = now - timedelta(days=45)
+    accounts.open(organization=acme, now=started)
+    Account.objects.filter(organization=acme).update(has_card=True, arrears_limit_micros=10**10)
+    for day in range(45):
+        start = started + timedelta(days=day)
+        calls = 2 if start.weekday() >= 5 else 6 + day % 3
+        world.record_calls(acme, calls, starts_at=start, now=start + timedelta(days=1), seed=day)
+        settlement.settle_all(acme.pk, now=start + timedelta(hours=2))
+    spent = MonthSpend.objects.get(organization=acme, month=now.date().replace(day=1)).gross_micros
+    cap = spent * 100 // 88
+    limits.set(
+        acme.pk,
+        limits.Terms(cap_micros=cap, outbound_percent=80, inbound_percent=110),
+        by=alice,
+        now=now - timedelta(days=3),
+    )
+    alerts.check(acme.pk, now=now - timedelta(hours=5))
+    for number in range(3):
+        name = f"call_9f3a{number}"
+        wish = reservations.Wish(
+            reference=name, micros=cap // 60, lasts_seconds=3_600, call_id=name, direction=Direction.INBOUND
+        )
+        reservations.reserve(acme.pk, wish, now=now)
+    refused = authorization.authorize(acme.pk, now=now, direction=Direction.OUTBOUND)
+    for number in range(7):
+        at = now - timedelta(minutes=11 * number)
+        refusals.record(
+            refused, call_id=f"call_77b{number}", direction=Direction.OUTBOUND, micros=400_000 + number, now=at
+        )
+    return acme
+
+
+@pytest.fixture
+def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def test_limits_and_alerts_are_sound(limited: Organization, alice, live_server, chromium: Browser) -> None:
+    client = Client()
+    client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
+    url = live_server.url + reverse("limits", args=[limited.public_id])
+    for width in (1360, 400):
+        for theme in ("light", "dark"):
+            context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+            context.add_cookies(
+                [{"name": name, "value": each.value, "url": live_server.url} for name, each in client.cookies.items()]
+            )
+            page = context.new_page()
+            complaints: list[str] = []
+            page.on("pageerror", lambda error, seen=complaints: seen.append(str(error)))
+            page.on("console", lambda message, seen=complaints: message.type == "error" and seen.append(message.text))
+            page.goto(url, wait_until="networkidle")
+            if folder := os.environ.get("SCREENSHOTS"):
+                page.screenshot(path=Path(folder) / f"limits-{width}-{theme}.png", full_page=True)
+            assert complaints == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            context.close()
