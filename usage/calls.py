@@ -50,7 +50,7 @@ class ListedCall(NamedTuple):
 _PAGE = """
     SELECT c.id, c.call_id, c.started_at, c.duration_ms, k.status, k.direction, a.reference, a.name, m.products,
            c.amount_micros, r.first_sequence + c.id - r.first_id
-    FROM (SELECT * FROM usage_call c WHERE {conditions} ORDER BY c.started_at DESC, c.id DESC LIMIT %(limit)s) AS c
+    FROM ({calls} ORDER BY c.started_at DESC, c.id DESC LIMIT %(limit)s) AS c
     JOIN usage_callkind k ON k.id = c.kind_id
     JOIN usage_agent a ON a.id = c.agent_id
     JOIN usage_productmix m ON m.id = c.mix_id
@@ -61,18 +61,43 @@ _PAGE = """
     ORDER BY c.started_at DESC, c.id DESC"""
 
 
+# What is searched for one page of a filter that few calls match: the next page goes on from there. Without it one page
+# of the largest organization would read millions of calls.
+SEARCHED = 5_000
+
+_SEARCHED = """
+    SELECT * FROM (
+        SELECT * FROM usage_call c WHERE {place} ORDER BY c.started_at DESC, c.id DESC LIMIT %(searched)s) AS c"""
+
+_EDGE = """
+    SELECT c.started_at, c.id FROM usage_call c WHERE {place}
+    ORDER BY c.started_at DESC, c.id DESC OFFSET %(searched)s - 1 LIMIT 1"""
+
+
 def page(
     organization_id: int, filters: Filters, *, after: Cursor | None = None, limit: int = 50
 ) -> tuple[Sequence[ListedCall], Cursor | None]:
-    """Return up to `limit` calls after the cursor, and the cursor of the next page, None at the end."""
-    conditions, values = _conditions(organization_id, filters, after)
-    query = _PAGE.format(conditions=" AND ".join(conditions))
+    """Return up to `limit` calls after the cursor, and the cursor from which to go on, None at the end.
+
+    A page may be short, and even empty, and not be the last: `SEARCHED` calls are looked at for one.
+    """
+    place, values = _place(organization_id, filters, after)
+    wanted, more = _wanted(filters)
+    values |= more | {"limit": limit + 1, "searched": SEARCHED, "organization": organization_id}
+    calls = f"SELECT * FROM usage_call c WHERE {place}"
+    if wanted:
+        calls = _SEARCHED.format(place=place) + f" WHERE {' AND '.join(wanted)}"
     with connection.cursor() as cursor:
-        cursor.execute(query, values | {"limit": limit + 1})
+        cursor.execute(_PAGE.format(calls=calls), values)
         rows = [ListedCall(*row) for row in cursor.fetchall()]
-    shown = rows[:limit]
-    following = Cursor(shown[-1].started_at, shown[-1].id) if len(rows) > limit else None
-    return shown, following
+        shown = rows[:limit]
+        if len(rows) > limit:
+            return shown, Cursor(shown[-1].started_at, shown[-1].id)
+        if not wanted:
+            return shown, None
+        cursor.execute(_EDGE.format(place=place), values)
+        edge = cursor.fetchone()
+    return shown, Cursor(*edge) if edge else None
 
 
 def find(organization_id: int, call_id: str) -> Call | None:
@@ -96,10 +121,10 @@ def unrated(call: Call) -> UnratedCall | None:
     return UnratedCall.objects.filter(organization_id=call.organization_id, id=call.id).first()
 
 
-def _conditions(organization_id: int, filters: Filters, after: Cursor | None) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions as SQL with named values. No value ever stands in the SQL itself."""
+def _place(organization_id: int, filters: Filters, after: Cursor | None) -> tuple[str, dict[str, Any]]:
+    """Return where to look, as SQL with named values: what the key of the table finds. No value stands in the SQL."""
     conditions = ["c.organization_id = %(organization)s"]
-    values: dict[str, Any] = {"organization": organization_id}
+    values: dict[str, Any] = {}
     if filters.starts_at:
         conditions.append("c.started_at >= %(starts_at)s")
         values["starts_at"] = filters.starts_at
@@ -110,24 +135,26 @@ def _conditions(organization_id: int, filters: Filters, after: Cursor | None) ->
     elif filters.ends_at:
         conditions.append("c.started_at < %(ends_at)s")
         values["ends_at"] = filters.ends_at
-    if filters.product:
-        conditions.append(
-            "c.mix_id IN (SELECT id FROM usage_productmix WHERE products @> ARRAY[%(product)s]::varchar[])"
-        )
-        values["product"] = filters.product
-    if filters.agent_id:
-        conditions.append(
-            "c.agent_id IN (SELECT id FROM usage_agent"
-            " WHERE organization_id = %(organization)s AND reference = %(agent)s)"
-        )
-        values["agent"] = filters.agent_id
-    if filters.status:
-        conditions.append("c.kind_id IN (SELECT id FROM usage_callkind WHERE status = %(status)s)")
-        values["status"] = filters.status
-    if filters.direction:
-        conditions.append("c.kind_id IN (SELECT id FROM usage_callkind WHERE direction = %(direction)s)")
-        values["direction"] = filters.direction
     if filters.call_id_prefix:
-        conditions.append("starts_with(c.call_id, %(prefix)s)")
-        values["prefix"] = filters.call_id_prefix
-    return conditions, values
+        # A whole id is found wherever it is.
+        key = CallKey.objects.filter(organization_id=organization_id, key=key_of(filters.call_id_prefix))
+        if started_at := key.values_list("started_at", flat=True).first():
+            conditions.append("c.started_at = %(found_at)s")
+            values["found_at"] = started_at
+    return " AND ".join(conditions), values
+
+
+_WANTED = {
+    "product": "c.mix_id IN (SELECT id FROM usage_productmix WHERE products @> ARRAY[%(product)s]::varchar[])",
+    "agent_id": """c.agent_id IN (
+        SELECT id FROM usage_agent WHERE organization_id = %(organization)s AND reference = %(agent_id)s)""",
+    "status": "c.kind_id IN (SELECT id FROM usage_callkind WHERE status = %(status)s)",
+    "direction": "c.kind_id IN (SELECT id FROM usage_callkind WHERE direction = %(direction)s)",
+    "call_id_prefix": "starts_with(c.call_id, %(call_id_prefix)s)",
+}
+
+
+def _wanted(filters: Filters) -> tuple[list[str], dict[str, str]]:
+    """Return what the calls must be like, as SQL with named values."""
+    values = {name: value for name in _WANTED if (value := getattr(filters, name))}
+    return [_WANTED[name] for name in values], values

@@ -51,10 +51,11 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of calls; `next_cursor` is empty on the last."""
+    """One page of calls; `next_cursor` is empty on the last. One that is partial may be short, with more to come."""
 
     calls: list[dict[str, Any]]
     is_later: bool
+    is_partial: bool
     next_cursor: str
 
 
@@ -62,7 +63,12 @@ def page(organization: Organization, filters: Filters, *, cursor: str) -> Page:
     """Return the page that `cursor` names; the first for an empty or an unreadable one."""
     after = _read(cursor)
     shown, following = calls.page(organization.pk, filters.of_calls, after=after, limit=_PAGE_SIZE)
-    return Page(calls=_rows(shown), is_later=after is not None, next_cursor=_write(following) if following else "")
+    return Page(
+        calls=_rows(shown),
+        is_later=after is not None,
+        is_partial=following is not None and len(shown) < _PAGE_SIZE,
+        next_cursor=_write(following) if following else "",
+    )
 
 
 def latest(organization: Organization, *, limit: int) -> list[dict[str, Any]]:

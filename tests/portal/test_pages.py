@@ -92,8 +92,10 @@ def test_htmx_gets_the_calls_alone_and_everyone_else_the_page(client, busy):
 def test_filters_work_by_address_alone(client, busy):
     page = text_of(get(client, "usage", busy, call_id="call_1_7"))
     assert "call_1_7 " in page
-    assert "call_1_71" in page
-    assert "call_1_80" not in page
+    assert "call_1_71" not in page
+    page = text_of(get(client, "usage", busy, call_id="call_1_"))
+    assert "call_1_119" in page
+    assert "call_7_0" not in page
     assert "No call matches" in text_of(get(client, "usage", busy, status="error"))
 
 

@@ -104,10 +104,11 @@ def test_amount_and_sequence_are_shown_once_they_are_there(priced, acme, record,
     assert shown == {"rated": (130_950, 1), "unrated": (None, None)}
 
 
-def test_a_page_is_one_query(hundred, acme):
-    with CaptureQueriesContext(connection) as queries:
-        calls.page(acme.pk, Filters(product="gpt_4o"), limit=100)
-    assert len(queries) == 1
+def test_a_page_is_one_query_and_a_filtered_one_another_for_where_to_go_on(hundred, acme):
+    for filters, number in ((Filters(), 1), (Filters(product="gpt_4o"), 2)):
+        with CaptureQueriesContext(connection) as queries:
+            calls.page(acme.pk, filters, limit=100)
+        assert len(queries) == number
 
 
 def test_i16_a_call_is_found_only_by_its_organization(priced, acme, other, record):
@@ -115,3 +116,22 @@ def test_i16_a_call_is_found_only_by_its_organization(priced, acme, other, recor
     assert calls.find(acme.pk, "call_1").organization_id == acme.pk
     assert calls.find(other.pk, "call_1") is None
     assert calls.find(acme.pk, "call_2") is None
+
+
+def test_a_filter_that_few_calls_match_is_searched_in_parts_and_misses_none(priced, acme, record, monkeypatch):
+    monkeypatch.setattr(calls, "SEARCHED", 10)
+    record(*[call_object(f"call_{n}", direction="outbound" if n % 20 == 0 else "inbound") for n in range(60)])
+    found, pages, after = [], 0, None
+    while pages == 0 or after:
+        page, after = calls.page(acme.pk, Filters(direction="outbound"), after=after, limit=5)
+        found += [call.call_id for call in page]
+        pages += 1
+    assert sorted(found) == ["call_0", "call_20", "call_40"]
+    assert pages >= 6
+
+
+def test_a_whole_id_is_found_wherever_it_is(priced, acme, record, monkeypatch):
+    monkeypatch.setattr(calls, "SEARCHED", 1)
+    record(*[call_object(f"call_{n}", start_timestamp=1_790_000_000_000 + n, end_timestamp=...) for n in range(20)])
+    page, _ = calls.page(acme.pk, Filters(call_id_prefix="call_3"), limit=5)
+    assert [call.call_id for call in page] == ["call_3"]

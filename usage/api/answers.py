@@ -58,7 +58,10 @@ class CallSummary(msgspec.Struct, frozen=True):
 
 
 class CallPage(msgspec.Struct, frozen=True):
-    """Calls, the latest start first. `next` is the address of the following page, null on the last."""
+    """Calls, the latest start first. `next` is the address of the following page, null on the last.
+
+    Where few calls match a filter a page may be short, or empty, with more to come: follow `next` to the end.
+    """
 
     items: list[CallSummary]
     next: Annotated[str, Meta(extra_json_schema={"format": "uri"})] | None

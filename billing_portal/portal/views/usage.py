@@ -39,6 +39,7 @@ def usage(request: OrganizationRequest) -> HttpResponse:
         "reset_url": f"{here}?from={starts_on}&to={ends_on}",
         "first_url": _with(request.GET, here) if page.is_later else "",
         "next_url": _with(request.GET, here, cursor=page.next_cursor) if page.next_cursor else "",
+        "searched": "Searched in part: go on for more" if page.is_partial else "Newest first",
         "status_choices": call_list.STATUSES,
         "product_choices": usage_figures.products_of(organization, starts_on=starts_on, ends_on=ends_on),
     }
