@@ -177,7 +177,9 @@ def is_at_ceiling(order: TopUp, *, now: datetime) -> bool:
 
 
 def _may_buy(order: TopUp) -> bool:
+    """Say whether nothing is in the way: what was paid already, and is being credited, counts as credit to come."""
     organization = order.organization
     is_active = organization.status == Organization.Status.ACTIVE
-    under_way = purchases.open_purchase(organization, Purchase.Origin.TOP_UP)
-    return is_active and under_way is None and cards.has_usable_card(organization)
+    under_way = purchases.open_purchase(organization, Purchase.Origin.TOP_UP) is not None
+    is_coming = Purchase.objects.filter(organization=organization, state=Purchase.State.PAID).exists()
+    return is_active and not under_way and not is_coming and cards.has_usable_card(organization)

@@ -209,6 +209,13 @@ def test_f36_the_database_keeps_one_open_whatever_its_amount(buyer: MakeBuyer) -
     assert purchases.ask_for_top_up(order, now=MIDMONTH).pk
 
 
+def test_what_is_paid_and_not_credited_yet_is_not_bought_again(stripe: RunningSandbox, buyer: MakeBuyer) -> None:
+    acme = buyer("acme")
+    purchase = purchases.ask_for_top_up(switch_on(acme), now=MIDMONTH)
+    Purchase.objects.filter(pk=purchase.pk).update(state="paid")
+    assert top_ups.check(acme.organization.pk, now=MIDMONTH) is None
+
+
 def test_the_ceiling_of_the_month_holds_and_is_told_once(stripe: RunningSandbox, buyer: MakeBuyer) -> None:
     acme = buyer("acme")
     switch_on(acme, threshold_micros=500_000_000, ceiling_micros=2 * FIFTY + 1)
