@@ -122,6 +122,10 @@ INTERIM_INVOICE_AT_PERCENT = 80
 # How long rejected and repeated items, and the numbers of quiet sources, are remembered for those who trace an id.
 INTAKE_KEPT = timedelta(days=env.int("INTAKE_KEPT_DAYS", 90))
 
+# Where exported files wait to be fetched: a directory that web and worker processes share, on all machines.
+EXPORTS_DIR = env.path("EXPORTS_DIR", LOCAL_DIR / "exports")
+EXPORTS_KEPT = timedelta(days=env.int("EXPORTS_KEPT_DAYS", 7))
+
 # ── Servers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 DATABASE_URL = env.str("DATABASE_URL", "")
@@ -420,6 +424,8 @@ CELERY_BEAT_SCHEDULE = {
     "check-books": {"task": "billing_portal.ledger.tasks.check_books", "schedule": crontab(minute="*/10", hour="1-5")},
     "attach-months": {"task": "usage.tasks.attach_months", "schedule": crontab(hour=3, minute=41)},
     "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
+    "continue-exports": {"task": "billing_portal.portal.tasks.continue_exports", "schedule": 30.0},
+    "expire-exports": {"task": "usage.tasks.expire_exports", "schedule": crontab(minute=53)},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},
     "sweep-alerts": {"task": "billing_portal.ledger.tasks.sweep_alerts", "schedule": 60.0},

@@ -24,6 +24,8 @@ from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Reservation
 from tests.conftest import NOW, join
 from usage import ingestion
+from usage.calls import Filters
+from usage.exports import jobs
 
 pytestmark = pytest.mark.django_db
 
@@ -43,6 +45,10 @@ PAGES = {
     f"{O}usage/": Page(Permission.VIEW_USAGE),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/<str:call_id>/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
+    f"{O}exports/": Page(Permission.VIEW_USAGE),
+    f"{O}exports/new/": Page(Permission.VIEW_USAGE, "post"),
+    f"{O}exports/<uuid:export>/cancel/": Page(Permission.VIEW_USAGE, "post", {"export": "export"}),
+    f"{O}exports/<uuid:export>/file/": Page(Permission.VIEW_USAGE, parts={"export": "export"}),
     f"{O}invoices/": Page(Permission.VIEW_BILLING),
     f"{O}invoices/<uuid:invoice>/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/<str:component>/": Page(
@@ -77,7 +83,7 @@ PAGES = {
 # Asked for by a person, for no organization.
 PERSONAL = {"", "organizations/new/", "accounts/profile/"}
 # Open to everyone, or guarded by something else that has tests of its own.
-OPEN = {"stripe/webhooks/", "api/v1/retell/webhook", "accounts/terms/"}
+OPEN = {"stripe/webhooks/", "api/v1/retell/webhook", "accounts/terms/", "exports/<str:token>/"}
 # By allauth, which knows a person and no organization.
 ALLAUTH = "accounts/"
 STAFF = "staff/"
@@ -87,6 +93,8 @@ NEEDS_AN_OBJECT = {f"{O}payment-methods/mandate/", f"{O}payment-methods/added/"}
 PLATFORM = "api/v1/organizations/<str:organization>"
 API = {
     "api/v1/calls": {"get": ApiKey.Scope.USAGE_READ, "post": ApiKey.Scope.CALLS_WRITE},
+    "api/v1/calls.csv": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/calls.jsonl": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/calls/<str:call_id>": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/calls/<str:call_id>/trace": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/completeness": {"get": ApiKey.Scope.USAGE_READ},
@@ -160,6 +168,14 @@ def furnish(organization):
         "duration_ms": 0,
     }
     ingestion.record([msgspec.json.encode(item)], now=NOW)
+    export = jobs.ask(
+        organization=organization,
+        by=organization.memberships.order_by("id")[0].user,
+        name="csv",
+        filters=Filters(),
+        calls=1,
+        now=NOW,
+    )
     key, _ = api_keys.issue(organization=organization, name="Export", scopes=["usage:read"], now=NOW)
     reservation = Reservation.objects.create(
         organization=organization,
@@ -172,6 +188,7 @@ def furnish(organization):
     )
     return {
         "key": str(key.public_id),
+        "export": str(export.public_id),
         "invoice": str(invoice.public_id),
         "method": str(method.pk),
         "call": call_id,
@@ -328,7 +345,7 @@ def test_i16_a_key_finds_its_own_call_and_a_foreign_one_is_missing(acme, other, 
 def test_i16_a_key_cannot_ask_for_another_organization(acme, other, frozen):
     furnish(acme), furnish(other)
     client = api_client(acme, [ApiKey.Scope.USAGE_READ])
-    for address in ("/api/v1/calls", "/api/v1/completeness"):
+    for address in ("/api/v1/calls", "/api/v1/calls.csv", "/api/v1/calls.jsonl", "/api/v1/completeness"):
         foreign = client.get(address, {"organization": other.reference})
         missing = client.get(address, {"organization": "nobody"})
         assert foreign.status_code == missing.status_code == 404

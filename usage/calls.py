@@ -121,6 +121,13 @@ def unrated(call: Call) -> UnratedCall | None:
     return UnratedCall.objects.filter(organization_id=call.organization_id, id=call.id).first()
 
 
+def conditions_of(organization_id: int, filters: Filters) -> tuple[list[str], dict[str, Any]]:
+    """Return all conditions on a call `c`, as SQL with named values, for whoever reads every call that a list shows."""
+    place, values = _place(organization_id, filters, None)
+    wanted, more = _wanted(filters)
+    return [place, *wanted], values | more | {"organization": organization_id}
+
+
 def _place(organization_id: int, filters: Filters, after: Cursor | None) -> tuple[str, dict[str, Any]]:
     """Return where to look, as SQL with named values: what the key of the table finds. No value stands in the SQL."""
     conditions = ["c.organization_id = %(organization)s"]

@@ -5,6 +5,7 @@ from django.conf import settings
 
 from accounts import clock
 from usage import completeness, ingestion, intake_log, partitions, retell
+from usage.exports import jobs
 
 _BATCH = 1000
 _BATCHES = 100
@@ -52,3 +53,9 @@ def prune_intake() -> None:
     for _ in range(_BATCHES):
         if not intake_log.prune(now=now):
             return
+
+
+@shared_task
+def expire_exports() -> None:
+    """Remove exported files whose time is over, and what was left by those that were never finished."""
+    jobs.expire(now=clock.now())

@@ -2,8 +2,10 @@
 
 from django.urls import path
 
-from billing_portal.billing import trace_api
+from billing_portal.billing import export_api, trace_api
 
 urlpatterns = [
+    path("calls.csv", export_api.CallsCsvView.as_view(), name="api-calls-csv"),
+    path("calls.jsonl", export_api.CallsJsonlView.as_view(), name="api-calls-jsonl"),
     path("calls/<str:call_id>/trace", trace_api.CallTraceView.as_view(), name="api-call-trace"),
 ]

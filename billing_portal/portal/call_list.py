@@ -20,6 +20,7 @@ STATUSES = (
     ("registered", "Registered"),
 )
 _PAGE_SIZE = 50
+_LONGEST = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,14 @@ class Page:
     next_cursor: str
 
 
+def range_of(query: QueryDict, today: date) -> tuple[date, date]:
+    """Return the asked range of days, the last 30 by default; never backwards, never longer than a year."""
+    ends_on = min(_day(query.get("to")) or today, today)
+    starts_on = _day(query.get("from")) or ends_on - timedelta(days=29)
+    starts_on = min(starts_on, ends_on)
+    return max(starts_on, ends_on - _LONGEST), ends_on
+
+
 def page(organization: Organization, filters: Filters, *, cursor: str) -> Page:
     """Return the page that `cursor` names; the first for an empty or an unreadable one."""
     after = _read(cursor)
@@ -80,6 +89,13 @@ def latest(organization: Organization, *, limit: int) -> list[dict[str, Any]]:
 def label(code: str) -> str:
     """Return a code of the vendor's as words: "user_hangup" is "User hangup"."""
     return dict(STATUSES).get(code) or code.replace("_", " ").capitalize()
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        return None
 
 
 def _plain(text: str) -> str:

@@ -2,9 +2,11 @@
 
 from celery import shared_task
 
-from accounts import clock
+from accounts import clock, queueing
 from accounts.models import Organization
-from billing_portal.billing import customers
+from billing_portal.billing import customers, export_invoices
+from billing_portal.portal import export_letters
+from usage.exports import jobs
 
 
 @shared_task
@@ -19,3 +21,20 @@ def subscribe_missing() -> None:
     missing = Organization.objects.filter(customer__stripe_subscription_id=None, account__isnull=False)
     for organization in missing.order_by("id")[:200]:
         customers.subscribe(organization, now=clock.now())
+
+
+@shared_task(time_limit=3600)
+def write_export(export_id: int) -> None:
+    """Go on with an export, and once more later if it takes long."""
+    more = jobs.write(
+        export_id, selection_of=export_invoices.selection, tell=export_letters.tell_ready, clock=clock.now
+    )
+    if more:
+        queueing.send(write_export, export_id)
+
+
+@shared_task
+def continue_exports() -> None:
+    """Take up exports that were not queued, or whose worker is gone."""
+    for export_id in jobs.abandoned(limit=50):
+        queueing.send(write_export, export_id)

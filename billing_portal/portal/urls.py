@@ -5,6 +5,7 @@ from django.urls import include, path
 from billing_portal.portal.views import (
     credit,
     developers,
+    exports,
     home,
     invoices,
     limits,
@@ -22,6 +23,10 @@ _organization = [
     path("usage/", usage.usage, name="usage"),
     path("usage/trace/", trace.trace, name="trace"),
     path("usage/calls/<str:call_id>/", usage.call, name="call"),
+    path("exports/", exports.exports, name="exports"),
+    path("exports/new/", exports.export_new, name="export_new"),
+    path("exports/<uuid:export>/cancel/", exports.export_cancel, name="export_cancel"),
+    path("exports/<uuid:export>/file/", exports.export_file, name="export_file"),
     path("invoices/", invoices.invoices, name="invoices"),
     path("invoices/<uuid:invoice>/", invoices.invoice, name="invoice"),
     path("invoices/<uuid:invoice>/<str:component>/", invoices.invoice_line, name="invoice_line"),
@@ -55,5 +60,6 @@ _organization = [
 urlpatterns = [
     path("", home.home, name="home"),
     path("organizations/new/", home.organization_new, name="organization_new"),
+    path("exports/<str:token>/", exports.export_link, name="export_link"),
     path("o/<uuid:organization>/", include(_organization)),
 ]

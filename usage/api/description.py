@@ -150,6 +150,22 @@ def reads(
     )
 
 
+def streams(
+    operation: str, *, query: type[queries.OrganizationQuery], content_type: str, row: str
+) -> Callable[[View], View]:
+    """Describe a GET whose answer is a file, sent while it is read."""
+    file = OpenApiResponse(
+        {"type": "string"},
+        description=f"{row}; the columns are named in it. An answer that ends early, without the last chunk of its "
+        "transfer, is not whole.",
+    )
+    return _described(
+        operation_id=operation,
+        parameters=parameters(query),
+        responses={(200, content_type): file, **_problems(400, 401, 403, 404, 406, 429, 503)},
+    )
+
+
 def records(operation: str) -> Callable[[View], View]:
     """Describe the POST of calls. Any item is accepted, since a wrong one is answered for itself."""
     array = _array(_item(CallItem))

@@ -40,8 +40,8 @@ class OrganizationQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
     organization: Reference = ""
 
 
-class CallsQuery(OrganizationQuery, rename={"from_": "from"}):
-    """Which calls, and how many of them."""
+class FilterQuery(OrganizationQuery, rename={"from_": "from"}):
+    """Which calls."""
 
     from_: Annotated[
         str,
@@ -62,6 +62,11 @@ class CallsQuery(OrganizationQuery, rename={"from_": "from"}):
     status: Annotated[Text64, Meta(description="Only calls of this status, as in the call object.")] = ""
     direction: Annotated[Text64, Meta(description="Only calls of this direction: inbound or outbound.")] = ""
     call_id: Annotated[Text128, Meta(description="Only calls whose id begins so.")] = ""
+
+
+class CallsQuery(FilterQuery):
+    """Which calls, and how many of them."""
+
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many calls a page holds.")] = 100
     cursor: Annotated[
         str, Meta(pattern="^[0-9]{1,16}-[0-9]{1,18}$", description="The place of a page, as `next` has it.")
@@ -99,7 +104,7 @@ def read(parameters: QueryDict, kind: type[Query]) -> Query:
         raise _invalid(error) from None
 
 
-def filters_of(query: CallsQuery, zone: tzinfo) -> calls.Filters:
+def filters_of(query: FilterQuery, zone: tzinfo) -> calls.Filters:
     """Return what the list is filtered by. Raises Problem."""
     return calls.Filters(
         starts_at=_instant("from", query.from_, zone, periods.starts_at),

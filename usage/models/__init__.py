@@ -1,6 +1,7 @@
 """Prices, calls and the sums over them, by noun; the rest of the code imports from here."""
 
 from usage.models.calls import Agent, Call, CallDetail, CallKey, CallKind, CallRange, ProductMix, UnratedCall
+from usage.models.exports import Export
 from usage.models.held_calls import HeldCall
 from usage.models.intake import Redelivery, Rejection, SequenceNote, SequenceRange
 from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
@@ -17,6 +18,7 @@ __all__ = [
     "Component",
     "DailyAgentUsage",
     "DailyUsage",
+    "Export",
     "HeldCall",
     "HourlyUsage",
     "PriceBook",

@@ -18,8 +18,6 @@ from billing_portal.portal import call_list, call_page, seal, usage_figures
 from usage import calls, charges, periods
 from usage.charges import Charge
 
-_LONGEST = timedelta(days=366)
-
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
@@ -27,7 +25,7 @@ def usage(request: OrganizationRequest) -> HttpResponse:
     """Show a range's figures and its calls, newest first; htmx asks for the calls alone."""
     organization = request.organization
     today = periods.day_of(clock.now(), organization.zone)
-    starts_on, ends_on = _range(request.GET, today)
+    starts_on, ends_on = call_list.range_of(request.GET, today)
     here = reverse("usage", args=[organization.public_id])
     filters = call_list.Filters.of(request.GET, starts_on=starts_on, ends_on=ends_on, zone=organization.zone)
     page = call_list.page(organization, filters, cursor=request.GET.get("cursor", ""))
@@ -36,6 +34,7 @@ def usage(request: OrganizationRequest) -> HttpResponse:
         "ends_on": ends_on,
         "filters": filters,
         "calls": page.calls,
+        "export_url": _with(request.GET, reverse("exports", args=[organization.public_id])),
         "reset_url": f"{here}?from={starts_on}&to={ends_on}",
         "first_url": _with(request.GET, here) if page.is_later else "",
         "next_url": _with(request.GET, here, cursor=page.next_cursor) if page.next_cursor else "",
@@ -91,21 +90,6 @@ def _invoice(organization: Organization, charge: Charge) -> Invoice | None:
         return None
     invoices = Invoice.objects.filter(organization=organization, month=charge.billed_month)
     return invoices.exclude(state=Invoice.State.VOID).first()
-
-
-def _range(query: QueryDict, today: date) -> tuple[date, date]:
-    """Return the asked range of days, the last 30 by default; never backwards, never longer than a year."""
-    ends_on = min(_day(query.get("to")) or today, today)
-    starts_on = _day(query.get("from")) or ends_on - timedelta(days=29)
-    starts_on = min(starts_on, ends_on)
-    return max(starts_on, ends_on - _LONGEST), ends_on
-
-
-def _day(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text or "")
-    except ValueError:
-        return None
 
 
 def _ranges(here: str, today: date, starts_on: date, ends_on: date) -> list[dict[str, Any]]:
