@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.db import connection
@@ -83,7 +83,8 @@ class Charge:
     @cached_property
     def price_version(self) -> PriceVersion:
         """The prices that the call was rated by."""
-        return PriceVersion.objects.select_related("book").get(pk=self.call.mix.price_version_id)
+        versions = PriceVersion.objects.select_related("book")
+        return versions.get(pk=_version_of(self.call))
 
     @cached_property
     def lines(self) -> list[ChargeLine]:
@@ -191,7 +192,7 @@ def before(organization_id: int, ranges: Sequence[WaitingRange], *, ends_at: dat
 def _cut(organization_id: int, whole: WaitingRange, last_id: int) -> WaitingRange:
     """Let a waiting range end with `last_id`, and return it so; the rest waits as a range of its own."""
     with connection.cursor() as cursor:
-        span = [organization_id, whole.starts_at, whole.ends_at, whole.first_id, whole.last_id]
+        span: list[Any] = [organization_id, whole.starts_at, whole.ends_at, whole.first_id, whole.last_id]
         cursor.execute(_HALVES, [last_id, last_id, last_id, *span])
         ends_at, micros, resumes_at = cursor.fetchone()
         rest = [last_id + 1, whole.last_id, resumes_at, whole.ends_at, whole.micros - int(micros)]
@@ -290,7 +291,7 @@ def of(call: Call) -> Charge | None:
 
 def lines(call: Call) -> Iterator[ChargeLine]:
     """Yield the lines of a priced call, in the order of rating; their micros add up to its amount."""
-    snapshot = prices.snapshot(call.mix.price_version_id)
+    snapshot = prices.snapshot(_version_of(call))
     facts = rating.CallFacts(call.duration_ms, tuple(call.mix.products), call.llm_tokens, call.llm_requests)
     quantities = rating.rate(facts, snapshot).quantities
     refs = prices.rate_refs(call.mix.rate_ids)
@@ -298,3 +299,9 @@ def lines(call: Call) -> Iterator[ChargeLine]:
         ref = refs[rate_id]
         if quantity or micros:
             yield ChargeLine(ref.component, ref.product, ref.label, ref.unit, ref.rate_micros, quantity, micros)
+
+
+def _version_of(call: Call) -> int:
+    version_id = call.mix.price_version_id
+    assert version_id is not None, "the mix of a priced call has one"
+    return version_id

@@ -57,6 +57,5 @@ def charges_of(
     query = f"SELECT * FROM ({_PAGE}) AS line WHERE micros <> 0 LIMIT %(limit)s"
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        for row in cursor.fetchall():
-            *facts, micros = row
-            yield ComponentCharge(*facts, micros=int(micros))
+        for *facts, micros in cursor.fetchall():
+            yield ComponentCharge(*facts, int(micros))  # type: ignore[call-arg]

@@ -123,7 +123,7 @@ def _places() -> int:
 
 def sums(organization_id: int, first_ids: Sequence[int]) -> Sums:
     """Return what the calls of these settled ranges add up to."""
-    values = [organization_id, list(first_ids)]
+    values: list[Any] = [organization_id, list(first_ids)]
     condition = "AND r.first_id = ANY(%s)"
     with connection.cursor() as cursor:
         cursor.execute(_mix_days(condition), values)
@@ -318,7 +318,7 @@ def _labels() -> dict[str, str]:
 def _rows(query: str, values: list[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -107,7 +107,7 @@ def charge(calls: Sequence[RatedCall]) -> None:
     with connection.cursor() as cursor:
         for call in calls:
             mix = mixes[MixKey(call.snapshot.version_id, call.products)]
-            amounts = [mix, call.rating.amount_micros, list(call.rating.line_micros)]
+            amounts: list[Any] = [mix, call.rating.amount_micros, list(call.rating.line_micros)]
             cursor.execute(_PRICE, [*amounts, call.organization_id, call.started_at, call.id])
         cursor.execute(
             "DELETE FROM usage_unratedcall USING unnest(%s::bigint[], %s::bigint[]) AS rated (o, i)"
@@ -182,7 +182,7 @@ def _insert_keys(calls: Sequence[NewCall]) -> set[int]:
 
 
 def _insert_unknown_keys(by_key: dict[tuple[int, bytes], NewCall], ordered: Sequence[tuple[int, bytes]]) -> set[int]:
-    columns = [
+    columns: list[list[Any]] = [
         [organization_id for organization_id, _ in ordered],
         [UUID(bytes=key) for _, key in ordered],
         [UUID(bytes=by_key[key].call.digest) for key in ordered],
@@ -278,7 +278,7 @@ def _detail_row(number: int, new: NewCall) -> bytes:
 
 
 def _insert_unrated(unrated: Sequence[tuple[int, NewCall]], now: datetime) -> None:
-    columns = [
+    columns: list[list[Any]] = [
         [each.organization_id for _, each in unrated],
         [number for number, _ in unrated],
         [each.call.started_at for _, each in unrated],

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,7 +52,7 @@ def calls(count: int, references: Sequence[str], *, seed: int = 1, personal: boo
         (reference,) = rng.choices(references, cum_weights=weights)
         started_at = int((MONTH + step * number).timestamp() * 1000)
         duration_ms = int(rng.lognormvariate(11.8, 0.85)) if rng.random() > 0.07 else 0
-        call = {
+        call: dict[str, Any] = {
             "call_id": f"call_{rng.getrandbits(108):027x}",
             "organization": reference,
             "call_type": "phone_call",
@@ -78,7 +79,7 @@ def bodies(items: Sequence[bytes], size: int) -> list[bytes]:
 
 def key() -> str:
     """Return the secret of a fresh key of the vendor's."""
-    scopes = [ApiKey.Scope.CALLS_WRITE]
+    scopes = [str(ApiKey.Scope.CALLS_WRITE)]
     _, secret = api_keys.issue(organization=None, name="bench", scopes=scopes, now=datetime.now(UTC))
     return secret
 
@@ -89,7 +90,8 @@ def post(port: int, requests: Sequence[bytes], *, secret: str, connections: int 
     Raises RuntimeError for an answer other than 200.
     """
     left = iter(list(requests))
-    lock, recorded, failures = threading.Lock(), [0], []
+    lock, recorded = threading.Lock(), [0]
+    failures: list[str] = []
 
     def work() -> None:
         link = http.client.HTTPConnection("127.0.0.1", port, timeout=300)

@@ -56,7 +56,8 @@ class CallAdmin(ReadOnlyAdmin):
         ]
         for organization_id, starts_at, ends_at in places:
             within = calls_.filter(organization_id=organization_id, started_at__range=(starts_at, ends_at))
-            if found := within.filter(id=object_id).first():
+            found: Call | None = within.filter(id=object_id).first()
+            if found:
                 return found
         return None
 
