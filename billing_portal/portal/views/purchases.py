@@ -6,6 +6,7 @@ Nothing is believed from a browser that comes back: a purchase is paid when Stri
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
@@ -144,6 +145,7 @@ def _preview(request: OrganizationRequest, form: AmountForm) -> dict[str, Any]:
         "credit_micros": credit,
         "credit_after_micros": credit + (micros or 0),
         "card": _cards(request).filter(is_default=True).first(),
+        "expires": settings.PREPAID_CREDIT_EXPIRES_AFTER is not None,
         "key": purchases.next_key(organization),
         "under_way": purchases.open_purchase(organization, Purchase.Origin.PERSON),
     }
