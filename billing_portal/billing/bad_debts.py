@@ -10,15 +10,15 @@ from django.db import transaction
 
 from billing_portal.billing import gateway, intents, invoices
 from billing_portal.billing.models import Invoice
-from billing_portal.ledger import accounts, write_offs
-from billing_portal.ledger.models import Transaction
+from billing_portal.ledger import accounts, balances, write_offs
+from billing_portal.ledger.models import Account, Transaction, WriteOff
 
 State = Invoice.State
 _CAN_BE_GIVEN_UP = {State.OPEN, State.UNCOLLECTIBLE}
 
 
 class NotGivenUp(Exception):
-    """The invoice is not one that can be given up: it is a draft, paid or void, or bills no month."""
+    """The invoice is not one that can be given up: it is a draft, paid or void, or bills no usage."""
 
     def __init__(self, invoice: Invoice) -> None:
         super().__init__(f"{invoice} is {invoice.get_state_display().lower()}: there is no debt to write off.")
@@ -30,7 +30,7 @@ def stop_collecting(invoice: Invoice, *, now: datetime) -> Invoice:
 
     Raises NotGivenUp, and what the gateway raises.
     """
-    if invoice.state not in _CAN_BE_GIVEN_UP or invoice.month is None:
+    if invoice.state not in _CAN_BE_GIVEN_UP or invoices.usage_month(invoice) is None:
         raise NotGivenUp(invoice)
     if invoice.state == State.OPEN:
         intents.perform(
@@ -46,22 +46,31 @@ def stop_collecting(invoice: Invoice, *, now: datetime) -> Invoice:
     return invoices.receive(gateway.retrieve("invoices", invoice.stripe_invoice_id), now=now)
 
 
-def write_off(invoice: Invoice, *, reason: str, reference: str, now: datetime) -> Transaction:
-    """Write off what the ledger is still owed for the month of an uncollectible invoice, once per `reference`.
+def owed_micros(invoice: Invoice, *, now: datetime) -> int:
+    """Return the accrued usage that an unpaid invoice bills, before tax; none once it is written off."""
+    account = Account.objects.get(organization=invoice.organization)
+    if write_offs.given_up(invoice.organization_id, invoices.collect_reference(invoice)).exists():
+        return 0
+    return max(0, min(invoices.accrued_micros(invoice), balances.balance(account, now=now).accrued_micros))
 
-    Raises NotGivenUp before Stripe stopped collecting, write_offs.MoreThanOwed if nothing is owed.
+
+def write_off(invoice: Invoice, *, reason: str, reference: str, now: datetime) -> Transaction:
+    """Write off the usage that an uncollectible invoice bills, once per `reference`.
+
+    Raises NotGivenUp before Stripe stopped collecting, write_offs.AlreadyGivenUp, and MoreThanOwed if nothing is owed.
     """
     with transaction.atomic():
-        account = accounts.lock(invoice.organization_id)
+        accounts.lock(invoice.organization_id)
         invoice.refresh_from_db()
-        if invoice.state != State.UNCOLLECTIBLE or invoice.month is None:
+        month = invoices.usage_month(invoice)
+        if invoice.state != State.UNCOLLECTIBLE or month is None:
             raise NotGivenUp(invoice)
-        known = Transaction.objects.filter(organization_id=invoice.organization_id, reference=reference).first()
-        micros = known.write_off.micros if known else write_offs.forgivable_micros(account, invoice.month, now=now)
+        known = WriteOff.objects.filter(organization=invoice.organization, transaction__reference=reference).first()
         return write_offs.write_off(
             organization=invoice.organization,
-            month=invoice.month,
-            micros=micros,
+            month=month,
+            micros=known.micros if known else owed_micros(invoice, now=now),
+            debt=invoices.collect_reference(invoice),
             reason=reason,
             reference=reference,
             now=now,

@@ -11,8 +11,7 @@ from django.db.models import QuerySet
 from accounts.models import Organization
 from billing_portal.billing import cycles, interims, minor_units
 from billing_portal.billing.models import Customer, Invoice
-from billing_portal.ledger import collections, reversals, totals
-from billing_portal.ledger.models import WriteOff
+from billing_portal.ledger import collections, reversals, totals, write_offs
 
 log = structlog.get_logger(__name__)
 
@@ -167,10 +166,9 @@ def _follow(invoice: Invoice, *, now: datetime) -> None:
         interims.follow(interim, invoice.state, now=now)
 
 
-def _undo_write_offs(invoice: Invoice, month: date, *, now: datetime) -> None:
-    """Take back that the debt of the invoice's month was given up: it is paid after all."""
-    given_up = WriteOff.objects.filter(organization_id=invoice.organization_id, month=month, lines=None)
-    for write_off in given_up.filter(transaction__reversed_by=None).order_by("id"):
+def _undo_write_off(invoice: Invoice, *, now: datetime) -> None:
+    """Take back that the invoice was given up: it is paid after all."""
+    for write_off in write_offs.given_up(invoice.organization_id, collect_reference(invoice)):
         reversals.reverse(
             organization=invoice.organization,
             transaction_id=write_off.transaction_id,
@@ -191,7 +189,7 @@ def _collect(invoice: Invoice, *, now: datetime) -> None:
     billed_micros = accrued_micros(invoice)
     paid_micros = minor_units.to_micros(invoice.total_minor - invoice.tax_minor, invoice.currency)
     if billed_micros or paid_micros:
-        _undo_write_offs(invoice, month, now=now)
+        _undo_write_off(invoice, now=now)
         collections.collect(
             organization=invoice.organization,
             accrued_micros=billed_micros,

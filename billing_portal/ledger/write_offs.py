@@ -8,6 +8,7 @@ from datetime import date, datetime
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 
 from accounts.models import Organization
 from billing_portal.ledger import accounts, balances, journal, periods, totals
@@ -25,6 +26,14 @@ class MoreThanOwed(ValueError):
         self.month = month
         self.owed_micros = owed_micros
         self.micros = micros
+
+
+class AlreadyGivenUp(Exception):
+    """The debt is written off already."""
+
+    def __init__(self, debt: str) -> None:
+        super().__init__(f"{debt} is written off already.")
+        self.debt = debt
 
 
 class MonthClosed(Exception):
@@ -48,7 +57,9 @@ def forgive(
             return known
         if _is_closed(organization.pk, month):
             raise MonthClosed(month)
-        _assert_owed(account, month, micros, now)
+        owed = forgivable_micros(account, month, now=now)
+        if not 0 < micros <= owed:
+            raise MoreThanOwed(month, owed, micros)
         left, parts = micros, {}
         accrued = totals.month(organization.pk, month).accrued
         for component in Component.values:
@@ -65,20 +76,31 @@ def forgive(
 
 
 def write_off(
-    *, organization: Organization, month: date, micros: int, reason: str, reference: str, now: datetime
+    *, organization: Organization, month: date, micros: int, debt: str, reason: str, reference: str, now: datetime
 ) -> Transaction:
-    """Give up `micros` that a closed `month` still owes, once per `reference`; the caller sees that nobody collects it.
+    """Give up `micros` that `debt`, an invoice of a month's usage, still owes, once per `reference`.
 
-    Raises MoreThanOwed, ReferenceReused, and what `accounts.lock` raises.
+    The caller sees that nobody collects it any more. Raises MoreThanOwed, AlreadyGivenUp while an earlier write-off of
+    the debt stands, ReferenceReused, and what `accounts.lock` raises.
     """
     with transaction.atomic():
         account = accounts.lock(organization.pk)
         if (known := _known(account, reference, month, micros, reason)) is not None:
             return known
-        _assert_owed(account, month, micros, now)
-        posted = _post(account, month=month, micros=micros, reason=reason, reference=reference, now=now)
+        if given_up(organization.pk, debt).exists():
+            raise AlreadyGivenUp(debt)
+        owed = balances.balance(account, now=now).accrued_micros
+        if not 0 < micros <= owed:
+            raise MoreThanOwed(month, owed, micros)
+        posted = _post(account, month=month, micros=micros, reason=reason, reference=reference, now=now, debt=debt)
     log.info("debt written off", organization_id=organization.pk, transaction_id=posted.pk, micros=micros)
     return posted
+
+
+def given_up(organization_id: int, debt: str) -> QuerySet[WriteOff]:
+    """Return the write-off of a debt that stands, if there is one."""
+    standing = WriteOff.objects.filter(organization_id=organization_id, transaction__reversed_by=None)
+    return standing.filter(debt=debt).order_by("id")
 
 
 def forgivable_micros(account: Account, month: date, *, now: datetime) -> int:
@@ -87,22 +109,20 @@ def forgivable_micros(account: Account, month: date, *, now: datetime) -> int:
     return max(0, min(accrued, balances.balance(account, now=now).accrued_micros))
 
 
-def _assert_owed(account: Account, month: date, micros: int, now: datetime) -> None:
-    owed = forgivable_micros(account, month, now=now)
-    if not 0 < micros <= owed:
-        raise MoreThanOwed(month, owed, micros)
-
-
 def _is_closed(organization_id: int, month: date) -> bool:
     closed = periods.last_closed(organization_id)
     return closed is not None and month <= closed.month
 
 
-def _post(account: Account, *, month: date, micros: int, reason: str, reference: str, now: datetime) -> Transaction:
+def _post(
+    account: Account, *, month: date, micros: int, reason: str, reference: str, now: datetime, debt: str = ""
+) -> Transaction:
     sides = [journal.Side(journal.Book.RECEIVABLE, micros), journal.Side(journal.Book.WRITTEN_OFF, -micros)]
     kind = Transaction.Kind.WRITE_OFF
     posted = journal.post(account, kind=kind, reference=reference, sides=sides, now=now, reason=reason)
-    WriteOff.objects.create(organization_id=account.organization_id, transaction=posted, month=month, micros=micros)
+    WriteOff.objects.create(
+        organization_id=account.organization_id, transaction=posted, month=month, micros=micros, debt=debt
+    )
     return posted
 
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from accounts.models import Organization
-from billing_portal.billing import bad_debts, gateway, invoices, month_end, reconciliation
+from billing_portal.billing import bad_debts, gateway, interim_walk, interims, invoices, month_end, reconciliation
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import balances, verification, write_offs
 from billing_portal.ledger.models import Account, Transaction
 from billing_portal.support import actions, kinds
-from tests.billing.world import CLOSING, MONTH, invoice_of
+from tests.billing.world import CLOSING, MIDMONTH, MONTH, invoice_of, use
+from tests.stripe.conftest import RunningSandbox
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_the_debt_leaves_the_books_only_after_stripe_stopped(unpaid: Invoice) ->
     assert owed(unpaid) == 0
     assert list(verification.verify(unpaid.organization_id)) == []
     assert reconciliation.reconcile_invoice(unpaid, deep=True).agrees
-    with pytest.raises(write_offs.MoreThanOwed):
+    with pytest.raises(write_offs.AlreadyGivenUp):
         write_off(unpaid, reference="w2")
 
 
@@ -129,4 +130,34 @@ def test_everything_forgiven_leaves_an_invoice_of_exactly_zero(used: Callable[..
     month_end.advance(invoice, now=CLOSING)
     invoice.refresh_from_db()
     assert (invoice.state, invoice.total_minor) == (Invoice.State.PAID, 0)
+    assert list(verification.verify(acme.pk)) == []
+
+
+def test_an_interim_invoice_is_given_up_alone_and_the_month_s_own_payment_leaves_that_standing(
+    stripe: RunningSandbox, limited: Callable[..., Organization], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accounts.queueing.send", lambda *_, **__: False)
+    acme = limited("acme")
+    use(acme, 12, seed=1)
+    stripe.faults(decline_next={"code": "insufficient_funds", "count": 1})
+    interim = interims.write_if_due(acme.pk, now=MIDMONTH)
+    assert interim is not None
+    interim_walk.advance(interim, now=MIDMONTH)
+    interim.refresh_from_db()
+    declined = interim.invoice
+    assert declined is not None
+    assert declined.state == Invoice.State.OPEN
+    given_up = owed(declined)
+    bad_debts.stop_collecting(declined, now=MIDMONTH)
+    assert write_off(declined).write_off.micros == given_up == interims.micros(interim)
+    use(acme, 3, seed=2)
+    rest = owed(declined)
+    assert rest > 0
+    stripe.advance_to(CLOSING.timestamp())
+    own = invoice_of(acme)
+    month_end.advance(own, now=CLOSING)
+    own.refresh_from_db()
+    assert own.state == Invoice.State.PAID
+    assert owed(declined) == 0
+    assert not Transaction.objects.filter(kind="reverse").exists()
     assert list(verification.verify(acme.pk)) == []

@@ -83,7 +83,7 @@ def test_a_frozen_account_moves_no_money(with_calls, acme, books, now):
         lambda: reversals.reverse_grant(grant_id=Grant.objects.get().pk, reason="r", **give),
         lambda: reversals.reverse(transaction_id=1, reason="r", **give),
         lambda: write_offs.forgive(month=month, micros=1, reason="r", **give),
-        lambda: write_offs.write_off(month=month, micros=1, reason="r", **give),
+        lambda: write_offs.write_off(month=month, micros=1, debt="in_1", reason="r", **give),
         lambda: accounts.limit_arrears(acme.pk, micros=1),
     ]
     for verb in verbs:

@@ -90,11 +90,19 @@ def test_a_closed_month_is_not_lowered_but_its_debt_is_written_off(acme, now):
     with pytest.raises(write_offs.MonthClosed):
         forgive(acme, 1_000, november)
     before = totals.month(acme.pk, OCTOBER)
-    given = {"organization": acme, "month": OCTOBER, "micros": before.accrued_micros, "reason": "Insolvent"}
+    given = {
+        "organization": acme,
+        "month": OCTOBER,
+        "micros": before.accrued_micros,
+        "reason": "Insolvent",
+        "debt": "in_1",
+    }
     first = write_offs.write_off(reference="b1", now=november, **given)
     assert write_offs.write_off(reference="b1", now=november, **given) == first
     assert totals.month(acme.pk, OCTOBER) == before  # its invoice stands
     assert owed(acme, november) == 0
-    with pytest.raises(write_offs.MoreThanOwed):
+    with pytest.raises(write_offs.AlreadyGivenUp):
         write_offs.write_off(reference="b2", now=november, **given)
+    with pytest.raises(write_offs.MoreThanOwed):
+        write_offs.write_off(reference="b2", now=november, **{**given, "debt": "in_2"})
     assert list(verification.verify(acme.pk)) == []

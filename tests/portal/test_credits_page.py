@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from billing_portal.billing.models import Invoice
+from billing_portal.billing.models import Invoice, PaymentMethod
 from billing_portal.ledger import accounts, checks, collections, credits, reversals, settlement
 from billing_portal.ledger.models import Grant
 from billing_portal.portal import credit_lots
@@ -141,3 +141,29 @@ def test_how_long_credit_lasts_follows_the_pace_of_two_weeks(acme, books, now):
     assert credit_lots.lasts_until(books, 2 * spent, now=now) == now + timedelta(days=28)
     assert credit_lots.lasts_until(books, 1000 * spent, now=now) is None
     assert credit_lots.lasts_until(books, 0, now=now) is None
+
+
+def test_credit_that_ends_goes_over_into_the_card_without_a_gap(client, acme, books, now):
+    world.load_prices()
+    give(acme, 100_000, "w", now, kind=Grant.Kind.WELCOME)
+    PaymentMethod.objects.create(
+        organization=acme, stripe_payment_method_id="pm_1", kind="card", is_default=True, created_at=now
+    )
+    world.record_calls(acme, 10, starts_at=now, now=now + timedelta(days=1))
+    settlement.settle_all(acme.pk, now=now)
+    response = page(client, acme)
+    assert response.context["authorization"].allowed
+    assert response.context["balance"].credit_micros == 0
+    assert response.context["balance"].accrued_micros > 0
+    assert "goes on without interruption" in text_of(response)
+    assert "Usage is stopped" not in text_of(response)
+
+
+def test_credit_that_ends_without_a_card_stops_with_the_reason_and_the_way_out(client, acme, books, now):
+    world.load_prices()
+    give(acme, 100_000, "w", now, kind=Grant.Kind.WELCOME)
+    world.record_calls(acme, 10, starts_at=now, now=now + timedelta(days=1))
+    settlement.settle_all(acme.pk, now=now)
+    response = page(client, acme)
+    assert "Your credit is used up and there is no card to go on with" in text_of(response)
+    assert reverse("payment_method_add", args=[acme.public_id]) in response.content.decode()

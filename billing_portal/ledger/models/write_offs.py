@@ -17,6 +17,9 @@ class WriteOff(models.Model):
     transaction = models.OneToOneField(Transaction, on_delete=models.PROTECT, related_name="write_off")
     month = models.DateField(help_text="First day of the month that it was owed for.")
     micros = models.BigIntegerField()
+    debt = models.CharField(
+        max_length=200, blank=True, default="", help_text="What was given up, as its caller names it: an invoice."
+    )
 
     class Meta:
         ordering = ["organization", "month", "id"]

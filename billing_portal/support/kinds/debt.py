@@ -4,6 +4,7 @@ from datetime import date, datetime
 from typing import Any
 
 from django import forms
+from django.db.models import Q, QuerySet
 
 from billing_portal.billing import bad_debts, gateway, intents
 from billing_portal.billing.models import Invoice
@@ -72,12 +73,18 @@ class Forgive(Kind):
             raise Refused(str(error)) from error
 
 
+def unpaid(account: Account) -> QuerySet[Invoice]:
+    """Return the invoices of usage that are not paid, the newest first."""
+    bills_usage = Q(month__isnull=False) | Q(interim__isnull=False)
+    states = [Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE]
+    invoices = Invoice.objects.filter(bills_usage, organization_id=account.organization_id, state__in=states)
+    return invoices.order_by("-drafted_at", "-id")
+
+
 class InvoiceForm(ParamsForm):
     def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
         super().__init__(*args, account=account, **kwargs)
-        states = [Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE]
-        unpaid = Invoice.objects.filter(organization_id=account.organization_id, state__in=states, month__isnull=False)
-        self.fields["invoice"] = forms.ModelChoiceField(label="Invoice", queryset=unpaid.order_by("-month", "-id"))
+        self.fields["invoice"] = forms.ModelChoiceField(label="Invoice", queryset=unpaid(account))
 
     def params(self) -> dict[str, Any]:
         return {"invoice": self.cleaned_data["invoice"].pk}
@@ -90,11 +97,11 @@ class WriteOff(Kind):
     form = InvoiceForm
 
     def amount_micros(self, account: Account, params: dict[str, Any], *, now: datetime) -> int:
-        return self._owed(account, self._invoice(account, params), now)
+        return self._owed(self._invoice(account, params), now)
 
     def preview(self, account: Account, params: dict[str, Any], *, now: datetime) -> list[Change]:
         invoice = self._invoice(account, params)
-        owed, micros = balances.balance(account, now=now).accrued_micros, self._owed(account, invoice, now)
+        owed, micros = balances.balance(account, now=now).accrued_micros, self._owed(invoice, now)
         return [
             Change("Owed in all", owed, owed - micros),
             Change(f"Invoice {invoice}", note="Becomes uncollectible at Stripe; nobody is charged for it any more."),
@@ -114,15 +121,15 @@ class WriteOff(Kind):
         invoice = self._invoice(action.organization.account, action.params)
         try:
             bad_debts.write_off(invoice, reason=action.reason, reference=action.reference, now=now)
-        except (bad_debts.NotGivenUp, write_offs.MoreThanOwed) as error:
+        except (bad_debts.NotGivenUp, write_offs.AlreadyGivenUp, write_offs.MoreThanOwed) as error:
             raise Refused(str(error)) from error
 
     def _invoice(self, account: Account, params: dict[str, Any]) -> Invoice:
         invoices_of = Invoice.objects.select_related("organization")
         return invoices_of.get(pk=params["invoice"], organization_id=account.organization_id)
 
-    def _owed(self, account: Account, invoice: Invoice, now: datetime) -> int:
-        owed = write_offs.forgivable_micros(account, invoice.month, now=now) if invoice.month else 0
+    def _owed(self, invoice: Invoice, now: datetime) -> int:
+        owed = bad_debts.owed_micros(invoice, now=now)
         if not owed:
             raise Refused(f"Nothing is owed for {invoice} any more.")
         return owed

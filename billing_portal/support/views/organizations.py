@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from accounts import clock
 from accounts.models import Organization
 from accounts.organization_view import PersonRequest
-from billing_portal.billing.models import Invoice
+from billing_portal.billing import bad_debts
 from billing_portal.ledger import accounts, balances, credits, totals
 from billing_portal.ledger.models import Account, Check, Finding
 from billing_portal.support import actions, kinds
@@ -33,9 +33,6 @@ def organization(request: PersonRequest, organization: UUID) -> HttpResponse:
         raise PermissionDenied
     found, now = _organization(organization), clock.now()
     account = _account(found)
-    unpaid = Invoice.objects.filter(
-        organization=found, month__isnull=False, state__in=[Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE]
-    )
     months = [(month, totals.month(found.pk, month).accrued_micros) for month in debt.open_months(account)]
     done = StaffAction.objects.filter(organization=found).select_related("asked_by", "decided_by")
     context = {
@@ -45,7 +42,7 @@ def organization(request: PersonRequest, organization: UUID) -> HttpResponse:
         "balance": balances.balance(account, now=now),
         "grants": list(credits.spendable(account, now=now)),
         "months": [(month, micros) for month, micros in months if micros],
-        "unpaid": list(unpaid.order_by("-month", "-id")),
+        "unpaid": [(invoice, bad_debts.owed_micros(invoice, now=now)) for invoice in debt.unpaid(account)[:50]],
         "undoable": list(debt.undoable(account).prefetch_related("entries")[:20]),
         "check": Check.objects.filter(organization=found).first(),
         "findings": list(Finding.objects.filter(organization=found, resolved_at=None)[:20]),
