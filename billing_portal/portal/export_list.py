@@ -54,7 +54,7 @@ def choices(count: int) -> list[Choice]:
             name=name,
             label=each.label,
             note=each.note,
-            size=filesizeformat(each.bytes_a_call * count),
+            size=filesizeformat(each.bytes_anyway + each.bytes_a_call * count),
             is_possible=each.most is None or count <= each.most,
             is_at_once=is_at_once(each, count),
         )

@@ -37,6 +37,8 @@ class Writer(Protocol):
 class Format:
     """One format: how it is called, and what is roughly needed for a call."""
 
+    # Sizes are estimates, for people.
+
     label: str
     note: str
     extension: str
@@ -47,6 +49,7 @@ class Format:
     write: Callable[[Path, int], Any]
     resumes: bool = False
     most: int | None = None
+    bytes_anyway: int = 0
 
     def blocks(self, selection: Selection) -> Iterator[bytes]:
         """Yield the whole file as it is read from the database; for formats that are text."""
@@ -211,6 +214,7 @@ FORMATS: dict[str, Format] = {
         at_once=10_000,
         write=lambda path, at: _Workbook(path),
         most=SHEET_ROWS - 1,
+        bytes_anyway=6_000,
     ),
     "jsonl": Format(
         "JSON Lines",
@@ -232,6 +236,7 @@ FORMATS: dict[str, Format] = {
         bytes_a_call=45,
         at_once=50_000,
         write=lambda path, at: _ParquetFile(path),
+        bytes_anyway=9_000,
     ),
     "focus": Format(
         "FOCUS 1.2",
