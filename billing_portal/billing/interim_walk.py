@@ -68,8 +68,8 @@ def finish(organization_id: int, month: date, *, now: datetime) -> str:
 
     One that Stripe refuses is given up, so that the month's own invoice bills what it covered.
     """
-    interim = interims.unfinished(organization_id, month)
-    if interim is None:
+    interim = interims.being_made(organization_id)
+    if interim is None or interim.month != month:
         return ""
     with locks.attempt(f"interim:{interim.pk}") as held:
         if not held:

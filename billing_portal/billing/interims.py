@@ -213,8 +213,8 @@ def give_up(interim: InterimInvoice, *, now: datetime) -> None:
     log.warning("interim invoice given up", organization_id=interim.organization_id, interim_id=interim.pk)
 
 
-def unfinished(organization_id: int, month: date) -> InterimInvoice | None:
-    """Return the month's interim invoice that Stripe has not finalized yet, if there is one."""
+def being_made(organization_id: int) -> InterimInvoice | None:
+    """Return the organization's interim invoice that Stripe has not finalized yet, if there is one."""
     draft = Q(invoice=None) | Q(invoice__state=Invoice.State.DRAFT)
-    found = standing(organization_id, month).filter(draft, state=State.OPEN)
-    return found.select_related("organization", "invoice").first()
+    made = InterimInvoice.objects.filter(draft, organization_id=organization_id, state=State.OPEN)
+    return made.select_related("organization", "invoice").first()

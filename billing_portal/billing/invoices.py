@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.models import Organization
 from billing_portal.billing import cycles, interims, minor_units
@@ -153,8 +153,9 @@ def usage_month(invoice: Invoice) -> date | None:
 
 
 def unpaid(organization: Organization) -> QuerySet[Invoice]:
-    """Return the organization's invoices that are finalized and not paid, the oldest first."""
-    return Invoice.objects.filter(organization=organization, state__in=PAYABLE).order_by("drafted_at", "id")
+    """Return the organization's invoices of usage that are finalized and not paid, the oldest first."""
+    of_usage = Q(month__isnull=False) | Q(interim__isnull=False)
+    return Invoice.objects.filter(of_usage, organization=organization, state__in=PAYABLE).order_by("drafted_at", "id")
 
 
 def _follow(invoice: Invoice, *, now: datetime) -> None:

@@ -65,6 +65,11 @@ class LineReconciliation:
     def agrees(self) -> bool:
         return not self.amount_difference_minor and not self.quantity_difference
 
+    @property
+    def opens_calls(self) -> bool:
+        """Say whether calls stand behind the line one by one."""
+        return self.kind in {InvoiceLine.Kind.USAGE, InvoiceLine.Kind.INTERIM}
+
 
 @dataclass(frozen=True, slots=True)
 class InvoiceReconciliation:

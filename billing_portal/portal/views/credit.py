@@ -15,7 +15,7 @@ from billing_portal.billing import invoices
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import authorization, balances, standing, statements
 from billing_portal.ledger.models import Account, Check, Grant
-from billing_portal.portal import balance_chart, credit_lots, credit_sales
+from billing_portal.portal import arrears, balance_chart, credit_lots, credit_sales
 from usage import periods
 
 _CHART_DAYS = 90
@@ -40,6 +40,7 @@ def credits_page(request: OrganizationRequest) -> HttpResponse:
     context |= {
         "balance": balance,
         **authorization.both_ways(found),
+        "arrears": arrears.of(organization),
         "has_card": found.has_card,
         "account": account,
         "lots": credit_lots.spendable(account, zone=organization.zone, now=now),

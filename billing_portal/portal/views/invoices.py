@@ -1,27 +1,35 @@
 """Invoices, and the proof of each: every line beside the calls behind it."""
 
+import uuid
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import Http404, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
+from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import reconciliation
-from billing_portal.billing.models import Invoice
+from billing_portal.billing import charging, gateway, interims, reconciliation
+from billing_portal.billing.models import InterimInvoice, Invoice
+from billing_portal.portal import arrears
 from usage import components, rollups
 from usage.models import Component
 
 _PAGE_SIZE = 50
+_OTHER_WAYS = "Pay at Stripe with another card, or make another one the default and try again."
+_UNKNOWN = (
+    "Stripe does not answer at the moment. If the card was charged, you see it here in a minute; trying again is safe."
+)
 
 
 @require_GET
 @organization_view(Permission.VIEW_BILLING)
 def invoices(request: OrganizationRequest) -> HttpResponse:
     """List the invoices, the newest first."""
-    rows = Invoice.objects.filter(organization=request.organization).select_related("purchase")
+    rows = Invoice.objects.filter(organization=request.organization).select_related("purchase", "interim")
     rows = rows.order_by("-drafted_at", "-id")
     return render(request, "portal/invoices.html", {"invoices": list(rows[:120])})
 
@@ -31,12 +39,35 @@ def invoices(request: OrganizationRequest) -> HttpResponse:
 def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     """Show one invoice with every line reconciled."""
     found = _invoice(request, invoice)
+    interim = interims.of_invoice(found)
     context = {
         "invoice": found,
+        "interim": interim,
+        "month_invoice": _month_invoice(interim) if interim else None,
+        "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],
+        "unpaid": arrears.Unpaid(found) if found.open_minor else None,
         "reconciliation": reconciliation.reconcile_invoice(found, deep=False),
         "late_micros": rollups.late_micros(request.organization.pk, found.month) if found.month else 0,
     }
     return render(request, "portal/invoice.html", context)
+
+
+@require_POST
+@organization_view(Permission.MANAGE_BILLING)
+def pay(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
+    """Charge the default card for an unpaid invoice, once for each form."""
+    found = _invoice(request, invoice)
+    try:
+        paid = charging.pay_now(found, key=str(_key(request)), now=clock.now())
+    except charging.NotPayable as error:
+        messages.info(request, str(error))
+    except charging.PaymentRefused as refused:
+        messages.error(request, f"The card was not charged. {refused} {_OTHER_WAYS}")
+    except gateway.Failed:
+        messages.warning(request, _UNKNOWN)
+    else:
+        messages.success(request, f"Invoice {paid.number} is paid.")
+    return redirect("invoice", request.organization.public_id, found.public_id)
 
 
 @require_GET
@@ -47,29 +78,49 @@ def invoice_line(request: OrganizationRequest, invoice: UUID, component: str) ->
     if component not in Component.values:
         raise Http404("No such page.")
     after = _whole_number(request.GET.get("after", "0"))
-    rows = []
-    if found.month is not None:
-        rows = list(
-            components.charges_of(
-                organization_id=request.organization.pk,
-                month=found.month,
-                component=Component(component),
-                after=after,
-                limit=_PAGE_SIZE + 1,
-            )
-        )
+    interim = interims.of_invoice(found)
+    rows = _charges(found, interim, Component(component), after=after)
     checked = reconciliation.reconcile_invoice(found, deep=False)
     here = reverse("invoice_line", args=[request.organization.public_id, found.public_id, component])
     context = {
         "invoice": found,
+        "interim": interim,
         "component": Component(component),
-        "line": next((each for each in checked.lines if each.kind == "usage" and each.component == component), None),
+        "line": next((each for each in checked.lines if each.opens_calls and each.component == component), None),
         "charges": rows[:_PAGE_SIZE],
         "first": here if after else "",
         "next": f"{here}?after={rows[_PAGE_SIZE - 1].sequence}" if len(rows) > _PAGE_SIZE else "",
     }
     template = "portal/invoice_line.html"
     return render(request, f"{template}#charges" if request.htmx else template, context)
+
+
+def _charges(
+    invoice: Invoice, interim: InterimInvoice | None, component: Component, *, after: int
+) -> list[components.ComponentCharge]:
+    """Return a page of the calls behind a line and one more; an interim invoice has those of its settlements."""
+    month = interim.month if interim else invoice.month
+    if month is None:
+        return []
+    after = max(after, interim.first_sequence - 1) if interim else after
+    of_month = components.charges_of(
+        organization_id=invoice.organization_id, month=month, component=component, after=after, limit=_PAGE_SIZE + 1
+    )
+    return [each for each in of_month if interim is None or each.sequence <= interim.last_sequence]
+
+
+def _month_invoice(interim: InterimInvoice) -> Invoice | None:
+    """Return the invoice of the month that an interim invoice comes off, once there is one."""
+    of_month = Invoice.objects.filter(organization=interim.organization_id, month=interim.month)
+    return of_month.exclude(state=Invoice.State.VOID).first()
+
+
+def _key(request: OrganizationRequest) -> UUID:
+    """Return the key that was minted with the form; a new one for a request without."""
+    try:
+        return UUID(request.POST.get("key", ""))
+    except ValueError:
+        return uuid.uuid4()
 
 
 def _invoice(request: OrganizationRequest, invoice: UUID) -> Invoice:

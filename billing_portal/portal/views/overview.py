@@ -9,9 +9,10 @@ from django.views.decorators.http import require_GET
 from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
+from billing_portal.billing import interims
 from billing_portal.ledger import authorization, balances, standing, totals
 from billing_portal.ledger.models import Account
-from billing_portal.portal import call_list, charts, month_forecast, usage_figures
+from billing_portal.portal import arrears, call_list, charts, month_forecast, usage_figures
 from usage import periods, rollups
 
 _DAYS = 30
@@ -29,14 +30,17 @@ def overview(request: OrganizationRequest) -> HttpResponse:
     month = today.replace(day=1)
     figures = usage_figures.of(organization, starts_on=today - timedelta(days=_DAYS - 1), ends_on=today)
     month_totals = totals.month(organization.pk, month)
+    invoiced_micros = interims.billed(organization.pk, month).micros.total()
     context = {
         "month": month,
         "gross_micros": month_totals.gross_micros,
         "burnt_micros": month_totals.burnt_micros,
-        "accrued_micros": month_totals.accrued_micros,
+        "invoiced_micros": invoiced_micros,
+        "uninvoiced_micros": month_totals.accrued_micros - invoiced_micros,
         "calls": rollups.total(organization.pk, starts_on=month, ends_on=today).calls,
         "balance": balances.balance(account, now=now),
         **authorization.both_ways(found),
+        "arrears": arrears.of(organization),
         "has_card": found.has_card,
         "forecast": month_forecast.of(organization, found, now=now),
         "chart": figures.chart,
