@@ -19,15 +19,13 @@ class Unpaid:
 
 @dataclass(frozen=True, slots=True)
 class Arrears:
-    """The unpaid invoices, the oldest first; `interim` is one that is being made and charged just now."""
+    """The unpaid invoices, the oldest first; without any, `interim` is one that is being made and charged just now."""
 
     unpaid: list[Unpaid]
     interim: InterimInvoice | None
 
 
 def of(organization: Organization) -> Arrears:
-    """Return what the organization has still to pay; two indexed reads."""
-    return Arrears(
-        unpaid=[Unpaid(invoice) for invoice in invoices.unpaid(organization)],
-        interim=interims.being_made(organization.pk),
-    )
+    """Return what the organization has still to pay; at most two indexed reads."""
+    unpaid = [Unpaid(invoice) for invoice in invoices.unpaid(organization)]
+    return Arrears(unpaid=unpaid, interim=None if unpaid else interims.being_made(organization.pk))

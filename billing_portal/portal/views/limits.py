@@ -15,7 +15,7 @@ from accounts.models import Letter
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.ledger import alerts, authorization, limits, refusals, reservations, standing
 from billing_portal.ledger.models import Alert
-from billing_portal.portal import month_forecast
+from billing_portal.portal import arrears, month_forecast
 from billing_portal.portal.limit_forms import AlertsForm, CapForm
 
 _PAGE_SIZE = 25
@@ -79,6 +79,7 @@ def _page(
     held, held_count = reservations.held(organization.pk, limit=_OPEN_SHOWN)
     context = {
         **authorization.both_ways(found),
+        "arrears": arrears.of(organization),
         "standing": found,
         "overshoot": limits.overshoot(found, now=now),
         "limit": limit,
