@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import NamedTuple
 
 import structlog
 from django.db import connection, transaction
@@ -285,17 +286,17 @@ def _source(islands: list[_Island], now: datetime) -> Source:
     )
 
 
-def _runs(arrivals: Iterable[Arrival]) -> Iterator[tuple[Any, ...]]:
+def _runs(arrivals: Iterable[Arrival]) -> Iterator[tuple[int, str, int, int, datetime | None]]:
     """Yield (organization, source, first, last, latest) of consecutive numbers."""
-    ordered = sorted(arrivals, key=lambda arrival: arrival[:3])
-    run: tuple[Any, ...] | None = None
-    for organization_id, source, sequence, at in ordered:
-        if run and run[:2] == (organization_id, source) and sequence <= run[3] + 1:
-            latest = max((each for each in (run[4], at) if each), default=None)
-            run = (*run[:3], sequence, latest)
-            continue
-        if run:
-            yield run
-        run = (organization_id, source, sequence, sequence, at)
-    if run:
-        yield run
+    ordered = sorted(arrivals, key=itemgetter(0, 1, 2))
+    for (organization_id, source), of_one in itertools.groupby(ordered, key=itemgetter(0, 1)):
+        (_, _, first, latest), *rest = of_one
+        last = first
+        for _, _, sequence, at in rest:
+            if sequence > last + 1:
+                yield organization_id, source, first, last, latest
+                first, latest = sequence, at
+            elif latest is None or (at is not None and at > latest):
+                latest = at
+            last = sequence
+        yield organization_id, source, first, last, latest
