@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from accounts.models import Organization
 from billing_portal.billing import interims
 from billing_portal.billing.models import Invoice, InvoiceLine, Report, ReportBatch
 from billing_portal.ledger import settlement as settlements
@@ -15,7 +16,8 @@ from billing_portal.ledger.settlement import Funding
 from usage import calls, charges, intake_log
 from usage.charges import Charge
 from usage.intake_log import Copies, Intake
-from usage.models import Call, UnratedCall
+from usage.models import Call, CallKey, Rejection, UnratedCall
+from usage.storage import key_of
 
 _LONGEST_ID = 128
 
@@ -117,6 +119,18 @@ def trace(organization_id: int, call_id: str) -> Trace:
         charge=charge,
     )
     return arrived if charge is None or charge.sequence is None else _followed(arrived, charge)
+
+
+def organizations_knowing(call_id: str, *, limit: int = 20) -> list[Organization]:
+    """Return where an id was recorded or rejected: for staff, who are told an id and nothing else."""
+    if "\x00" in call_id or len(call_id) > _LONGEST_ID:
+        return []
+    key = key_of(call_id)
+    knowing = {
+        *CallKey.objects.filter(key=key).values_list("organization_id", flat=True)[:limit],
+        *Rejection.objects.filter(key=key, call_id=call_id).values_list("organization_id", flat=True)[:limit],
+    }
+    return list(Organization.objects.filter(pk__in=knowing).order_by("name", "id")[:limit])
 
 
 def _followed(arrived: Trace, charge: Charge) -> Trace:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from django.db.models import Model, Q
 from django.urls import reverse
 
 from accounts.models import Organization, User
+from billing_portal.billing import call_traces
 from billing_portal.billing.models import Customer, InboxEvent, Intent, Invoice, PaymentMethod, Report
 from billing_portal.ledger.models import Grant
-from usage.models import Call
 
 _MOST_OF_A_KIND = 20
 
@@ -35,7 +36,6 @@ _SEARCHES: list[tuple[type[Model], Callable[[str], Q]]] = [
         ),
     ),
     (User, lambda text: Q(email__iexact=text)),
-    (Call, lambda text: Q(call_id=text)),
     (Customer, lambda text: Q(stripe_customer_id=text) | Q(stripe_subscription_id=text)),
     (Invoice, lambda text: Q(stripe_invoice_id=text) | Q(number=text)),
     (PaymentMethod, lambda text: Q(stripe_payment_method_id=text)),
@@ -51,6 +51,9 @@ def find(text: str) -> Iterator[Found]:
     text = text.strip()
     if not text:
         return
+    for organization in call_traces.organizations_knowing(text):
+        url = f"{reverse('staff_trace')}?{urlencode({'id': text})}"
+        yield Found(kind="Call", label=text, belongs_to=str(organization), url=url)
     for model, matches in _SEARCHES:
         rows = model._default_manager.filter(matches(text)).order_by("pk").distinct()
         for row in rows[:_MOST_OF_A_KIND]:

@@ -1,12 +1,13 @@
 from django.contrib import admin
 from django.urls import path
 
-from billing_portal.support.views import approvals, find, organizations
+from billing_portal.support.views import approvals, find, organizations, trace
 
 staff = admin.site.admin_view
 
 urlpatterns = [
     path("find/", staff(find.find), name="staff_find"),
+    path("trace/", staff(trace.trace), name="staff_trace"),
     path("organizations/<uuid:organization>/", staff(organizations.organization), name="staff_organization"),
     path("organizations/<uuid:organization>/<slug:kind>/", staff(organizations.action), name="staff_action"),
     path("approvals/", staff(approvals.approvals), name="staff_approvals"),

@@ -23,6 +23,8 @@ from billing_portal.support import actions, kinds
 from billing_portal.support.desk import read_only
 from billing_portal.support.desk.read_only import ReadOnlyAdmin
 from tests.support.conftest import AUGUST, SETTLED
+from usage import intake_log
+from usage.intake_log import Rejected, Repeated
 from usage.models import Call, HeldCall, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 PAGES = sorted(admin.site._registry.items(), key=lambda pair: pair[0]._meta.label)
@@ -395,3 +397,29 @@ def test_find(desk: Client, furnished: Organization, text: str, kinds: set[str])
 def test_only_staff_find(client: Client, alice: Any) -> None:
     client.force_login(alice)
     assert client.get("/staff/find/", {"q": "acme"}).status_code == 302
+
+
+# ── Trace ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_call_is_traced_whosever_it_is(desk: Client, furnished: Organization, other: Organization) -> None:
+    rejected = [Rejected(each.pk, "call_1_3", 4, "duration_ms", "Expected `int`.") for each in (furnished, other)]
+    intake_log.note(rejected, [Repeated(furnished.pk, "call_1_3", False)], now=clock.now())
+    page = text_of(desk.get("/staff/trace/", {"id": " call_1_3 "}))
+    assert "Acme Robotics: funded" in page
+    assert "Number 4, billed in 2026-08" in page
+    assert "Duplicate, 1 time" in page
+    assert "Other Inc: rejected" in page
+    assert "duration_ms : Expected `int`. Item 4 of its request" in page
+    found = desk.get("/staff/find/", {"q": "call_1_3"}).context["found"]
+    assert [(each.kind, each.belongs_to) for each in found] == [("Call", "Acme Robotics"), ("Call", "Other Inc")]
+
+
+@pytest.mark.parametrize("call_id", ["call_nowhere", "x" * 400, "a\x00b"])
+def test_an_id_that_nobody_knows_says_so(desk: Client, furnished: Organization, call_id: str) -> None:
+    assert "No organization knows" in text_of(desk.get("/staff/trace/", {"id": call_id}))
+
+
+def test_only_staff_trace_for_all_organizations(client: Client, alice: Any) -> None:
+    client.force_login(alice)
+    assert client.get("/staff/trace/", {"id": "call_1_3"}).status_code == 302

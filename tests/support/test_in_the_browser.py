@@ -40,6 +40,7 @@ def test_the_desk_is_sound(
     pages = {
         "index": "/staff/",
         "find": "/staff/find/?q=acme",
+        "trace": "/staff/trace/?id=call_1_3",
         "calls": reverse("admin:usage_call_changelist"),
         "call": reverse("admin:usage_call_change", args=[Call.objects.order_by("pk").first().pk]),
         "invoice": reverse("admin:billing_invoice_change", args=[Invoice.objects.get().pk]),

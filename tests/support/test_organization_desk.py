@@ -3,13 +3,14 @@
 import re
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
-from accounts import mfa, people
+from accounts import clock, mfa, people
 from accounts.models import Organization
 from billing_portal.ledger import accounts, checks
 from billing_portal.ledger.models import Grant, Transaction
@@ -18,6 +19,8 @@ from billing_portal.support.models import StaffAction
 from tests.conftest import PASSWORD
 from tests.support.conftest import SETTLED
 from tests.support.test_desk import text_of
+from usage import completeness
+from usage.completeness import Arrival
 
 
 @pytest.fixture
@@ -220,3 +223,31 @@ def test_customers_and_strangers_reach_nothing(
         assert visitor.post(action_of(furnished, "goodwill"), {"amount": "5"}).status_code == 302
     waiting.refresh_from_db()
     assert waiting.state == "waiting"
+
+
+# ── Missing numbers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_numbers_that_were_no_calls_are_given_up(desk: Client, furnished: Organization) -> None:
+    long_ago = clock.now() - timedelta(hours=1)
+    completeness.note([Arrival(furnished.pk, "eu-1 a", n, long_ago) for n in (1, 2, 6, 9)], now=long_ago)
+    page = desk.get(page_of(furnished))
+    assert "5 missing" in text_of(page)
+    link = re.search(rf'{action_of(furnished, "give_up_numbers")}\?gap=([^"]+)"', page.content.decode())
+    assert link
+    assert link[1] == "3-5-eu-1%20a"
+    preview = send(desk, furnished, "give_up_numbers", step="preview", gap="3-5-eu-1 a")
+    assert "3 of source eu-1 a" in text_of(preview)
+    assert completeness.seal(furnished.pk, now=clock.now()).missing == 5
+    assert send(desk, furnished, "give_up_numbers", step="confirm", gap="3-5-eu-1 a").status_code == 302
+    assert completeness.seal(furnished.pk, now=clock.now()).missing == 2
+    assert StaffAction.objects.get().params == {"source": "eu-1 a", "first": 3, "last": 5}
+
+
+def test_numbers_that_arrived_meanwhile_are_not_given_up(desk: Client, furnished: Organization) -> None:
+    long_ago = clock.now() - timedelta(hours=1)
+    completeness.note([Arrival(furnished.pk, "eu-1", n, long_ago) for n in (1, 3)], now=long_ago)
+    completeness.note([Arrival(furnished.pk, "eu-1", 2, long_ago)], now=clock.now())
+    answer = send(desk, furnished, "give_up_numbers", step="preview", gap="2-2-eu-1")
+    assert "Select a valid choice" in text_of(answer)
+    assert not StaffAction.objects.exists()

@@ -20,8 +20,9 @@ from billing_portal.ledger import accounts, balances, credits, totals
 from billing_portal.ledger.models import Account, Check, Finding
 from billing_portal.support import actions, kinds
 from billing_portal.support.forms import ReasonForm
-from billing_portal.support.kinds import debt
+from billing_portal.support.kinds import debt, numbers
 from billing_portal.support.models import StaffAction
+from usage import completeness
 
 _MAY_ASK = "support.add_staffaction"
 
@@ -45,6 +46,8 @@ def organization(request: PersonRequest, organization: UUID) -> HttpResponse:
         "unpaid": [(invoice, bad_debts.owed_micros(invoice, now=now)) for invoice in debt.unpaid(account)[:50]],
         "undoable": list(debt.undoable(account).prefetch_related("entries")[:20]),
         "check": Check.objects.filter(organization=found).first(),
+        "seal": completeness.seal(found.pk, now=now),
+        "gaps": [(source, gap, numbers.name_of(source, gap)) for source, gap in numbers.gaps_of(account, now=now)[:20]],
         "findings": list(Finding.objects.filter(organization=found, resolved_at=None)[:20]),
         "staff_actions": [(each, kinds.ALL.get(each.kind)) for each in done[:50]],
         "may_ask": request.user.has_perm(_MAY_ASK),
