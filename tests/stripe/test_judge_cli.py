@@ -96,12 +96,16 @@ def stripe_cli() -> Path:
         if os.environ.get("CI"):
             pytest.fail("npm is missing, and CI has to ask Stripe's own command line")
         pytest.skip("npm is missing: Stripe's own command line cannot be installed")
-    HOME.mkdir(parents=True, exist_ok=True)
-    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(HOME), f"@stripe/cli@{VERSION}"]
+    # Elsewhere first, so that it is there whole or not at all, whoever else installs it.
+    fresh = HOME.with_name(f"{HOME.name}.{os.getpid()}")
+    fresh.mkdir(parents=True, exist_ok=True)
+    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(fresh), f"@stripe/cli@{VERSION}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode and not os.environ.get("CI"):
         pytest.skip(f"npm cannot install Stripe's command line: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
+    shutil.rmtree(HOME, ignore_errors=True)
+    fresh.rename(HOME)
     return program
 
 

@@ -29,6 +29,8 @@ OF_THE_PLATFORM = {
 NOTHING_TO_GET_WRONG = {"get_reservation", "release_reservation", "use_reservation"}
 OPERATIONS = [
     "list_calls",
+    "export_calls_csv",
+    "export_calls_jsonl",
     "get_call",
     "get_completeness",
     "get_usage",
@@ -70,6 +72,13 @@ def scope_of(operation_id):
     if operation_id in OF_THE_PLATFORM:
         return ApiKey.Scope.SPEND_AUTHORIZE
     return ApiKey.Scope.CALLS_WRITE if operation_id in WRITES else ApiKey.Scope.USAGE_READ
+
+
+def _let_headers_fit(case):
+    """Leave attributes of an event in headers only to a body that is its data, which a description cannot say."""
+    if case.headers and isinstance(case.body, list):
+        for name in [name for name in case.headers if name.lower().startswith("ce-")]:
+            del case.headers[name]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +125,7 @@ def test_requests_made_up_from_the_description_are_answered_as_described(
         # Two requests with one key must not be told apart by chance.
         if case.headers:
             case.headers.pop("Idempotency-Key", None)
+        _let_headers_fit(case)
         # What is made up names no organization: asked for each item, the answer is 200 and says so of each.
         case.call_and_validate(headers={"Authorization": f"Bearer {secret}", "Prefer": "return=representation"})
 
