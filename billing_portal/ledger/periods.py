@@ -58,12 +58,13 @@ def close(organization_id: int, month: date, *, now: datetime) -> Period:
     """
     with transaction.atomic():
         account = accounts.lock(organization_id)
+        before = last_closed(organization_id)
         period = _get_or_open(account.organization, month)
         if now < period.ends_at:
             raise PeriodNotOver(f"{period} ends at {period.ends_at:%Y-%m-%d %H:%M} UTC.")
-        earlier = Period.objects.filter(organization_id=organization_id, month__lte=month, closed_at=None)
-        if earlier.update(closed_at=now):
-            period.refresh_from_db()
+        Period.objects.filter(organization_id=organization_id, month__lte=month, closed_at=None).update(closed_at=now)
+        period.refresh_from_db()
+        if before is None or before.month < month:
             # A change of zone takes effect now that a period ended.
             organizations.adopt_time_zone(account.organization)
     return period

@@ -102,6 +102,11 @@ def _assert_reversible(account: Account, wrong: Transaction) -> None:
         raise NotReversible(wrong, instead[Kind(wrong.kind)])
     if Transaction.objects.filter(reverses=wrong).exists():
         raise AlreadyReversed(wrong)
+    if wrong.reverses is not None and wrong.reverses.kind == Kind.WRITE_OFF:
+        raise NotReversible(wrong, "Forgive it anew.")
+    for entry in wrong.entries.filter(grant__isnull=False).select_related("grant"):
+        if entry.grant is not None and entry.micros > entry.grant.remaining_micros:
+            raise NotReversible(wrong, "Its credit was spent or has expired. Take back what is left of the grant.")
     forgiven = WriteOff.objects.filter(transaction=wrong, lines__isnull=False).first()
     closed = periods.last_closed(account.organization_id)
     if forgiven is not None and closed is not None and forgiven.month <= closed.month:

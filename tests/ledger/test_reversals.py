@@ -173,3 +173,25 @@ def test_f01_taken_back_from_eight_connections_at_once_it_is_taken_back_once(acm
     assert sorted(outcomes) == ["done"] * 4 + ["nothing left"] * 4
     assert Transaction.objects.filter(kind="reverse").count() == 1
     assert laws_broken(acme) == []
+
+
+def test_a_reversal_whose_credit_was_spent_meanwhile_is_not_reversed(acme, grant, now):
+    soon = now + timedelta(days=1)
+    Grant.objects.filter(pk=grant.pk).update(expires_at=soon)
+    given_back = undo(acme, take_back(acme, grant, now), now)
+    assert credits.expire(acme.pk, now=soon) == 1
+    with pytest.raises(reversals.NotReversible, match="has expired"):
+        undo(acme, given_back, soon, reference="u2")
+    assert laws_broken(acme) == []
+
+
+def test_a_write_off_that_was_put_back_is_made_anew_and_not_by_undoing_twice(with_calls, now):
+    acme = with_calls("acme", 5)
+    settlement.settle_all(acme.pk, now=now)
+    month = now.date().replace(day=1)
+    give = {"organization": acme, "month": month, "reason": "Outage", "now": now}
+    put_back = undo(acme, write_offs.forgive(**give, micros=1_000, reference="f1"), now)
+    with pytest.raises(reversals.NotReversible, match="anew"):
+        undo(acme, put_back, now, reference="u2")
+    write_offs.forgive(**give, micros=1_000, reference="f2")
+    assert laws_broken(acme) == []

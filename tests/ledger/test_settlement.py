@@ -178,3 +178,14 @@ def test_f45_after_a_move_westward_the_first_hours_of_the_month_are_billed_in_it
     periods.close(acme.pk, date(2026, 10, 1), now=first_of_november_utc + timedelta(hours=4))
     assert settlement.settle_all(acme.pk, now=first_of_november_utc + timedelta(hours=5)) == 1
     assert totals.month(acme.pk, date(2026, 11, 1)).gross_micros > 0
+
+
+def test_f45_closing_a_month_before_the_last_one_moves_nobody(with_calls, now):
+    acme = with_calls("acme", 1)
+    november = datetime(2026, 11, 2, tzinfo=UTC)
+    periods.close(acme.pk, date(2026, 10, 1), now=november)
+    organizations.change_time_zone(acme, time_zone="America/Los_Angeles")
+    periods.close(acme.pk, date(2026, 10, 1), now=november)
+    periods.close(acme.pk, date(2026, 9, 1), now=november)
+    acme.refresh_from_db()
+    assert acme.time_zone == "UTC"
