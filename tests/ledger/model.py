@@ -22,7 +22,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Call:
-    """A recorded call; the older, then the earlier recorded, is settled first."""
+    """A recorded call; `number` tells it from all others."""
 
     started_at: datetime
     number: int
@@ -102,14 +102,17 @@ class Books:
     def record(self, call: Call) -> None:
         self.waiting.append(call)
 
-    def settle(self, limit: int, now: datetime) -> int:
-        """Fund the oldest waiting calls, of one month, at most `limit`; return how many."""
-        self.waiting.sort(key=lambda call: (call.started_at, call.number))
+    def settle_next(self, now: datetime, only: set[int] | None = None) -> int:
+        """Fund waiting calls of the month in which the oldest is billed: `only` these numbers, or all; return how many.
+
+        Which are taken is not the model's business, only that they waited and are of one month.
+        """
         if not self.waiting:
             return 0
-        month = self.month_of(self.waiting[0].started_at)
-        batch = [call for call in self.waiting[:limit] if self.month_of(call.started_at, look=True) == month]
-        del self.waiting[: len(batch)]
+        month = self.next_month
+        batch = [call for call in self.waiting if only is None or call.number in only]
+        batch = [call for call in batch if self.month_of(call.started_at, look=True) == month]
+        self.waiting = [call for call in self.waiting if call not in batch]
         gross = sum((call.lines for call in batch), Counter())
         self.settled.setdefault(month, Counter()).update(gross)
         self.calls_settled += len(batch)
@@ -121,6 +124,10 @@ class Books:
                 owed -= taken
         self.accrued[month] += owed
         return len(batch)
+
+    @property
+    def next_month(self) -> date:
+        return self.month_of(min(call.started_at for call in self.waiting))
 
     def collect(self, accrued_micros: int, paid_micros: int) -> Move:
         return self.make(Move("collect", {"collected": accrued_micros, "paid": paid_micros}))
@@ -168,6 +175,15 @@ class Books:
         return True
 
     # ── What follows ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def state(self) -> tuple[object, ...]:
+        """Return what changes whenever anything moved."""
+        left = tuple(grant.left for grant in self.credit.values())
+        return (self.calls_settled, left, tuple(sorted(self.sums.items())), self.closed, len(self.bounds))
+
+    def month(self, month: date) -> tuple[Counter[str], int]:
+        """Return what a month comes to: gross by component, and what is accrued of it."""
+        return +self.settled[month], self.accrued[month] - self.forgiven[month]
 
     def credit_left(self, now: datetime) -> int:
         return sum(grant.left for grant in self.credit.values() if grant.spendable(now))
