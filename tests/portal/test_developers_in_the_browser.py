@@ -43,7 +43,7 @@ def open_page(chromium, alice, live_server):
         )
         context.add_cookies([{"name": n, "value": c.value, "url": live_server.url} for n, c in client.cookies.items()])
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: message.type in {"error", "warning"} and complaints.append(message.text))
         return page
@@ -88,7 +88,7 @@ def test_the_pages_are_sound(open_page, acme, keys, width, theme):
     }
     for name, url in addresses.items():
         if url:
-            page.goto(url, wait_until="networkidle")
+            page.goto(url)
         else:
             page.get_by_label("Name").fill("Warehouse loader")
             page.get_by_role("button", name="Make the key").click()

@@ -62,13 +62,14 @@ def test_the_page_is_sound(chromium, live_server, alice, paid, width, theme):
 
     page, complaints = _open(chromium, live_server.url, alice, width=width, theme=theme)
     address = reverse("trace", args=[paid.public_id])
-    for name, query in {
-        "seal": "",
-        "trace-paid": "?id=call_1_7",
-        "trace-rejected": "?id=call_9f2b77c1",
-        "trace-unknown": "?id=call_nowhere",
+    for name, url in {
+        "seal": address,
+        "trace-paid": f"{address}?id=call_1_7",
+        "trace-rejected": f"{address}?id=call_9f2b77c1",
+        "trace-unknown": f"{address}?id=call_nowhere",
+        "usage-sealed": reverse("usage", args=[paid.public_id]),
     }.items():
-        page.goto(f"{address}{query}", wait_until="networkidle")
+        page.goto(url)
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
         found = Axe().run(page)
@@ -97,7 +98,7 @@ def _open(browser: Browser, url: str, user, *, width: int = 1360, theme: str = "
     )
     context.add_cookies([{"name": name, "value": each.value, "url": url} for name, each in client.cookies.items()])
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: message.type in {"error", "warning"} and complaints.append(message.text))
