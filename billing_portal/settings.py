@@ -126,6 +126,10 @@ INTAKE_KEPT = timedelta(days=env.int("INTAKE_KEPT_DAYS", 90))
 EXPORTS_DIR = env.path("EXPORTS_DIR", LOCAL_DIR / "exports")
 EXPORTS_KEPT = timedelta(days=env.int("EXPORTS_KEPT_DAYS", 7))
 
+# Where uploaded files of calls wait to be recorded: a directory that web and worker processes share, on all machines.
+IMPORTS_DIR = env.path("IMPORTS_DIR", LOCAL_DIR / "imports")
+IMPORTS_MOST_BYTES = env.int("IMPORTS_MOST_BYTES", 5 * 1024**3)
+
 # ── Servers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 DATABASE_URL = env.str("DATABASE_URL", "")
@@ -426,6 +430,8 @@ CELERY_BEAT_SCHEDULE = {
     "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
     "continue-exports": {"task": "billing_portal.portal.tasks.continue_exports", "schedule": 30.0},
     "expire-exports": {"task": "usage.tasks.expire_exports", "schedule": crontab(minute=53)},
+    "continue-imports": {"task": "usage.tasks.continue_imports", "schedule": 30.0},
+    "forget-imports": {"task": "usage.tasks.forget_imports", "schedule": crontab(hour=4, minute=47)},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},
     "sweep-alerts": {"task": "billing_portal.ledger.tasks.sweep_alerts", "schedule": 60.0},

@@ -3,7 +3,7 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from usage.api import completeness_view, description, event_views, retell_views, views
+from usage.api import completeness_view, description, event_views, import_views, retell_views, views
 
 _OPEN: dict[str, list[object]] = {"authentication_classes": [], "permission_classes": []}
 
@@ -13,6 +13,9 @@ urlpatterns = [
     path("completeness", completeness_view.CompletenessView.as_view(), name="api-completeness"),
     path("events", event_views.EventsView.as_view(), name="api-events"),
     path("events/batch", event_views.EventBatchView.as_view(), name="api-events-batch"),
+    path("imports", import_views.ImportsView.as_view(), name="api-imports"),
+    path("imports/<uuid:import_id>", import_views.ImportView.as_view(), name="api-import"),
+    path("imports/<uuid:import_id>/refusals", import_views.ImportRefusalsView.as_view(), name="api-import-refusals"),
     path("retell/webhook", retell_views.RetellWebhookView.as_view(), name="api-retell-webhook"),
     path("usage", views.UsageView.as_view(), name="api-usage"),
     path(

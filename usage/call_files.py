@@ -1,43 +1,31 @@
-"""Files of call objects: a JSON array, a single object or JSON lines, plain or compressed, read in constant memory.
+"""Files of call objects, plain or compressed, read in constant memory: JSON here, tables in `call_tables`.
 
-An item is handed on as the bytes it was written in, so that a file and a request mean the same. In JSON lines an
-unreadable line is an item like any other, for the reader to reject; an array that breaks off cannot be followed on.
+JSON is an array, a single object or JSON lines. An item is handed on as the bytes it was written in, so that a file and
+a request mean the same. In JSON lines an unreadable line is an item like any other, for the reader to reject; an array
+that breaks off cannot be followed on.
 """
 
 import gzip
 import io
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from usage import call_tables
+from usage.call_items import FileUnreadable, Item
 from usage.call_objects import MAX_ITEM_BYTES
+from usage.call_tables import ParquetRows
 
 _CHUNK = 256 * 1024
 _BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"
+_PACKED = frozenset({".gz", ".xz"})
 # Only the end of an item is looked for, so numbers stay text, however long.
 _decoder = json.JSONDecoder(parse_int=str, parse_float=str)
-
-
-class FileUnreadable(Exception):
-    """From `line` on the file cannot be followed."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(f"line {line}: {reason}")
-        self.line = line
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One call object as it was written, and the line on which it starts."""
-
-    line: int
-    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +34,27 @@ class CallFile:
 
     size: int
     items: Iterator[Item]
-    _stored: IO[bytes]
-
-    def bytes_read(self) -> int:
-        return self._stored.tell()
+    bytes_read: Callable[[], int]
 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[CallFile]:
-    """Open a file by its name: `.gz` and `.xz` are decompressed. Raises OSError; its items raise FileUnreadable."""
+    """Open a file by the end of its name: `.csv`, `.tsv` and `.parquet` are tables, all else is JSON.
+
+    `.gz` and `.xz` are unpacked. Raises OSError; its items raise FileUnreadable.
+    """
+    size = path.stat().st_size
     with path.open("rb") as stored:
-        yield CallFile(path.stat().st_size, _items(_decompressed(path, stored)), stored)
+        if path.suffix == ".parquet":
+            rows = ParquetRows(stored)
+            yield CallFile(size, iter(rows), lambda: rows.share_of(size))
+        else:
+            yield CallFile(size, _items(_decompressed(path, stored), is_table=_is_table(path)), stored.tell)
+
+
+def _is_table(path: Path) -> bool:
+    inner = path.with_suffix("") if path.suffix in _PACKED else path
+    return inner.suffix in {".csv", ".tsv"}
 
 
 def _decompressed(path: Path, stored: IO[bytes]) -> IO[bytes]:
@@ -65,28 +63,32 @@ def _decompressed(path: Path, stored: IO[bytes]) -> IO[bytes]:
     return lzma.LZMAFile(stored) if path.suffix == ".xz" else stored
 
 
-def _items(file: IO[bytes]) -> Iterator[Item]:
+def _items(file: IO[bytes], *, is_table: bool) -> Iterator[Item]:
     line = 1
     try:
-        head = file.read(MAX_ITEM_BYTES + 1)
-        file.seek(0)
-        start = head.removeprefix(_BOM).lstrip()
-        if start.startswith(b"["):
-            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-            try:
-                yield from _of_array(text)
-            finally:
-                text.detach()  # whoever opened the file closes it
-        elif len(head) <= MAX_ITEM_BYTES and _is_one_value(start):
-            yield Item(1 + head[: len(head) - len(start)].count(b"\n"), start)
-        else:
-            for item in _of_lines(file):
-                line = item.line
-                yield item
+        for item in call_tables.of_csv(file) if is_table else _of_json(file):
+            line = item.line
+            yield item
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise FileUnreadable(line, f"The file cannot be decompressed: {error}.") from error
     except UnicodeDecodeError as error:
         raise FileUnreadable(line, f"The file is not UTF-8: {error.reason}.") from error
+
+
+def _of_json(file: IO[bytes]) -> Iterator[Item]:
+    head = file.read(MAX_ITEM_BYTES + 1)
+    file.seek(0)
+    start = head.removeprefix(_BOM).lstrip()
+    if start.startswith(b"["):
+        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        try:
+            yield from _of_array(text)
+        finally:
+            text.detach()  # whoever opened the file closes it
+    elif len(head) <= MAX_ITEM_BYTES and _is_one_value(start):
+        yield Item(1 + head[: len(head) - len(start)].count(b"\n"), start)
+    else:
+        yield from _of_lines(file)
 
 
 def _is_one_value(text: bytes) -> bool:

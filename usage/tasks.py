@@ -3,12 +3,13 @@
 from celery import shared_task
 from django.conf import settings
 
-from accounts import clock
-from usage import completeness, ingestion, intake_log, partitions, retell
+from accounts import clock, queueing
+from usage import completeness, imports, ingestion, intake_log, partitions, retell
 from usage.exports import jobs
 
 _BATCH = 1000
 _BATCHES = 100
+_IMPORT_SECONDS, _PAUSE_SECONDS = 240.0, 2.0
 
 
 @shared_task
@@ -59,3 +60,24 @@ def prune_intake() -> None:
 def expire_exports() -> None:
     """Remove exported files whose time is over, and what was left by those that were never finished."""
     jobs.expire(now=clock.now())
+
+
+@shared_task
+def record_import(job_id: int) -> None:
+    """Go on with an import, and ask for the next part of it, since a task must not last for long."""
+    job = imports.run(job_id, clock=clock.now, seconds=_IMPORT_SECONDS)
+    if job is not None and job.is_under_way:
+        queueing.send(record_import, job_id, countdown=_PAUSE_SECONDS)
+
+
+@shared_task
+def continue_imports() -> None:
+    """Go on with the imports that nobody records."""
+    for job_id in imports.abandoned(limit=100):
+        queueing.send(record_import, job_id)
+
+
+@shared_task
+def forget_imports() -> None:
+    """Remove imports of long ago, and files that were left."""
+    imports.forget(now=clock.now())

@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from accounts.models import Organization
 from tests.charged import all_charges
 from usage import call_files, ingestion, prices
+from usage.call_items import FileUnreadable
 from usage.models import Call
 
 PARLEY = Path(prices.__file__).parent / "price_books" / "parley.toml"
@@ -191,7 +192,7 @@ def test_an_array_that_breaks_off_keeps_what_stands_before(
 ) -> None:
     file = tmp_path / "calls.json"
     file.write_text(f'[\n{json.dumps(a_call(1))},\n{json.dumps(a_call(2))},\n{{"call_id"')
-    with pytest.raises(CommandError, match=r"line 4: .* What stands before that is recorded"):
+    with pytest.raises(CommandError, match=r"Line 4: .* What stands before that is recorded"):
         call_command("import_calls", str(file))
     assert "2 recorded" in capsys.readouterr().out
     assert Call.objects.count() == 2
@@ -228,7 +229,7 @@ def test_a_broken_array_is_refused_with_its_line(tmp_path: Path, text: str) -> N
     (tmp_path / "calls.json").write_text(text)
     with (
         call_files.open_file(tmp_path / "calls.json") as file,
-        pytest.raises(call_files.FileUnreadable, match="line 1: "),
+        pytest.raises(FileUnreadable, match="line 1: "),
     ):
         list(file.items)
 
@@ -243,7 +244,7 @@ def test_an_empty_file_holds_no_calls(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("name", ["c.jsonl.gz", "c.jsonl.xz"])
 def test_a_damaged_compressed_file_is_said_to_be_one(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not compressed at all")
-    with call_files.open_file(tmp_path / name) as file, pytest.raises(call_files.FileUnreadable, match="decompressed"):
+    with call_files.open_file(tmp_path / name) as file, pytest.raises(FileUnreadable, match="decompressed"):
         list(file.items)
 
 

@@ -120,6 +120,30 @@ class CallRecord(msgspec.Struct, frozen=True):
     billed_month: Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}$")] | None
 
 
+class ImportReport(msgspec.Struct, frozen=True):
+    """How far a file of calls is: waiting, recording, done, failed or cancelled, and what became of its items.
+
+    `address` is where this is asked again, `refusals` that of a CSV file of what was not recorded. What stands before
+    the place where a file failed is recorded, and `reason` names that place.
+    """
+
+    id: str
+    address: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+    name: str
+    organization: str | None
+    state: str
+    percent_done: int
+    items: int
+    recorded: int
+    duplicates: int
+    conflicts: int
+    rejected: int
+    refusals: Annotated[str, Meta(extra_json_schema={"format": "uri"})] | None
+    reason: str | None
+    asked_at: datetime
+    finished_at: datetime | None
+
+
 class UsageDay(msgspec.Struct, frozen=True):
     """One day's settled usage in the organization's time zone: micros by component, and their sum."""
 

@@ -7,7 +7,7 @@ can be told apart behind the fault: the whole request is refused, with the place
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from django.http import HttpRequest
@@ -16,7 +16,6 @@ from accounts.problems import Problem
 from usage.api import encodings
 from usage.ingestion import MAX_ITEMS
 
-_TITLE = "The body could not be read"
 _AT_BYTE = re.compile(r" \(byte (\d+)\)$")
 _SPACE = b" \t\r\n"
 # Strings are skipped as one token; a string cut off by the end of the text counts as one too.
@@ -70,7 +69,7 @@ def split(body: bytes, noun: str) -> Sequence[msgspec.Raw]:
         raise _wrong_shape(error, noun) from None
     except _READING_FAILED as error:
         raise _malformed(body, error) from None
-    raise unreadable(f'The object holds "{noun}" exactly once, and nothing else.')
+    raise encodings.unreadable(f'The object holds "{noun}" exactly once, and nothing else.')
 
 
 def items(body: bytes) -> Sequence[msgspec.Raw]:
@@ -92,7 +91,7 @@ def read(request: HttpRequest) -> bytes:
     """Return the body, unpacked. Raises Problem for one that is empty or too large."""
     body = encodings.body_of(request)
     if not body.strip(_SPACE):
-        raise unreadable("The body is empty.", position=0)
+        raise encodings.unreadable("The body is empty.", position=0)
     return body
 
 
@@ -112,20 +111,22 @@ def _decoded(decoder: msgspec.json.Decoder[_Decoded], body: bytes) -> _Decoded:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise unreadable(f"{str(error).removesuffix('.')}.") from None
+        raise encodings.unreadable(f"{str(error).removesuffix('.')}.") from None
     except _READING_FAILED as error:
         raise _malformed(body, error) from None
 
 
 def _wrong_shape(error: msgspec.ValidationError, noun: str) -> Problem:
     reason = str(error).partition(" - at `$")[0].removesuffix(".")
-    return unreadable(f'{reason}. Send an array of {noun}, or an object {{"{noun}": [...]}} and nothing else.')
+    return encodings.unreadable(
+        f'{reason}. Send an array of {noun}, or an object {{"{noun}": [...]}} and nothing else.'
+    )
 
 
 def _malformed(body: bytes, error: Exception) -> Problem:
     """Name the place of the fault: its byte, and the item in which it stands."""
     if isinstance(error, RecursionError):
-        return unreadable("Values are nested too deeply.")
+        return encodings.unreadable("Values are nested too deeply.")
     reason, position = "The text ends before the JSON does", len(body)
     if found := _AT_BYTE.search(str(error)):
         reason = str(error)[: found.start()]
@@ -135,8 +136,8 @@ def _malformed(body: bytes, error: Exception) -> Problem:
     reason += "."
     index = _item_at(body, position)
     if index is None:
-        return unreadable(reason, position=position)
-    return unreadable(f"Item {index} cannot be read: {reason}", position=position, index=index)
+        return encodings.unreadable(reason, position=position)
+    return encodings.unreadable(f"Item {index} cannot be read: {reason}", position=position, index=index)
 
 
 def _item_at(body: bytes, position: int) -> int | None:
@@ -152,8 +153,3 @@ def _item_at(body: bytes, position: int) -> int | None:
         elif token == b"," and depth == items_depth:
             index += 1
     return index if depth >= items_depth else None
-
-
-def unreadable(detail: str, **extra: Any) -> Problem:
-    """Return the problem of a body that cannot be read."""
-    return Problem(HTTPStatus.BAD_REQUEST, "unreadable-body", _TITLE, detail, **extra)

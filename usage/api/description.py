@@ -21,6 +21,7 @@ _ANSWERS = (
     answers.EventsRecorded,
     answers.CallPage,
     answers.CallRecord,
+    answers.ImportReport,
     answers.UsageReport,
     answers.ProblemDocument,
     LagoRecorded,
@@ -81,6 +82,11 @@ Every event stands for itself, as a call does. When all are recorded, or were be
 shape 200. When some are refused, the others are recorded and the answer is 422, with the refused ones and why. With the
 header `Prefer: return=representation` the answer is always 200 and says what became of each event.
 """
+_FILES_DESCRIPTION = """
+A file of calls: JSON (an array, or an object a line), CSV, whose columns are the fields of a call object, or Parquet;
+JSON and CSV also as `.gz` or `.xz`. It is recorded in the background as `POST /api/v1/calls` would. Ask `address` how
+far it is. To send a file again is safe: what is recorded already is a duplicate.
+"""
 _RETELL_DESCRIPTION = """
 Retell's webhooks, signed as Retell signs them. `call_analyzed` records its call; `call_ended` is held until the
 analysis comes, since that adds to what the call costs, and recorded as it is when none came within an hour. Other
@@ -137,9 +143,7 @@ def reference(kind: type[msgspec.Struct]) -> dict[str, str]:
     return {"$ref": _REFERENCES.format(name=kind.__name__)}
 
 
-def reads(
-    operation: str, *, query: type[queries.OrganizationQuery], answer: type[msgspec.Struct]
-) -> Callable[[View], View]:
+def reads(operation: str, *, query: type[msgspec.Struct], answer: type[msgspec.Struct]) -> Callable[[View], View]:
     """Describe a GET."""
     if answer not in _ANSWERS:
         _more[answer] = None
@@ -150,9 +154,7 @@ def reads(
     )
 
 
-def streams(
-    operation: str, *, query: type[queries.OrganizationQuery], content_type: str, row: str
-) -> Callable[[View], View]:
+def streams(operation: str, *, query: type[msgspec.Struct], content_type: str, row: str) -> Callable[[View], View]:
     """Describe a GET whose answer is a file, sent while it is read."""
     file = OpenApiResponse(
         {"type": "string"},
@@ -207,6 +209,22 @@ def takes_lago_batches(operation: str) -> Callable[[View], View]:
         parameters=_EVENT_HEADERS[:2],
         request={"application/json": _lago_batch()},
         responses=_event_answers(LagoBatchRecorded),
+    )
+
+
+def takes_files(operation: str, *, query: type[msgspec.Struct], types: list[str]) -> Callable[[View], View]:
+    """Describe the POST of a file, as the body or in a form."""
+    file = {"type": "string", "format": "binary", "minLength": 1}
+    form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+    return _described(
+        operation_id=operation,
+        description=_FILES_DESCRIPTION.strip(),
+        parameters=parameters(query),
+        request={**dict.fromkeys(types, file), "multipart/form-data": form},
+        responses={
+            202: OpenApiResponse(reference(answers.ImportReport), description="The file is here, to be recorded."),
+            **_problems(400, 401, 403, 404, 406, 411, 413, 415, 429, 503),
+        },
     )
 
 

@@ -1,11 +1,13 @@
 """A request's bytes as they were meant: read within the limit, chunked or not, and unpacked within the limit."""
 
 import zlib
+from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest
+from django.http import HttpRequest, UnreadablePostError
 
 from accounts.problems import Problem
 
@@ -26,7 +28,7 @@ def body_of(request: HttpRequest) -> bytes:
         try:
             return _unpacked(_received(request))
         except _Broken as error:
-            raise Problem(HTTPStatus.BAD_REQUEST, "unreadable-body", "The body could not be read", str(error)) from None
+            raise unreadable(str(error)) from None
     if encoding not in ("", "identity"):
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -38,9 +40,26 @@ def body_of(request: HttpRequest) -> bytes:
     return _received(request)
 
 
+def chunks_of(request: HttpRequest, size: int) -> Iterator[bytes]:
+    """Yield a body of any length as it came, in chunks. Raises Problem for one that is empty or ends early."""
+    is_chunked = _is_chunked(request)
+    stream: Any = _terminated(request) if is_chunked else request
+    length = 0
+    try:
+        while chunk := stream.read(size):
+            length += len(chunk)
+            yield chunk
+    except (OSError, UnreadablePostError):
+        raise unreadable("The body ends before it is whole.") from None
+    if not is_chunked and length < int(request.META.get("CONTENT_LENGTH") or 0):
+        raise unreadable("The body ends before the length that was announced.")
+    if not length:
+        raise unreadable("The body is empty.", position=0)
+
+
 def _received(request: HttpRequest) -> bytes:
     """Return the bytes that came; one more than the limit are not read."""
-    if request.META.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
+    if _is_chunked(request):
         return _received_in_chunks(request)
     try:
         return request.body
@@ -49,14 +68,22 @@ def _received(request: HttpRequest) -> bytes:
 
 
 def _received_in_chunks(request: HttpRequest) -> bytes:
-    """Return a body of which no length was announced: Django itself takes such a one for empty."""
-    if not request.META.get("wsgi.input_terminated"):
-        detail = "Send the body's length in the header Content-Length."
-        raise Problem(HTTPStatus.LENGTH_REQUIRED, "length-required", "The body's length is missing", detail)
-    body: bytes = request.META["wsgi.input"].read(_limit() + 1)
+    body: bytes = _terminated(request).read(_limit() + 1)
     if len(body) > _limit():
         raise _too_large()
     return body
+
+
+def _is_chunked(request: HttpRequest) -> bool:
+    return str(request.META.get("HTTP_TRANSFER_ENCODING", "")).lower() == "chunked"
+
+
+def _terminated(request: HttpRequest) -> Any:
+    """Return the stream of a body of which no length was announced: Django itself takes such a one for empty."""
+    if not request.META.get("wsgi.input_terminated"):
+        detail = "Send the body's length in the header Content-Length."
+        raise Problem(HTTPStatus.LENGTH_REQUIRED, "length-required", "The body's length is missing", detail)
+    return request.META["wsgi.input"]
 
 
 def _unpacked(packed: bytes) -> bytes:
@@ -78,6 +105,11 @@ def _unpacked(packed: bytes) -> bytes:
         if not packed:
             return b"".join(parts)
     raise _Broken(f"The gzip text of the body has more than {_MOST_MEMBERS} members.")
+
+
+def unreadable(detail: str, **extra: Any) -> Problem:
+    """Return the problem of a body that cannot be read."""
+    return Problem(HTTPStatus.BAD_REQUEST, "unreadable-body", "The body could not be read", detail, **extra)
 
 
 def _limit() -> int:

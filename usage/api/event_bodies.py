@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.http import HttpRequest
 
 from usage import ingestion
-from usage.api import bodies, cloud_events, lago_events
+from usage.api import bodies, cloud_events, encodings, lago_events
 from usage.events import Event, EventAnswer
 
 JSON = "application/json"
@@ -49,7 +49,7 @@ def read_lago_batch(request: HttpRequest, body: bytes) -> Reading:
     bodies.require_type(request, JSON)
     if not bodies.is_object(body):
         bodies.items(body)
-        raise bodies.unreadable('Send {"events": [...]} and nothing else.')
+        raise encodings.unreadable('Send {"events": [...]} and nothing else.')
     return _lago_batch(body)
 
 

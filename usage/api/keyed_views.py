@@ -62,7 +62,7 @@ def not_found() -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, "not-found", "Nothing was found here")
 
 
-def answer(document: Any) -> HttpResponse:
+def answer(document: Any, *, status: int = HTTPStatus.OK) -> HttpResponse:
     """Return a document as it is answered; no cache keeps it."""
     body = _encoder.encode(document)
-    return HttpResponse(body, content_type="application/json", headers={"Cache-Control": "no-store"})
+    return HttpResponse(body, status=status, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -34,6 +34,10 @@ Text64 = Annotated[str, Meta(pattern=_NO_NUL, max_length=64)]
 Text128 = Annotated[str, Meta(pattern=_NO_NUL, max_length=128)]
 
 
+class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Nothing may be asked for."""
+
+
 class OrganizationQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Whose data is read."""
 

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from accounts import clock, queueing
 from accounts.problems import Problem
 from usage import retell, tasks
-from usage.api import bodies, description, encodings, queries, retell_signatures
+from usage.api import description, encodings, queries, retell_signatures
 from usage.api.queries import OrganizationQuery
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ class RetellWebhookView(APIView):
         try:
             is_held = retell.hold(body, now=clock.now(), organization=organization)
         except retell.Malformed as error:
-            raise bodies.unreadable(str(error)) from None
+            raise encodings.unreadable(str(error)) from None
         if is_held and queueing.claim(_CLAIM, seconds=_CLAIM_SECONDS):
             queueing.on_commit(tasks.record_held_calls, countdown=_CLAIM_SECONDS)
         return HttpResponse(status=HTTPStatus.NO_CONTENT)

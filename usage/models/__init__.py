@@ -3,6 +3,7 @@
 from usage.models.calls import Agent, Call, CallDetail, CallKey, CallKind, CallRange, ProductMix, UnratedCall
 from usage.models.exports import Export
 from usage.models.held_calls import HeldCall
+from usage.models.imports import ImportJob, ImportRefusal
 from usage.models.intake import Redelivery, Rejection, SequenceNote, SequenceRange
 from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
 from usage.models.rollups import DailyAgentUsage, DailyUsage, HourlyUsage
@@ -21,6 +22,8 @@ __all__ = [
     "Export",
     "HeldCall",
     "HourlyUsage",
+    "ImportJob",
+    "ImportRefusal",
     "PriceBook",
     "PriceRate",
     "PriceStamp",

@@ -1,8 +1,6 @@
-"""Record the calls of a file, as the API would."""
+"""Record the calls of a file, as the API would, and go on where an import of it was cut short."""
 
-import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +10,42 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from accounts import clock
 from accounts.models import Organization
-from usage import call_files, ingestion
-from usage.call_files import FileUnreadable, Item
+from usage import imports, ingestion
+from usage.models import ImportJob
 
-_STATUSES = (ingestion.RECORDED, ingestion.DUPLICATE, ingestion.CONFLICT, ingestion.REJECTED)
+_LOOK_AGAIN_SECONDS = 2.0
 
 
 class Command(BaseCommand):
     help = (
-        "Record the calls of a file: a JSON array, one object or JSON lines, also .gz or .xz. "
-        "What is recorded already is a duplicate, so an import that was cut short is simply run again."
+        "Record the calls of a file: JSON (an array, one object or JSON lines), CSV or Parquet by the end of its name, "
+        "also .gz or .xz. An import that was cut short goes on where it was; what is recorded already is a duplicate."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
         parser.add_argument("--organization", metavar="REF", help="whose calls they are, if the items do not say")
+        parser.add_argument("--rejects", type=Path, metavar="FILE", help="write here, as CSV, what was not recorded")
 
-    def handle(self, *args: Any, file: Path, organization: str | None, **options: Any) -> None:
-        self.counts: Counter[str] = Counter()
-        self.first_wrong: dict[str, str] = {}
-        scope = _scope(organization)
-        broken: FileUnreadable | None = None
+    def handle(self, *args: Any, file: Path, organization: str | None, rejects: Path | None, **options: Any) -> None:
         try:
-            self._import(file, scope)
-        except FileUnreadable as error:
-            broken = error
+            job = imports.begin(file, now=clock.now(), organization=_scope(organization))
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
-        self.stdout.write(", ".join(f"{self.counts[status]:,} {status}" for status in _STATUSES) + ".")
-        for status, what in self.first_wrong.items():
-            self.stdout.write(f"First {status}: {what}")
-        if broken:
-            raise CommandError(f"{file}: {broken} What stands before that is recorded.")
-        if self.counts[ingestion.REJECTED] or self.counts[ingestion.CONFLICT]:
+        if job.items_done:
+            self.stdout.write(f"Going on after {job.items_done:,} calls that an earlier run has been through.")
+        job = self._run(job)
+        counts = (job.recorded, job.duplicates, job.conflicts, job.rejected)
+        names = (ingestion.RECORDED, ingestion.DUPLICATE, ingestion.CONFLICT, ingestion.REJECTED)
+        self.stdout.write(", ".join(f"{count:,} {name}" for count, name in zip(counts, names, strict=True)) + ".")
+        self._show_refusals(job, rejects)
+        if job.state != ImportJob.State.DONE:
+            raise CommandError(f"{file}: {job.reason or job.get_state_display()}")
+        if job.conflicts or job.rejected:
             raise CommandError("Not every call was recorded.")
 
-    def _import(self, path: Path, scope: Organization | None) -> None:
+    def _run(self, job: ImportJob) -> ImportJob:
+        """Record the file to its end, and show how far it is. Whoever else holds it is waited for."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,21 +54,28 @@ class Command(BaseCommand):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with call_files.open_file(path) as file, Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(path.name, total=file.size, calls=0)
-            for batch in _batches(file.items):
-                answers = ingestion.record([item.raw for item in batch], now=clock.now(), scope=scope)
-                self._count(batch, answers)
-                progress.update(task, completed=file.bytes_read(), calls=self.counts.total())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(job.name, total=job.size_bytes, completed=job.bytes_done, calls=job.items_done)
 
-    def _count(self, batch: Sequence[Item], answers: Sequence[ingestion.Answer]) -> None:
-        """Count the answers, and keep the first conflict and the first rejection."""
-        self.counts.update(answer.status for answer in answers)
-        for item, answer in zip(batch, answers, strict=True):
-            if answer.status in {ingestion.REJECTED, ingestion.CONFLICT}:
-                named = f" ({answer.call_id})" if answer.call_id else ""
-                field = f"{answer.field}: " if answer.field else ""
-                self.first_wrong.setdefault(answer.status, f"line {item.line}{named}: {field}{answer.reason}")
+            def watch(job: ImportJob) -> None:
+                progress.update(task, completed=job.bytes_done, calls=job.items_done)
+
+            while job.is_under_way:
+                if imports.run(job.pk, clock=clock.now, watch=watch) is None:
+                    progress.update(task, description=f"{job.name}: waiting for another run that holds it")
+                    time.sleep(_LOOK_AGAIN_SECONDS)
+                job.refresh_from_db()
+        return job
+
+    def _show_refusals(self, job: ImportJob, rejects: Path | None) -> None:
+        for status in (ingestion.CONFLICT, ingestion.REJECTED):
+            if first := job.refusals.filter(status=status).order_by("position").first():
+                named = f" ({first.call_id})" if first.call_id else ""
+                field = f"{first.field}: " if first.field else ""
+                self.stdout.write(f"First {status}: line {first.line}{named}: {field}{first.reason}")
+        if rejects:
+            with rejects.open("w", newline="") as file:
+                file.writelines(imports.refusals_as_csv(job))
 
 
 def _scope(reference: str | None) -> Organization | None:
@@ -80,19 +85,3 @@ def _scope(reference: str | None) -> Organization | None:
     if organization is None:
         raise CommandError(f"There is no organization {reference}.")
     return organization
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield lists of at most a thousand; what was read before the file broke off comes first, then the error."""
-    iterator = iter(items)
-    while True:
-        batch: list[Item] = []
-        try:
-            batch.extend(itertools.islice(iterator, ingestion.MAX_ITEMS))
-        except FileUnreadable:
-            if batch:
-                yield batch
-            raise
-        if not batch:
-            return
-        yield batch

@@ -14,7 +14,7 @@ from django.db import transaction
 from accounts import clock
 from accounts.models import Organization
 from usage import call_files, call_objects, ingestion, price_documents, prices
-from usage.call_files import FileUnreadable
+from usage.call_items import FileUnreadable
 from usage.call_objects import CallObject, CallRejected
 from usage.ingestion import Payer
 from usage.models import PriceBook, PriceRate
