@@ -26,6 +26,7 @@ from tests.conftest import NOW, join
 from usage import ingestion
 from usage.calls import Filters
 from usage.exports import jobs
+from usage.models import ImportJob
 
 pytestmark = pytest.mark.django_db
 
@@ -99,6 +100,9 @@ API = {
     "api/v1/calls/<str:call_id>": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/calls/<str:call_id>/trace": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/completeness": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/imports": {"post": ApiKey.Scope.CALLS_WRITE},
+    "api/v1/imports/<uuid:import_id>": {"get": ApiKey.Scope.CALLS_WRITE},
+    "api/v1/imports/<uuid:import_id>/refusals": {"get": ApiKey.Scope.CALLS_WRITE},
     "api/v1/events": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/events/batch": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/usage": {"get": ApiKey.Scope.USAGE_READ},
@@ -187,6 +191,7 @@ def furnish(organization):
         created_at=NOW,
         expires_at=NOW + timedelta(days=36_500),
     )
+    job = ImportJob.objects.create(organization=organization, asked_at=NOW, name="calls.csv", size_bytes=0)
     return {
         "key": str(key.public_id),
         "export": str(export.public_id),
@@ -197,6 +202,7 @@ def furnish(organization):
         "organization": organization.reference,
         "reservation": reservation.reference,
         "purchase": str(purchase.public_id),
+        "import": str(job.public_id),
     }
 
 
@@ -305,6 +311,7 @@ def api_client(organization, scopes) -> Client:
 
 def api_address(route: str, names: dict[str, str]) -> str:
     filled = route.replace("<str:call_id>", names["call"]).replace("<str:organization>", names["organization"])
+    filled = filled.replace("<uuid:import_id>", names["import"])
     return "/" + filled.replace("<str:reference>", names["reservation"])
 
 

@@ -87,6 +87,11 @@ def upload(
         raise
 
 
+def check_name(name: str) -> None:
+    """Raise FormatUnknown for a name whose end does not say what is in the file."""
+    _ending(name)
+
+
 def begin(path: Path, *, now: datetime, organization: Organization | None = None) -> ImportJob:
     """Return the job of a file that a command reads where it is: the one that was cut short, or a new one.
 

@@ -27,6 +27,7 @@ from billing_portal.ledger.models import Grant
 from tests.billing import world
 from tests.conftest import PASSWORD
 from usage import ingestion, retell
+from usage.models import ImportJob
 
 AUGUST = date(2026, 8, 1)
 CALLS_START = datetime(2026, 8, 3, 9, tzinfo=UTC)
@@ -91,6 +92,7 @@ def _use(acme: Organization) -> None:
     foreign = b'{"event": "call_analyzed", "call": {"call_id": "call_of_nobody", "call_type": "web_call"}}'
     assert retell.hold(foreign, now=SETTLED, organization="nobody")
     assert retell.record_due(now=SETTLED) == 1
+    ImportJob.objects.create(organization=acme, asked_at=SETTLED, name="calls.csv", size_bytes=7)
 
 
 def _bill(acme: Organization) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -23,9 +24,9 @@ from billing_portal.support import actions, kinds
 from billing_portal.support.desk import read_only
 from billing_portal.support.desk.read_only import ReadOnlyAdmin
 from tests.support.conftest import AUGUST, SETTLED
-from usage import intake_log
+from usage import imports, intake_log
 from usage.intake_log import Rejected, Repeated
-from usage.models import Call, HeldCall, PriceBook, PriceRate, PriceVersion, UnratedCall
+from usage.models import Call, HeldCall, ImportJob, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 PAGES = sorted(admin.site._registry.items(), key=lambda pair: pair[0]._meta.label)
 READ_ONLY = [(model, page) for model, page in PAGES if isinstance(page, ReadOnlyAdmin)]
@@ -361,6 +362,41 @@ def test_a_call_that_waits_is_left_alone_and_a_refused_one_may_be_dropped(
     HeldCall.objects.update(state="refused")
     assert desk.post(address(HeldCall, "delete", held.pk), {"post": "yes"}).status_code == 302
     assert not HeldCall.objects.exists()
+
+
+def test_a_file_of_calls_is_sent_followed_and_its_refusals_fetched(
+    desk: Client, furnished: Organization, settings: Any, tmp_path: Any
+) -> None:
+    settings.IMPORTS_DIR = tmp_path
+    ImportJob.objects.all().delete()
+    page = address(ImportJob, "add")
+    wrong = desk.post(page, {"file": SimpleUploadedFile("calls.zip", b"x"), "organization": ""})
+    assert "must end with one of" in text_of(wrong)
+    content = (
+        b"call_id,call_type,call_status,start_timestamp,duration_ms\n"
+        b"imported,web_call,ended,2026-08-03T10:00:00Z,9\nx,,,,\n"
+    )
+    sent = desk.post(
+        page, {"file": SimpleUploadedFile("march.csv", content), "organization": furnished.pk}, follow=True
+    )
+    assert "was added successfully" in text_of(sent)
+    job = ImportJob.objects.get()
+    assert (job.name, job.organization, job.asked_by.email) == ("march.csv", furnished, "sam@desk.example")
+    imports.run(job.pk, clock=lambda: SETTLED)
+    assert Call.objects.filter(organization=furnished, call_id="imported").exists()
+    shown = desk.get(address(ImportJob, "change", job.pk))
+    assert "1 items, as CSV" in text_of(shown)
+    link = re.search(r'href="([^"]+/refusals/)"', shown.content.decode())
+    assert link
+    assert b"rejected" in b"".join(desk.get(link[1]).streaming_content)
+    assert desk.post(address(ImportJob, "change", job.pk), {"name": "x"}).status_code == 403
+
+
+def test_an_import_can_be_stopped(desk: Client, furnished: Organization) -> None:
+    job = ImportJob.objects.get()
+    desk.post(address(ImportJob, "changelist"), {"action": "cancel", "_selected_action": job.pk})
+    job.refresh_from_db()
+    assert job.state == "cancelled"
 
 
 # ── Find ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -267,8 +267,8 @@ def test_a_packed_body_is_kept_packed(priced, acme, vendor, settings):
     ("content", "content_type", "query", "status", "slug"),
     [
         (b"x", "text/plain", "", 415, "unsupported-media-type"),
-        (b"x", "application/octet-stream", "?name=calls.zip", 415, "unsupported-media-type"),
-        (b"x", "application/octet-stream", "?name=calls.parquet.gz", 415, "unsupported-media-type"),
+        (b"x", "application/octet-stream", "?name=calls.zip", 400, "invalid"),
+        (b"x", "application/octet-stream", "?name=calls.parquet.gz", 400, "invalid"),
         (b"x", "text/csv", "?name=../calls.csv", 400, "invalid"),
         (b"x", "text/csv", "?colour=red", 400, "invalid"),
         (b"x", "text/csv", "?organization=nobody", 404, "not-found"),

@@ -42,7 +42,7 @@ class ImportQuery(queries.OrganizationQuery):
     name: Annotated[
         str,
         Meta(
-            pattern=r"^[^\x00/\\]+$",
+            pattern=r"^[^\x00/\\]+\.(?:(?:jsonl?|ndjson|csv|tsv)(?:\.gz|\.xz)?|parquet)$",
             max_length=255,
             description="The file's name; its end says what is in it. Without one, the body's type does.",
         ),

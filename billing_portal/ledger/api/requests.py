@@ -11,7 +11,7 @@ from accounts.problems import Problem
 from billing_portal.ledger import reservations
 from billing_portal.ledger.models import Direction
 from usage import json_faults
-from usage.api import bodies, queries
+from usage.api import bodies, encodings, queries
 
 MOST_MICROS = 10**15
 DEFAULT_SECONDS = 3_600
@@ -86,7 +86,7 @@ def _value(name: str, raw: msgspec.Raw) -> Any:
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise bodies.unreadable(f"The value of {name} cannot be read.") from None
+        raise encodings.unreadable(f"The value of {name} cannot be read.") from None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
