@@ -76,7 +76,11 @@ class Books:
 
     opened_at: datetime
     zone: str
+    has_card: bool = False
     next_zone: str = ""
+    arrears_limit: int = 100_000_000
+    cap: int | None = None
+    holds: dict[str, tuple[str, int]] = field(default_factory=dict)  # by reference: state and micros
     credit: dict[str, Credit] = field(default_factory=dict)
     waiting: list[Call] = field(default_factory=list)
     settled: dict[date, Counter[str]] = field(default_factory=dict)
@@ -162,6 +166,19 @@ class Books:
                 self.forgiven[key[1]] += micros
         return move
 
+    def reserve(self, reference: str, micros: int, now: datetime) -> bool:
+        if micros > self.available(now):
+            return False
+        self.holds[reference] = ("open", micros)
+        return True
+
+    def end(self, reference: str, state: str) -> bool:
+        """End a reservation that is open, once; say whether it ended so."""
+        was, micros = self.holds[reference]
+        if was == "open":
+            self.holds[reference] = (state, micros)
+        return was in ("open", state)
+
     def close(self, month: date, now: datetime) -> bool:
         """Close a month that is over, with those before it; the zone moved to is in force from then on."""
         bounds = dict(self.bounds)
@@ -191,6 +208,16 @@ class Books:
     @property
     def owed(self) -> int:
         return self.accrued.total() - self.sums["collected"] - self.sums["written off"]
+
+    def available(self, now: datetime) -> int:
+        """Return what may still be spent: credit, and the card up to its limit, below the cap, less what is held."""
+        held = sum(micros for state, micros in self.holds.values() if state == "open")
+        on_card = max(0, self.arrears_limit - self.owed) if self.has_card else 0
+        rooms = [self.credit_left(now) + on_card]
+        if self.cap is not None:
+            month = now.astimezone(ZoneInfo(self.zone)).date().replace(day=1)
+            rooms.append(self.cap - self.settled.get(month, Counter()).total())
+        return max(0, min(rooms) - held)
 
     def forgivable(self, month: date) -> int:
         return max(0, min(self.accrued[month] - self.forgiven[month], self.owed))
