@@ -3,8 +3,10 @@
 A lost task does no harm: `settle_waiting` finds in PostgreSQL what still waits.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
+import structlog
 from celery import shared_task
 from django.db.models import QuerySet
 
@@ -13,6 +15,8 @@ from billing_portal.ledger import alerts, checks, credits, reservations, settlem
 from billing_portal.ledger.models import Account, Grant
 from billing_portal.ledger.signals import usage_settled
 from usage import charges
+
+log = structlog.get_logger(__name__)
 
 _DEBOUNCE_SECONDS = 30
 _ALL = "ledger.settle"
@@ -32,8 +36,8 @@ def settle_waiting() -> None:
     """Settle every organization in which something waits."""
     queueing.release(_ALL)
     with_books = _unfrozen().values_list("organization_id", flat=True)
-    for organization_id in set(charges.organizations_waiting(limit=1000)) & set(with_books):
-        _settle(organization_id, now=clock.now())
+    for organization_id in sorted(set(charges.organizations_waiting(limit=1000)) & set(with_books)):
+        _apart(organization_id, lambda each: _settle(each, now=clock.now()))
 
 
 @shared_task
@@ -43,7 +47,7 @@ def expire_credit() -> None:
     expired = Grant.objects.filter(remaining_micros__gt=0, expires_at__lte=now)
     expired = expired.filter(organization__account__frozen_at=None)
     for organization_id in expired.order_by("organization_id").values_list("organization_id", flat=True).distinct():
-        credits.expire(organization_id, now=now)
+        _apart(organization_id, lambda each: credits.expire(each, now=now))
 
 
 @shared_task
@@ -59,7 +63,7 @@ def sweep_reservations() -> None:
     frozen = set(Account.objects.filter(frozen_at__isnull=False).values_list("organization_id", flat=True))
     for organization_id in reservations.organizations_awaiting_calls():
         if organization_id not in frozen:
-            reservations.use_recorded(organization_id, now=clock.now())
+            _apart(organization_id, lambda each: reservations.use_recorded(each, now=clock.now()))
     reservations.expire()
 
 
@@ -101,6 +105,14 @@ def _settle(organization_id: int, *, now: datetime) -> None:
     if settled:
         reservations.use_recorded(organization_id, now=now)
         usage_settled.send_robust(sender=Account, organization_id=organization_id, now=now)
+
+
+def _apart(organization_id: int, command: Callable[[int], object]) -> None:
+    """Do the organization's part of a sweep; one that fails is logged, comes again, and holds up no other (F24)."""
+    try:
+        command(organization_id)
+    except Exception:
+        log.exception("sweep failed for one organization", organization_id=organization_id)
 
 
 def _unfrozen() -> QuerySet[Account]:

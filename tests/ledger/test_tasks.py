@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from accounts.models import Organization
-from billing_portal.ledger import tasks
+from billing_portal.ledger import settlement, tasks
 from billing_portal.ledger.models import Settlement
 from billing_portal.ledger.signals import usage_settled
 
@@ -53,3 +53,19 @@ def test_a_deaf_listener_keeps_nothing_from_being_settled(
     finally:
         usage_settled.disconnect(break_down)
     assert Settlement.objects.count() == len(heard) == 1
+
+
+def test_f24_an_organization_that_cannot_be_settled_holds_up_no_other(with_calls, now, monkeypatch):
+    bad, good = with_calls("bad", 2), with_calls("good", 2)
+    settle_all = settlement.settle_all
+
+    def failing(organization_id, *, now):
+        assert organization_id != bad.pk, "a poison"
+        return settle_all(organization_id, now=now)
+
+    monkeypatch.setattr(settlement, "settle_all", failing)
+    tasks.settle_waiting()
+    assert list(Settlement.objects.values_list("organization_id", flat=True)) == [good.pk]
+    monkeypatch.setattr(settlement, "settle_all", settle_all)
+    tasks.settle_waiting()
+    assert set(Settlement.objects.values_list("organization_id", flat=True)) == {bad.pk, good.pk}
