@@ -92,7 +92,18 @@ def _use(acme: Organization) -> None:
     foreign = b'{"event": "call_analyzed", "call": {"call_id": "call_of_nobody", "call_type": "web_call"}}'
     assert retell.hold(foreign, now=SETTLED, organization="nobody")
     assert retell.record_due(now=SETTLED) == 1
-    ImportJob.objects.create(organization=acme, asked_at=SETTLED, name="calls.csv", size_bytes=7)
+    ImportJob.objects.create(
+        organization=acme,
+        asked_at=SETTLED,
+        name="calls-of-july.csv.gz",
+        size_bytes=7_000_000,
+        bytes_done=4_000_000,
+        items_done=41_203,
+        recorded=41_190,
+        duplicates=10,
+        rejected=3,
+        state="recording",
+    )
 
 
 def _bill(acme: Organization) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from accounts.models import Organization
 from billing_portal.billing.models import Invoice
-from usage.models import Call, PriceVersion
+from usage.models import Call, HeldCall, ImportJob, PriceVersion
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -50,6 +50,11 @@ def test_the_desk_is_sound(
         "inbox": reverse("admin:billing_inboxevent_changelist"),
         "prices": reverse("admin:usage_priceversion_change", args=[PriceVersion.objects.order_by("pk").first().pk]),
         "new-prices": reverse("admin:usage_priceversion_add"),
+        "imports": reverse("admin:usage_importjob_changelist"),
+        "import": reverse("admin:usage_importjob_change", args=[ImportJob.objects.get().pk]),
+        "new-import": reverse("admin:usage_importjob_add"),
+        "held-calls": reverse("admin:usage_heldcall_changelist"),
+        "held-call": reverse("admin:usage_heldcall_change", args=[HeldCall.objects.get().pk]),
         "new-key": reverse("admin:accounts_apikey_add"),
         "mirror": reverse("admin:djstripe_invoice_changelist"),
     }
