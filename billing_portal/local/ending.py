@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.db.models import Q
+
 from accounts.models import Organization
 from billing_portal.billing import minor_units, reconciliation
 from billing_portal.billing.models import Invoice
@@ -23,6 +25,7 @@ class Row:
     difference_micros: int
     differences: tuple[str, ...]
     unpaid: int
+    interims: int
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as the table prints it: amounts to the cent, the difference to the micro."""
@@ -32,7 +35,7 @@ class Row:
 
 
 def rows(organizations: Iterable[Organization]) -> list[Row]:
-    """Return a row for each organization, its monthly invoices reconciled down to the single call."""
+    """Return a row for each organization, its invoices of usage reconciled down to the single call."""
     return [_row(organization) for organization in organizations]
 
 
@@ -48,11 +51,13 @@ def total(rows: list[Row]) -> Row:
         difference_micros=sum(row.difference_micros for row in rows),
         differences=tuple(difference for row in rows for difference in row.differences),
         unpaid=sum(row.unpaid for row in rows),
+        interims=sum(row.interims for row in rows),
     )
 
 
 def _row(organization: Organization) -> Row:
-    invoices = list(Invoice.objects.filter(organization=organization, month__isnull=False).order_by("month"))
+    of_usage = Q(month__isnull=False) | Q(interim__isnull=False)
+    invoices = list(Invoice.objects.filter(of_usage, organization=organization).exclude(state=Invoice.State.VOID))
     checked = [reconciliation.reconcile_invoice(invoice, deep=True) for invoice in invoices]
     months = [totals.month(organization.pk, invoice.month) for invoice in invoices if invoice.month]
     found = [str(difference) for result in checked for difference in result.differences]
@@ -63,10 +68,11 @@ def _row(organization: Organization) -> Row:
         gross_micros=sum(month.gross_micros for month in months),
         burnt_micros=sum(month.burnt_micros for month in months),
         stripe_micros=sum(_micros(invoice, invoice.total_minor) for invoice in invoices),
-        paid_micros=sum(_micros(invoice, invoice.amount_paid_minor) for invoice in invoices),
+        paid_micros=sum(_micros(invoice, _paid_minor(invoice)) for invoice in invoices),
         difference_micros=sum(_difference_micros(result) for result in checked),
         differences=tuple(found),
         unpaid=sum(invoice.state != Invoice.State.PAID for invoice in invoices),
+        interims=sum(invoice.month is None for invoice in invoices),
     )
 
 
@@ -75,6 +81,11 @@ def _difference_micros(result: reconciliation.InvoiceReconciliation) -> int:
     quantities = sum(abs(line.quantity_difference) for line in result.lines)
     amounts = sum(abs(_micros(result.invoice, line.amount_difference_minor)) for line in result.lines)
     return quantities + amounts
+
+
+def _paid_minor(invoice: Invoice) -> int:
+    """Return what came in for an invoice itself: what was carried over to the next one counts here, and not there."""
+    return invoice.amount_paid_minor + (invoice.ending_balance_minor or 0) - invoice.starting_balance_minor
 
 
 def _micros(invoice: Invoice, minor: int) -> int:

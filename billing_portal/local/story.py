@@ -35,7 +35,9 @@ from usage.models import CallRange
 BATCH = 1000
 PASSWORD = "parley-demo-2026"  # noqa: S105 - printed by the demo for everyone to use
 VENDOR_SECRET = "bp_vendor_demo_key_for_the_sandbox_only"  # noqa: S105
-_ARREARS_LIMIT_MICROS = 100_000_000_000
+# What larger customers may owe, as staff set it for those they know; the smallest keep the limit of new ones.
+_KNOWN_LIMIT_MICROS = 2_000_000_000
+_NEW_CUSTOMERS = 3
 _AFTER_ANCHOR = timedelta(hours=12, minutes=5)
 _PATIENCE = timedelta(minutes=20)
 
@@ -58,6 +60,10 @@ class Plan:
     @property
     def customers(self) -> list[samples.SampleOrganization]:
         return samples.organizations(seed=self.seed, count=self.organizations)
+
+    def is_known(self, sample: samples.SampleOrganization) -> bool:
+        """Say whether staff know the customer well enough to let it owe more: all but the smallest few."""
+        return sample not in self.customers[-_NEW_CUSTOMERS:]
 
     def month_of_calls(self, month: date) -> Iterator[dict[str, Any]]:
         """Yield the calls of one month, in the order of their start."""
@@ -84,8 +90,11 @@ def advance_to(instant: datetime) -> None:
     follow_sandbox()
 
 
-def sign_up(sample: samples.SampleOrganization, *, currency: str = "USD") -> Organization:
-    """Let a customer sign up and save a card; doing it again changes nothing."""
+def sign_up(sample: samples.SampleOrganization, *, is_known: bool, currency: str = "USD") -> Organization:
+    """Let a customer sign up and save a card; doing it again changes nothing.
+
+    One that staff know may owe more before an interim invoice is charged.
+    """
     now = clock.now()
     owner = people.admit(email=f"owner@{sample.reference}.example", password=PASSWORD, name="Sam Owner")
     organization = onboarding.open_organization(
@@ -96,8 +105,8 @@ def sign_up(sample: samples.SampleOrganization, *, currency: str = "USD") -> Org
         now=now,
         reference=sample.reference,
     )
-    # As staff do for customers they know: the sample's larger ones use more in a month than a new customer may owe.
-    accounts.limit_arrears(organization.pk, micros=_ARREARS_LIMIT_MICROS)
+    if is_known:
+        accounts.limit_arrears(organization.pk, micros=_KNOWN_LIMIT_MICROS)
     customers.subscribe(organization, now=now)
     if not cards.has_usable_card(organization):
         save_card(organization, owner, now=now)

@@ -36,4 +36,5 @@ def test_f13_f20_killing_the_worker_changes_nothing_in_the_table() -> None:
     assert "The worker was killed with SIGKILL and started again." in printed
     assert len(undisturbed) == 4  # three organizations and the total
     assert disturbed == undisturbed
+    assert re.search(r"^[1-9]\d* interim invoices were charged", printed, re.MULTILINE)
     assert re.search(r"Total .* 1,200 .*│ +0 │$", undisturbed[-1])

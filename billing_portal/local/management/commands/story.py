@@ -59,7 +59,7 @@ class Command(BaseCommand):
     def _sign_up(self, plan: story.Plan) -> None:
         with self._progress("Customers sign up and save a card", len(plan.customers)) as advance:
             for sample in plan.customers:
-                story.sign_up(sample)
+                story.sign_up(sample, is_known=plan.is_known(sample))
                 advance(1)
 
     def _live_through(self, plan: story.Plan, month: date) -> None:
@@ -94,6 +94,8 @@ class Command(BaseCommand):
         total = ending.total(rows)
         rate = total.calls / seconds if seconds else 0
         self.console.print(f"{total.calls:,} calls in {seconds:,.0f} s, from sign-up to paid ({rate:,.0f} a second).")
+        interims = sum(row.interims for row in rows)
+        self.console.print(f"{interims} interim invoices were charged before their month's end, near what may be owed.")
         for row in rows:
             for difference in row.differences:
                 self.console.print(f"[red]{row.name}: {difference}")
