@@ -12,7 +12,7 @@ from django.db import connection
 
 from usage import prices, rating, rollups
 from usage.models import Call, CallRange, PriceVersion
-from usage.rollups import Sums
+from usage.rollups import MixMicros
 
 _CHUNK = 2_000
 
@@ -33,6 +33,20 @@ class WaitingRange(NamedTuple):
     @property
     def calls(self) -> int:
         return self.last_id - self.first_id + 1
+
+
+class Batch(NamedTuple):
+    """Ranges of one organization that are billed in one month, and the number of their first call."""
+
+    organization_id: int
+    ranges: Sequence[WaitingRange]
+    first_sequence: int
+    month: date
+    time_zone: str
+
+    @property
+    def calls(self) -> int:
+        return sum(each.calls for each in self.ranges)
 
 
 class ChargedCall(NamedTuple):
@@ -93,14 +107,21 @@ class Charge:
 
 
 _WAITING = """
-    SELECT first_id, last_id, starts_at, ends_at, micros FROM usage_callrange
-    WHERE organization_id = %s AND first_sequence IS NULL
-    ORDER BY starts_at, first_id LIMIT %s"""
+    SELECT r.organization_id, r.first_id, r.last_id, r.starts_at, r.ends_at, r.micros
+    FROM unnest(%(organizations)s::bigint[]) AS asked (id)
+    CROSS JOIN LATERAL (
+        SELECT organization_id, first_id, last_id, starts_at, ends_at, micros FROM usage_callrange
+        WHERE organization_id = asked.id AND first_sequence IS NULL ORDER BY starts_at, first_id LIMIT %(limit)s
+    ) AS r
+    LIMIT %(limit)s"""
 
 _NUMBER = """
-    UPDATE usage_callrange SET first_sequence = numbered.sequence, billed_month = %s, time_zone = %s
-    FROM unnest(%s::bigint[], %s::bigint[]) AS numbered (id, sequence)
-    WHERE organization_id = %s AND first_id = numbered.id AND first_sequence IS NULL"""
+    UPDATE usage_callrange AS numbered
+    SET first_sequence = batch.sequence, billed_month = batch.month, time_zone = batch.time_zone
+    FROM unnest(%(organizations)s::bigint[], %(ids)s::bigint[], %(sequences)s::bigint[], %(months)s::date[],
+                %(zones)s::text[]) AS batch (organization_id, id, sequence, month, time_zone)
+    WHERE numbered.organization_id = batch.organization_id AND first_id = batch.id AND first_sequence IS NULL
+    RETURNING numbered.*"""
 
 _LAST_BEFORE = """
     SELECT max(id) FROM usage_call
@@ -130,6 +151,14 @@ _CHARGED = """
     WHERE r.organization_id = %s AND {condition}
     ORDER BY r.first_sequence, c.id"""
 
+_LINES = """
+    SELECT c.organization_id, c.mix_id, c.line_micros
+    FROM unnest(%s::bigint[], %s::bigint[]) AS batch (organization_id, id)
+    JOIN usage_callrange r ON r.organization_id = batch.organization_id AND r.first_id = batch.id
+    JOIN usage_call c ON c.organization_id = r.organization_id
+     AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
+    ORDER BY r.organization_id, r.first_sequence, c.id"""
+
 _RANGE_OF_ID = """
     SELECT first_id, first_sequence, billed_month, time_zone, received_at, starts_at FROM usage_callrange
     WHERE organization_id = %s AND first_id <= %s AND last_id >= %s ORDER BY first_id DESC LIMIT 1"""
@@ -155,25 +184,32 @@ _MICROS_WITHIN = """
     WHERE organization_id = %s AND started_at BETWEEN %s AND %s AND id BETWEEN %s AND %s"""
 
 
-def waiting(organization_id: int, limit: int) -> list[WaitingRange]:
-    """Return the waiting ranges that hold the first `limit` calls or more, in the order of their start."""
+def waiting(organization_ids: Sequence[int], limit: int) -> dict[int, list[WaitingRange]]:
+    """Return waiting ranges by organization, in the order of their start: those of the first `limit` calls, or more."""
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [organization_id, limit])
-        ranges = [WaitingRange(*row) for row in cursor.fetchall()]
-    before = itertools.accumulate((each.calls for each in ranges), initial=0)
-    return [each for each, calls in zip(ranges, before, strict=False) if calls < limit]
+        cursor.execute(_WAITING, {"organizations": list(organization_ids), "limit": limit})
+        rows = cursor.fetchall()
+    found: dict[int, list[WaitingRange]] = {}
+    calls = 0
+    for organization_id, *columns in rows:
+        if calls < limit:
+            each = WaitingRange(*columns)
+            calls += each.calls
+            found.setdefault(organization_id, []).append(each)
+    return found
 
 
-def take(organization_id: int, limit: int) -> list[WaitingRange]:
-    """Return waiting ranges of at most `limit` calls, in the order of their start; the last is cut to fit.
+def take(organization_ids: Sequence[int], limit: int) -> dict[int, list[WaitingRange]]:
+    """Return waiting ranges of at most `limit` calls, as `waiting` does; the last is cut to fit.
 
-    The caller holds the organization's lock, so that nobody else cuts.
+    The caller holds the organizations' locks, so that nobody else cuts.
     """
-    ranges = waiting(organization_id, limit)
-    surplus = sum(each.calls for each in ranges) - limit
+    found = waiting(organization_ids, limit)
+    surplus = sum(each.calls for ranges in found.values() for each in ranges) - limit
     if surplus > 0:
+        organization_id, ranges = list(found.items())[-1]
         ranges[-1] = _cut(organization_id, ranges[-1], ranges[-1].last_id - surplus)
-    return ranges
+    return found
 
 
 def before(organization_id: int, ranges: Sequence[WaitingRange], *, ends_at: datetime) -> list[WaitingRange]:
@@ -201,35 +237,40 @@ def _cut(organization_id: int, whole: WaitingRange, last_id: int) -> WaitingRang
     return WaitingRange(whole.first_id, last_id, whole.starts_at, ends_at, int(micros))
 
 
-def settle(
-    *, organization_id: int, batch: Sequence[WaitingRange], first_sequence: int, month: date, time_zone: str
-) -> Sums:
-    """Number the calls of the ranges from `first_sequence` on, bill them in `month`, and add them to the rollups.
+def settle(batches: Sequence[Batch]) -> list[MixMicros]:
+    """Number the calls of the batches, bill them in their months, and add them to the rollups, in one statement.
 
-    Return what was added. The caller holds the organization's lock, in a transaction, since before it read the batch;
-    days are those of `time_zone`. Raises AlreadySettled, and then nothing has changed once the transaction is
-    rolled back.
+    Return what they cost. There is one batch an organization, whose lock the caller holds, in a transaction, since
+    before the batch was read; days are those of its time zone. Raises AlreadySettled, and then nothing has changed once
+    the transaction is rolled back.
     """
-    sequences = []
-    for each in batch:
-        sequences.append(first_sequence)
-        first_sequence += each.calls
-    with connection.cursor() as cursor:
-        ids = [each.first_id for each in batch]
-        cursor.execute(_NUMBER, [month, time_zone, ids, sequences, organization_id])
-        if cursor.rowcount != len(batch):
-            raise AlreadySettled(f"Only {cursor.rowcount} of {len(batch)} ranges waited.")
-    sums = rollups.sums(organization_id, ids)
-    rollups.fold(organization_id, sums, month=month)
-    return sums
+    rows = [
+        (batch.organization_id, each.first_id, batch.first_sequence + before, batch.month, batch.time_zone)
+        for batch in batches
+        for each, before in zip(
+            batch.ranges, itertools.accumulate((each.calls for each in batch.ranges), initial=0), strict=False
+        )
+    ]
+    names = ("organizations", "ids", "sequences", "months", "zones")
+    columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    ranges = [each for batch in batches for each in batch.ranges]
+    numbered, added = rollups.fold(
+        _NUMBER,
+        columns,
+        starts_at=min(each.starts_at for each in ranges),
+        ends_at=max(each.ends_at for each in ranges),
+    )
+    if numbered != len(rows):
+        raise AlreadySettled(f"Only {numbered} of {len(rows)} ranges waited.")
+    return added
 
 
-def of_batch(organization_id: int, batch: Sequence[WaitingRange]) -> Iterator[ChargedCall]:
-    """Yield the calls of ranges that were just numbered, in their order."""
+def line_micros(batches: Sequence[Batch]) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield (organization, mix, micros by the places of its rates) of calls that were just numbered, in their order."""
+    keys = [(batch.organization_id, each.first_id) for batch in batches for each in batch.ranges]
     with connection.cursor() as cursor:
-        query = _CHARGED.format(condition="r.first_id = ANY(%s)")
-        cursor.execute(query, [organization_id, [each.first_id for each in batch]])
-        yield from map(ChargedCall._make, cursor.fetchall())
+        cursor.execute(_LINES, [list(column) for column in zip(*keys, strict=True)])
+        yield from cursor.fetchall()
 
 
 def of_month(organization_id: int, month: date, *, after: int = 0) -> Iterator[ChargedCall]:

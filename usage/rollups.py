@@ -4,7 +4,7 @@ Folding is addition, so the order and the size of batches change nothing; `rebui
 and the rebuild share their SQL: what they sum up, by which day and hour, is written once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -35,29 +35,6 @@ class ProductTotal:
     micros: int
 
 
-class MixDay(NamedTuple):
-    """One cell of the cube without its month: the arrays go by the places of the mix's rates."""
-
-    date: date
-    mix_id: int
-    calls: int
-    duration_ms: int
-    llm_tokens: int
-    micros: int
-    line_calls: list[int]
-    line_micros: list[int]
-
-
-class AgentDay(NamedTuple):
-    """One agent's day."""
-
-    date: date
-    agent_id: int
-    calls: int
-    duration_ms: int
-    micros: int
-
-
 class Hour(NamedTuple):
     """One hour of the organization's time zone, named by the instant at which it begins."""
 
@@ -67,51 +44,54 @@ class Hour(NamedTuple):
     micros: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """What some calls add to the rollups."""
+class MixMicros(NamedTuple):
+    """What calls of one mix cost on one day, by the places of the mix's rates."""
 
-    mixes: list[MixDay]
-    agents: list[AgentDay]
-    hours: list[Hour]
+    organization_id: int
+    mix_id: int
+    line_micros: list[int]
 
 
-# The calls of settled ranges. A later revision of a call is no further call.
-_CALLS = """
-    usage_callrange r
-    JOIN usage_call c ON c.organization_id = r.organization_id
-     AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
-    WHERE r.organization_id = %s AND r.first_sequence IS NOT NULL"""
-_DATE = "(c.started_at AT TIME ZONE r.time_zone)::date"
-_HOUR = "date_trunc('hour', c.started_at, r.time_zone)"
+def _calls(ranges: str) -> str:
+    """Return the query of the calls of settled ranges, each with its day and hour. A correction is no further call."""
+    return f"""
+        SELECT r.organization_id, r.billed_month, (c.started_at AT TIME ZONE r.time_zone)::date AS date,
+               date_trunc('hour', c.started_at, r.time_zone) AS hour_at, c.mix_id, c.agent_id, c.revision,
+               c.duration_ms, c.llm_tokens, c.amount_micros, c.line_micros
+        FROM {ranges} AS r
+        JOIN usage_call c ON c.organization_id = r.organization_id
+         AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id"""
+
+
+_OF_ORGANIZATION = _calls("(SELECT * FROM usage_callrange WHERE organization_id = %s AND first_sequence IS NOT NULL)")
 _COUNT = "count(*) FILTER (WHERE c.revision = 1)"
 _MS = "(coalesce(sum(c.duration_ms) FILTER (WHERE c.revision = 1), 0))::bigint"
 _TOKENS = "(coalesce(sum(c.llm_tokens) FILTER (WHERE c.revision = 1), 0))::bigint"
 _MICROS = "sum(c.amount_micros)::bigint"
 
 
-def _mix_days(condition: str = "", by_month: str = "") -> str:
+def _mix_days(calls: str) -> str:
     """Return the query of the cube's cells, with a place for every line that any mix has."""
     places = range(1, _places() + 1)
-    calls = ", ".join(f"count(*) FILTER (WHERE c.line_micros[{n}] <> 0)" for n in places)
-    micros = ", ".join(f"coalesce(sum(c.line_micros[{n}]), 0)::bigint" for n in places)
+    line_calls = ", ".join(f"count(*) FILTER (WHERE c.line_micros[{n}] <> 0)" for n in places)
+    line_micros = ", ".join(f"coalesce(sum(c.line_micros[{n}]), 0)::bigint" for n in places)
     return f"""
-        SELECT {by_month} cell.date, cell.mix_id, calls, duration_ms, llm_tokens, micros,
+        SELECT organization_id, billed_month, cell.date, cell.mix_id, calls, duration_ms, llm_tokens, micros,
                line_calls[:cardinality(m.rate_ids)], line_micros[:cardinality(m.rate_ids)]
-        FROM (SELECT {by_month} {_DATE} AS date, c.mix_id, {_COUNT} AS calls, {_MS} AS duration_ms,
+        FROM (SELECT organization_id, billed_month, date, c.mix_id, {_COUNT} AS calls, {_MS} AS duration_ms,
                      {_TOKENS} AS llm_tokens, {_MICROS} AS micros,
-                     ARRAY[{calls}]::bigint[] AS line_calls, ARRAY[{micros}]::bigint[] AS line_micros
-              FROM {_CALLS} {condition} GROUP BY {by_month} {_DATE}, c.mix_id) AS cell
+                     ARRAY[{line_calls}]::bigint[] AS line_calls, ARRAY[{line_micros}]::bigint[] AS line_micros
+              FROM {calls} AS c GROUP BY organization_id, billed_month, date, c.mix_id) AS cell
         JOIN usage_productmix m ON m.id = cell.mix_id"""
 
 
-def _agent_days(condition: str = "") -> str:
+def _agent_days(calls: str) -> str:
     return f"""
-        SELECT {_DATE}, c.agent_id, {_COUNT}, {_MS}, {_MICROS} FROM {_CALLS} {condition} GROUP BY {_DATE}, c.agent_id"""
+        SELECT organization_id, date, c.agent_id, {_COUNT}, {_MS}, {_MICROS} FROM {calls} AS c GROUP BY 1, 2, 3"""
 
 
-def _hours(condition: str = "") -> str:
-    return f"SELECT {_HOUR}, {_COUNT}, {_MS}, {_MICROS} FROM {_CALLS} {condition} GROUP BY {_HOUR}"
+def _hours(calls: str) -> str:
+    return f"SELECT organization_id, hour_at, {_COUNT}, {_MS}, {_MICROS} FROM {calls} AS c GROUP BY 1, 2"
 
 
 def _places() -> int:
@@ -121,73 +101,68 @@ def _places() -> int:
         return max(1, int(cursor.fetchone()[0]))
 
 
-def sums(organization_id: int, first_ids: Sequence[int]) -> Sums:
-    """Return what the calls of these settled ranges add up to."""
-    values: list[Any] = [organization_id, list(first_ids)]
-    condition = "AND r.first_id = ANY(%s)"
-    with connection.cursor() as cursor:
-        cursor.execute(_mix_days(condition), values)
-        mixes = [MixDay._make(row) for row in cursor.fetchall()]
-        cursor.execute(_agent_days(condition), values)
-        agents = [AgentDay._make(row) for row in cursor.fetchall()]
-        cursor.execute(_hours(condition), values)
-        return Sums(mixes, agents, [Hour._make(row) for row in cursor.fetchall()])
-
-
-_ADD_ARRAYS = """ARRAY(
-            SELECT coalesce(a, 0) + coalesce(b, 0)
-            FROM unnest(kept.{0}, excluded.{0}) WITH ORDINALITY AS sums (a, b, place) ORDER BY place)"""
-_FOLD_MIXES = f"""
-    INSERT INTO usage_dailyusage AS kept
-        (organization_id, billed_month, date, mix_id, calls, duration_ms, llm_tokens, micros, line_calls, line_micros)
-    SELECT %s, %s, d, m, c, ms, t, u, lc::bigint[], lm::bigint[]
-    FROM unnest(%s::date[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[],
-                %s::text[]) AS cell (d, m, c, ms, t, u, lc, lm)
-    ON CONFLICT (organization_id, date, mix_id, billed_month) DO UPDATE SET
-        calls = kept.calls + excluded.calls,
-        duration_ms = kept.duration_ms + excluded.duration_ms,
-        llm_tokens = kept.llm_tokens + excluded.llm_tokens,
-        micros = kept.micros + excluded.micros,
-        line_calls = {_ADD_ARRAYS.format("line_calls")},
-        line_micros = {_ADD_ARRAYS.format("line_micros")}"""
-_FOLD_AGENTS = """
-    INSERT INTO usage_dailyagentusage AS kept (organization_id, date, agent_id, calls, duration_ms, micros)
-    SELECT %s, cell.* FROM unnest(%s::date[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS cell
-    ON CONFLICT (organization_id, date, agent_id) DO UPDATE SET
-        calls = kept.calls + excluded.calls,
-        duration_ms = kept.duration_ms + excluded.duration_ms,
-        micros = kept.micros + excluded.micros"""
-_FOLD_HOURS = """
-    INSERT INTO usage_hourlyusage AS kept (organization_id, hour_at, calls, duration_ms, micros)
-    SELECT %s, cell.* FROM unnest(%s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[]) AS cell
-    ON CONFLICT (organization_id, hour_at) DO UPDATE SET
-        calls = kept.calls + excluded.calls,
-        duration_ms = kept.duration_ms + excluded.duration_ms,
-        micros = kept.micros + excluded.micros"""
-
-
-def fold(organization_id: int, added: Sums, *, month: date) -> None:
-    """Add sums of calls billed in `month`, in the caller's transaction and under the organization's lock."""
-    mixes = [(*each[:6], _array(each.line_calls), _array(each.line_micros)) for each in added.mixes]
-    with connection.cursor() as cursor:
-        cursor.execute(_FOLD_MIXES, [organization_id, month, *_columns(mixes)])
-        cursor.execute(_FOLD_AGENTS, [organization_id, *_columns(added.agents)])
-        cursor.execute(_FOLD_HOURS, [organization_id, *_columns(added.hours)])
-
-
 _DAY_COLUMNS = (
     "organization_id, billed_month, date, mix_id, calls, duration_ms, llm_tokens, micros, line_calls, line_micros"
 )
 _AGENT_COLUMNS = "organization_id, date, agent_id, calls, duration_ms, micros"
 _HOUR_COLUMNS = "organization_id, hour_at, calls, duration_ms, micros"
+_ADD_ARRAYS = """ARRAY(
+            SELECT coalesce(a, 0) + coalesce(b, 0)
+            FROM unnest(kept.{0}, excluded.{0}) WITH ORDINALITY AS sums (a, b, place) ORDER BY place)"""
+
+
+def _fold(ranges: str) -> str:
+    """Return one statement that adds the calls of ranges, which `ranges` settles and returns, to all rollups."""
+    return f"""
+        WITH settled AS ({ranges}),
+        call AS MATERIALIZED ({_calls("settled")} WHERE c.started_at BETWEEN %(starts_at)s AND %(ends_at)s),
+        mix ({_DAY_COLUMNS}) AS MATERIALIZED ({_mix_days("call")}),
+        mixes AS (
+            INSERT INTO usage_dailyusage AS kept ({_DAY_COLUMNS}) TABLE mix
+            ON CONFLICT (organization_id, date, mix_id, billed_month) DO UPDATE SET
+                calls = kept.calls + excluded.calls,
+                duration_ms = kept.duration_ms + excluded.duration_ms,
+                llm_tokens = kept.llm_tokens + excluded.llm_tokens,
+                micros = kept.micros + excluded.micros,
+                line_calls = {_ADD_ARRAYS.format("line_calls")},
+                line_micros = {_ADD_ARRAYS.format("line_micros")}),
+        agents AS (
+            INSERT INTO usage_dailyagentusage AS kept ({_AGENT_COLUMNS}) {_agent_days("call")}
+            ON CONFLICT (organization_id, date, agent_id) DO UPDATE SET
+                calls = kept.calls + excluded.calls,
+                duration_ms = kept.duration_ms + excluded.duration_ms,
+                micros = kept.micros + excluded.micros),
+        hours AS (
+            INSERT INTO usage_hourlyusage AS kept ({_HOUR_COLUMNS}) {_hours("call")}
+            ON CONFLICT (organization_id, hour_at) DO UPDATE SET
+                calls = kept.calls + excluded.calls,
+                duration_ms = kept.duration_ms + excluded.duration_ms,
+                micros = kept.micros + excluded.micros)
+        SELECT (SELECT count(*) FROM settled), organization_id, mix_id, line_micros FROM mix"""
+
+
+def fold(
+    ranges: str, values: Mapping[str, Any], *, starts_at: datetime, ends_at: datetime
+) -> tuple[int, list[MixMicros]]:
+    """Settle ranges by a statement that returns them, and add their calls to the rollups; one round trip for all.
+
+    The first call of the ranges starts at `starts_at`, the last at `ends_at`: other months are not even planned for.
+    Return how many ranges that were, and what their calls cost. In the caller's transaction, under the locks of their
+    organizations.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_fold(ranges), {**values, "starts_at": starts_at, "ends_at": ends_at})
+        rows = cursor.fetchall()
+    return (rows[0][0] if rows else 0), [MixMicros._make(row[1:]) for row in rows]
 
 
 def _tables() -> list[tuple[str, str, str]]:
     """Return (table, columns, query of all its rows of an organization)."""
+    calls = f"({_OF_ORGANIZATION})"
     return [
-        ("usage_dailyusage", _DAY_COLUMNS, _mix_days(by_month="billed_month,")),
-        ("usage_dailyagentusage", _AGENT_COLUMNS, _agent_days()),
-        ("usage_hourlyusage", _HOUR_COLUMNS, _hours()),
+        ("usage_dailyusage", _DAY_COLUMNS, _mix_days(calls)),
+        ("usage_dailyagentusage", _AGENT_COLUMNS, _agent_days(calls)),
+        ("usage_hourlyusage", _HOUR_COLUMNS, _hours(calls)),
     ]
 
 
@@ -199,10 +174,7 @@ def rebuild(organization_id: int) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         for table, columns, query in _tables():
             cursor.execute(f"DELETE FROM {table} WHERE organization_id = %s", [organization_id])
-            cursor.execute(
-                f"INSERT INTO {table} ({columns}) SELECT %s, anew.* FROM ({query}) AS anew",
-                [organization_id, organization_id],
-            )
+            cursor.execute(f"INSERT INTO {table} ({columns}) {query}", [organization_id])
 
 
 _DIFFERING = """
@@ -217,9 +189,8 @@ def verify(organization_id: int) -> list[str]:
     found: list[str] = []
     with connection.cursor() as cursor:
         for table, columns, query in _tables():
-            anew = f"SELECT %s::bigint, sums.* FROM ({query}) AS sums"
             kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"
-            cursor.execute(f"WITH anew AS ({anew}), kept AS ({kept}) {_DIFFERING}", [organization_id] * 3)
+            cursor.execute(f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", [organization_id] * 2)
             found += [" ".join(str(value) for value in (table, *row)) for row in cursor.fetchall()]
     return found
 
@@ -319,13 +290,3 @@ def _rows(query: str, values: list[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, values)
         return list(cursor.fetchall())
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Turn rows into columns, in one order for all, so that two folds never wait for each other."""
-    return [list(column) for column in zip(*sorted(rows), strict=True)]
-
-
-def _array(values: Sequence[int]) -> str:
-    """Return PostgreSQL's text of an array: arrays of arrays of different lengths can only travel so."""
-    return "{" + ",".join(map(str, values)) + "}"

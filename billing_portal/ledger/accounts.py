@@ -1,5 +1,6 @@
 """The books of an organization, and the lock on them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import structlog
@@ -55,6 +56,17 @@ def lock(organization_id: int, *, even_frozen: bool = False) -> Account:
     if found.frozen_at is not None and not even_frozen:
         raise AccountFrozen(found)
     return found
+
+
+def lock_many(organization_ids: Iterable[int]) -> list[Account]:
+    """Take the locks of several organizations at once, as `lock` takes one; return those accounts, in order.
+
+    Who has no books or is frozen is left out. Everyone who takes many takes them in this order, so nobody waits in a
+    circle.
+    """
+    accounts = Account.objects.select_for_update(of=("self",)).select_related("organization")
+    wanted = accounts.filter(organization_id__in=list(organization_ids), frozen_at=None)
+    return list(wanted.order_by("organization_id"))
 
 
 def freeze(organization_id: int, *, reason: str, now: datetime) -> Account:

@@ -76,11 +76,12 @@ def grant_welcome(*, organization: Organization, now: datetime) -> Grant | None:
     )
 
 
-def spendable(account: Account, *, now: datetime) -> QuerySet[Grant]:
-    """Return the grants with something left at `now`, in burn order: priority, expiry, creation, id."""
+def spendable(*accounts: Account, now: datetime) -> QuerySet[Grant]:
+    """Return each account's grants with something left at `now`, in burn order: priority, expiry, creation, id."""
     alive = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-    grants = Grant.objects.filter(alive, organization_id=account.organization_id, remaining_micros__gt=0)
-    return grants.order_by("priority", F("expires_at").asc(nulls_last=True), "created_at", "id")
+    of_accounts = [account.organization_id for account in accounts]
+    grants = Grant.objects.filter(alive, organization_id__in=of_accounts, remaining_micros__gt=0)
+    return grants.order_by("organization_id", "priority", F("expires_at").asc(nulls_last=True), "created_at", "id")
 
 
 def days_left(grant: Grant, *, zone: tzinfo, now: datetime) -> int | None:

@@ -1,5 +1,6 @@
 """Billing months of an organization, in its own time zone, without gaps."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 
 from django.db import transaction
@@ -38,6 +39,29 @@ def of_instant(account: Account, instant: datetime) -> Period:
     if after is not None:
         month = min(month, months.previous_month(after.month))
     return _get_or_open(account.organization, month)
+
+
+_OF_INSTANTS = """
+    SELECT period.* FROM unnest(%s::bigint[], %s::timestamptz[]) AS asked (organization_id, instant)
+    CROSS JOIN LATERAL (
+        SELECT greatest(asked.instant, max(ends_at)) AS instant FROM ledger_period
+        WHERE organization_id = asked.organization_id AND closed_at IS NOT NULL
+    ) AS billed
+    CROSS JOIN LATERAL (
+        SELECT * FROM ledger_period WHERE organization_id = asked.organization_id AND starts_at <= billed.instant
+        ORDER BY starts_at DESC LIMIT 1
+    ) AS period
+    WHERE billed.instant < period.ends_at"""
+
+
+def of_instants(asked: Sequence[tuple[Account, datetime]]) -> list[Period]:
+    """Return for each account and instant what `of_instant` does, in their order; one query where all are open yet."""
+    values = [
+        [account.organization_id for account, _ in asked],
+        [max(instant, account.opened_at) for account, instant in asked],
+    ]
+    known = {period.organization_id: period for period in Period.objects.raw(_OF_INSTANTS, values)}
+    return [known.get(account.organization_id) or of_instant(account, instant) for account, instant in asked]
 
 
 def last_closed(organization_id: int) -> Period | None:

@@ -1,61 +1,50 @@
-"""Settlement: number the waiting charges of an organization, and decide what pays for them.
+"""Settlement: number the waiting charges of organizations, and decide what pays for them.
 
 Credit is burnt greedily in burn order, so the grants cover the first micros of a range of charges and what is left is
 accrued to the card. Which part of which component that was follows from the order of charges and of their lines alone.
 """
 
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
+from operator import itemgetter
 
 import structlog
 from django.db import transaction
 
-from billing_portal.ledger import accounts, allocation, credits, journal, periods
-from billing_portal.ledger.models import Account, Burn, Grant, Settlement, SettlementLine, Transaction
+from billing_portal.ledger import accounts, allocation, credits, periods, settlement_rows
+from billing_portal.ledger.allocation import Allocation
+from billing_portal.ledger.models import Account, Grant, Settlement
+from billing_portal.ledger.settlement_rows import Funded
 from usage import charges, dimensions, prices
-from usage.charges import Charge, ChargedCall, WaitingRange
-from usage.rollups import Sums
+from usage.charges import Batch, Charge, WaitingRange
+from usage.rollups import MixMicros
 
 log = structlog.get_logger(__name__)
 
+LIMIT = 10_000
 
-def settle(organization_id: int, *, now: datetime, limit: int = 10_000) -> int:
+
+def settle(organization_id: int, *, now: datetime, limit: int = LIMIT) -> int:
     """Fund up to `limit` waiting charges, all of one billing month; return how many, 0 when none waits.
 
-    Under the account's lock: numbers them without a gap, burns credit, accrues the rest, writes the journal.
+    Under the account's lock: numbers them without a gap, burns credit, accrues the rest, writes the journal. Raises
+    AccountMissing, AccountFrozen.
     """
     with transaction.atomic():
-        account = accounts.lock(organization_id)
-        waiting = charges.take(organization_id, limit)
-        if not waiting:
-            return 0
-        month, batch = _first_month(account, waiting)
-        first, count = account.last_sequence + 1, sum(each.calls for each in batch)
-        sums = charges.settle(
-            organization_id=organization_id,
-            batch=batch,
-            first_sequence=first,
-            month=month,
-            time_zone=account.organization.time_zone,
-        )
-        grants = list(credits.spendable(account, now=now))
-        allocated = _allocate(organization_id, batch, _by_component(sums), grants)
-        settlement = _write(account, month=month, first=first, count=count, allocated=allocated, now=now)
-        _burn(account, settlement, grants, allocated, now=now)
-        account.last_sequence = settlement.last_sequence
-        account.save(update_fields=["last_sequence"])
-    log.info(
-        "usage settled",
-        organization_id=organization_id,
-        first_sequence=settlement.first_sequence,
-        last_sequence=settlement.last_sequence,
-        gross_micros=settlement.gross_micros,
-        accrued_micros=settlement.accrued_micros,
-    )
-    return count
+        return _settle([accounts.lock(organization_id)], now=now, limit=limit)[organization_id]
+
+
+def settle_many(organization_ids: Iterable[int], *, now: datetime, limit: int = LIMIT) -> Counter[int]:
+    """Do for several organizations at once what `settle` does for each; return how many charges by organization.
+
+    In one transaction, a statement for all of them each: at most `limit` charges together. Who has no books or is
+    frozen is left out. Nothing is returned when nothing waits.
+    """
+    with transaction.atomic():
+        return _settle(accounts.lock_many(organization_ids), now=now, limit=limit)
 
 
 def settle_all(organization_id: int, *, now: datetime) -> int:
@@ -102,90 +91,92 @@ def _funding_within(settlement: Settlement, *, starts: int, micros: int) -> Fund
     return Funding(grants=paid, accrued_micros=micros - sum(part for _, part in paid))
 
 
-def _first_month(account: Account, waiting: list[WaitingRange]) -> tuple[date, list[WaitingRange]]:
-    """Return the billing month of the earliest call among the waiting, and what of the ranges belongs to it."""
-    period = periods.of_instant(account, waiting[0].starts_at)
-    return period.month, charges.before(account.organization_id, waiting, ends_at=period.ends_at)
+def _settle(locked: Sequence[Account], *, now: datetime, limit: int) -> Counter[int]:
+    """Settle what waits on accounts that are locked."""
+    found = charges.take([account.organization_id for account in locked], limit)
+    if not found:
+        return Counter()
+    waiting = [(account, found[account.organization_id]) for account in locked if account.organization_id in found]
+    batches = _batches(waiting)
+    added = charges.settle(batches)
+    components = _components({each.mix_id for each in added})
+    grants: dict[int, list[Grant]] = {batch.organization_id: [] for batch in batches}
+    for grant in credits.spendable(*(account for account, _ in waiting), now=now):
+        grants[grant.organization_id].append(grant)
+    remainders = {each: [grant.remaining_micros for grant in of_it] for each, of_it in grants.items()}
+    allocated = _allocate(batches, _gross(added, components), remainders, components)
+    funded = [
+        Funded(account, batch, grants[batch.organization_id], allocated[batch.organization_id])
+        for (account, _), batch in zip(waiting, batches, strict=True)
+    ]
+    settlement_rows.write(funded, now=now)
+    for each in funded:
+        log.info(
+            "usage settled",
+            organization_id=each.batch.organization_id,
+            first_sequence=each.batch.first_sequence,
+            last_sequence=each.last_sequence,
+            gross_micros=each.gross_micros,
+            accrued_micros=each.accrued_micros,
+        )
+    return Counter({batch.organization_id: batch.calls for batch in batches})
 
 
-def _by_component(sums: Sums) -> Counter[str]:
-    """Return micros by component; what is free counts as nothing."""
-    rate_ids = dimensions.rate_ids({cell.mix_id for cell in sums.mixes})
+def _batches(waiting: Sequence[tuple[Account, list[WaitingRange]]]) -> list[Batch]:
+    """Return for each account what of its ranges is billed in the month of the earliest call."""
+    first = [(account, ranges[0].starts_at) for account, ranges in waiting]
+    return [
+        Batch(
+            organization_id=account.organization_id,
+            ranges=charges.before(account.organization_id, ranges, ends_at=period.ends_at),
+            first_sequence=account.last_sequence + 1,
+            month=period.month,
+            time_zone=account.organization.time_zone,
+        )
+        for (account, ranges), period in zip(waiting, periods.of_instants(first), strict=True)
+    ]
+
+
+def _components(mix_ids: set[int]) -> dict[int, list[str]]:
+    """Return by mix the components of its lines, in their places."""
+    rate_ids = dimensions.rate_ids(mix_ids)
     refs = prices.rate_refs({rate_id for ids in rate_ids.values() for rate_id in ids})
-    components: Counter[str] = Counter()
-    for cell in sums.mixes:
-        for rate_id, micros in zip(rate_ids[cell.mix_id], cell.line_micros, strict=True):
-            components[refs[rate_id].component] += micros
-    return +components
+    return {mix_id: [refs[rate_id].component for rate_id in ids] for mix_id, ids in rate_ids.items()}
+
+
+def _gross(added: Iterable[MixMicros], components: dict[int, list[str]]) -> dict[int, Counter[str]]:
+    """Return micros by organization and component; what is free counts as nothing."""
+    gross: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for each in added:
+        of_organization = gross[each.organization_id]
+        for component, micros in zip(components[each.mix_id], each.line_micros, strict=True):
+            if micros:
+                of_organization[component] += micros
+    return gross
 
 
 def _allocate(
-    organization_id: int, batch: list[WaitingRange], gross: Counter[str], grants: list[Grant]
-) -> allocation.Allocation:
+    batches: Sequence[Batch],
+    gross: dict[int, Counter[str]],
+    remainders: dict[int, list[int]],
+    components: dict[int, list[str]],
+) -> dict[int, Allocation]:
     """Decide what pays: by sums where one payer pays for all of it, else line by line in the order of the charges."""
-    remainders = [grant.remaining_micros for grant in grants]
-    if not remainders or remainders[0] >= gross.total():
-        return allocation.allocate(gross.items(), remainders)
-    return allocation.allocate(_lines(charges.of_batch(organization_id, batch)), remainders)
-
-
-def _lines(charged: Iterable[ChargedCall]) -> Iterator[tuple[str, int]]:
-    """Yield (component, micros) of every line, charge by charge in their order."""
-    components: dict[int, str] = {}
-    for each in charged:
-        for rate_id, micros in zip(each.rate_ids, each.line_micros, strict=False):
-            if rate_id not in components:
-                components[rate_id] = prices.rate_refs({rate_id})[rate_id].component
-            yield components[rate_id], micros
-
-
-def _write(
-    account: Account, *, month: date, first: int, count: int, allocated: allocation.Allocation, now: datetime
-) -> Settlement:
-    settlement = Settlement.objects.create(
-        organization_id=account.organization_id,
-        month=month,
-        first_sequence=first,
-        last_sequence=first + count - 1,
-        gross_micros=allocated.gross.total(),
-        accrued_micros=allocated.accrued.total(),
-        settled_at=now,
-    )
-    SettlementLine.objects.bulk_create(
-        SettlementLine(
-            organization_id=account.organization_id,
-            settlement=settlement,
-            component=component,
-            gross_micros=gross,
-            accrued_micros=allocated.accrued[component],
+    by_lines = [
+        batch
+        for batch in batches
+        if remainders[batch.organization_id]
+        and remainders[batch.organization_id][0] < gross[batch.organization_id].total()
+    ]
+    found = {}
+    calls = charges.line_micros(by_lines) if by_lines else ()
+    for organization_id, of_organization in itertools.groupby(calls, key=itemgetter(0)):
+        lines = (
+            line for _, mix_id, micros in of_organization for line in zip(components[mix_id], micros, strict=False)
         )
-        for component, gross in sorted(allocated.gross.items())
-    )
-    return settlement
-
-
-def _burn(
-    account: Account, settlement: Settlement, grants: list[Grant], allocated: allocation.Allocation, *, now: datetime
-) -> None:
-    """Write the burns in burn order, lower the remainders, and post the transaction."""
-    Burn.objects.bulk_create(
-        Burn(
-            organization_id=account.organization_id,
-            settlement=settlement,
-            grant=grants[position],
-            component=component,
-            micros=micros,
-        )
-        for (position, component), micros in sorted(allocated.burnt.items())
-    )
-    taken: Counter[int] = Counter()
-    for (position, _), micros in allocated.burnt.items():
-        taken[position] += micros
-    for position, micros in sorted(taken.items()):
-        grants[position].remaining_micros -= micros
-        grants[position].save(update_fields=["remaining_micros"])
-    sides = [journal.Side(journal.Book.CREDIT, -micros, grants[position]) for position, micros in sorted(taken.items())]
-    sides.append(journal.Side(journal.Book.RECEIVABLE, -settlement.accrued_micros))
-    sides.append(journal.Side(journal.Book.USAGE, settlement.gross_micros))
-    reference = f"settle:{settlement.first_sequence}-{settlement.last_sequence}"
-    journal.post(account, kind=Transaction.Kind.SETTLE, reference=reference, sides=sides, now=now)
+        found[organization_id] = allocation.allocate(lines, remainders[organization_id])
+    for batch in batches:
+        if batch.organization_id not in found:
+            of_sums = gross[batch.organization_id].items()
+            found[batch.organization_id] = allocation.allocate(of_sums, remainders[batch.organization_id])
+    return found

@@ -90,6 +90,44 @@ def test_i08_small_batches_end_like_one_large_one(with_calls, now):
     assert left[0] == left[1]
 
 
+def test_i08_settling_many_at_once_is_settling_each(with_calls, now):
+    together = [with_calls("a", 12), with_calls("b", 7), with_calls("c", 5)]
+    apart = [with_calls("d", 12), with_calls("e", 7), with_calls("f", 5)]
+    for three in (together, apart):
+        for organization, micros in zip(three, (900_000, 10**9, None), strict=True):
+            for number in range(2):
+                if micros:
+                    kind = Grant.Kind.PREPAID
+                    credits.grant(organization=organization, kind=kind, micros=micros, reference=f"{number}", now=now)
+    settled = settlement.settle_many([each.pk for each in together], now=now)
+    assert settled == {organization.pk: calls for organization, calls in zip(together, (12, 7, 5), strict=True)}
+    for one, other in zip(together, apart, strict=True):
+        settlement.settle_all(other.pk, now=now)
+        assert totals.month(one.pk, date(2026, 10, 1)) == totals.month(other.pk, date(2026, 10, 1))
+        assert _burns(one) == _burns(other)
+        assert [charge.sequence for charge in charges_of(one)] == list(range(1, settled[one.pk] + 1))
+        assert list(verification.verify(one.pk)) == []
+    assert settlement.settle_many([each.pk for each in together], now=now) == {}
+
+
+def _burns(organization):
+    burns = Burn.objects.filter(organization=organization).order_by("id")
+    return list(burns.values_list("grant__reference", "component", "micros"))
+
+
+def test_i04_the_limit_is_of_all_together_and_what_is_left_comes_next(with_calls, now):
+    both = [with_calls("acme", 6).pk, with_calls("other", 6).pk]
+    assert settlement.settle_many(both, now=now, limit=8).total() == 8
+    assert settlement.settle_many(both, now=now, limit=8).total() == 4
+    assert [list(verification.verify(each)) for each in both] == [[], []]
+
+
+def test_who_is_frozen_or_has_no_books_is_left_out_of_many(with_calls, now, make_organization):
+    frozen, bookless, good = with_calls("frozen", 2), make_organization("bookless"), with_calls("good", 2)
+    accounts.freeze(frozen.pk, reason="a difference", now=now)
+    assert settlement.settle_many([frozen.pk, bookless.pk, good.pk], now=now) == {good.pk: 2}
+
+
 def test_i05_expired_credit_is_not_spent(with_calls, now):
     acme = with_calls("acme", 5)
     expires_at = now + timedelta(days=1)

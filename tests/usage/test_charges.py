@@ -31,25 +31,18 @@ def test_zero_charges_are_numbered_too(priced, acme, record, settle):
 
 def test_settling_what_is_settled_is_refused(priced, acme, record, settle):
     record(call_object())
-    waiting = charges.waiting(acme.pk, 10)
+    waiting = charges.waiting([acme.pk], 10)
     settle(acme)
-    assert charges.waiting(acme.pk, 10) == []
+    assert charges.waiting([acme.pk], 10) == {}
     with pytest.raises(charges.AlreadySettled), transaction.atomic():
-        charges.settle(
-            organization_id=acme.pk, batch=waiting, first_sequence=2, month=date(2026, 10, 1), time_zone="UTC"
-        )
+        charges.settle([charges.Batch(acme.pk, waiting[acme.pk], 2, date(2026, 10, 1), "UTC")])
 
 
 def test_i16_a_batch_of_another_organization_is_not_settled(priced, acme, other, record):
     record(call_object())
     with pytest.raises(charges.AlreadySettled), transaction.atomic():
-        charges.settle(
-            organization_id=other.pk,
-            batch=charges.waiting(acme.pk, 10),
-            first_sequence=1,
-            month=date(2026, 10, 1),
-            time_zone="UTC",
-        )
+        ranges = charges.waiting([acme.pk], 10)[acme.pk]
+        charges.settle([charges.Batch(other.pk, ranges, 1, date(2026, 10, 1), "UTC")])
 
 
 def test_the_lines_of_a_charge_add_up_to_it_and_say_what_they_are(priced, acme, record):
