@@ -17,7 +17,7 @@ from accounts import api_keys
 from accounts.models import ApiKey, Organization
 from usage import prices
 
-MONTH, ENDS_AT = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+MONTH = datetime(2026, 10, 1, tzinfo=UTC)
 _VOICES = ("elevenlabs_tts", "cartesia_tts", "openai_tts")
 _MODELS = ("gpt_4o_mini", "gpt_4o", "gemini_2_0_flash", "gpt_4_1")
 _TELEPHONY = ("retell_twilio", "custom_telephony")
@@ -40,14 +40,23 @@ def organizations(count: int) -> list[Organization]:
     return list(Organization.objects.filter(reference__startswith="bench-").order_by("id")[:count])
 
 
-def calls(count: int, references: Sequence[str], *, seed: int = 1, personal: bool = False) -> Iterator[bytes]:
-    """Yield calls of one month in the order of their start, by organizations of Zipf's sizes, as JSON.
+def calls(
+    count: int,
+    references: Sequence[str],
+    *,
+    seed: int = 1,
+    personal: bool = False,
+    span: timedelta = timedelta(days=30),
+) -> Iterator[bytes]:
+    """Yield calls of one month, or of its first `span`, in the order of their start, as JSON.
+
+    The organizations are of Zipf's sizes.
 
     `personal` adds numbers and metadata, which are stored in a row of their own.
     """
     rng = random.Random(seed)  # noqa: S311 - a benchmark's data
     weights = list(accumulate(1 / (rank + 1) for rank in range(len(references))))
-    step = timedelta(days=30) / max(count, 1)
+    step = span / max(count, 1)
     for number in range(count):
         (reference,) = rng.choices(references, cum_weights=weights)
         started_at = int((MONTH + step * number).timestamp() * 1000)

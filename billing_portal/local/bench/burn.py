@@ -1,0 +1,145 @@
+"""Charges settled a second, in batches and one by one, beside pgbench's simple-update with as many writers."""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from multiprocessing.synchronize import Barrier
+
+from django.db import connection, connections
+
+from accounts.models import Organization
+from billing_portal.ledger import accounts, credits, periods, settlement
+from billing_portal.ledger.models import Grant
+from billing_portal.local import pgbench
+from billing_portal.local.bench import Figure, at_least, load
+from usage import ingestion, partitions
+
+_WRITERS = 8
+_NOW = load.MONTH + timedelta(hours=6)
+_SPAN = timedelta(hours=3)
+_GRANTS = 3
+
+Work = Callable[[], object]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--organizations", type=int, default=1_000)
+    parser.add_argument("--each", type=int, default=200, help="calls of each in a batch (default: %(default)s)")
+    parser.add_argument("--hot", type=int, default=100_000, help="calls of the one that is hot (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="of single burns (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=5, help="of each yardstick (default: %(default)s)")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield charges a second. Credit runs out within what is settled, so that card and credit both take part."""
+    partitions.ensure([load.MONTH.date()])
+    *many, hot, single = load.organizations(options.organizations + 2)
+    for organization in (*many, hot, single):
+        periods.of_instant(accounts.open(organization=organization, now=load.MONTH), load.MONTH)
+    shares = [[each.pk for each in many[writer::_WRITERS]] for writer in range(_WRITERS)]
+
+    _record(many, options.each)
+    _give_credit()
+    work: list[Work] = [partial(_settle_share, share) for share in shares]
+    yield _figure("batches, writers that own their organizations", 25, work, options)
+
+    _record([hot], options.hot)
+    _give_credit()
+    yield _figure("batches, one hot organization", 18, [partial(settlement.settle_all, hot.pk, now=_NOW)], options)
+
+    yardstick = pgbench.simple_updates_a_second(writers=_WRITERS, seconds=options.seconds)
+    charges = seconds = 0.0
+    for number in range(options.rounds):
+        _record(many, 1, seed=number + 2)
+        _give_credit()
+        charges += _waiting()
+        seconds += _seconds(work)
+    yield Figure("single burns, many organizations", charges / seconds, "/s", limit=yardstick, goal=at_least(4))
+
+    for number in range(options.rounds * 100):
+        _record([single], 1, seed=number + 2)
+    _give_credit()
+    work = [partial(_settle_singly, single.pk)] * _WRITERS
+    yield _figure("single burns, one hot organization", 1.5, work, options)
+
+
+def _figure(name: str, goal: float, work: Sequence[Work], options: argparse.Namespace) -> Figure:
+    """Settle what waits, and return the charges a second beside the yardstick, measured just before."""
+    yardstick = pgbench.simple_updates_a_second(writers=_WRITERS, seconds=options.seconds)
+    charges = _waiting()
+    seconds = _seconds(work)
+    assert _waiting() == 0, "all was settled"
+    return Figure(name, charges / seconds, "/s", limit=yardstick, goal=at_least(goal))
+
+
+def _settle_share(organization_ids: Sequence[int]) -> None:
+    while settlement.settle_many(organization_ids, now=_NOW):
+        pass
+
+
+def _settle_singly(organization_id: int) -> None:
+    while settlement.settle(organization_id, now=_NOW, limit=1):
+        pass
+
+
+def _record(organizations: Sequence[Organization], each: int, *, seed: int = 1) -> None:
+    """Record calls of each, which wait to be settled."""
+    items: list[bytes] = []
+    for number, organization in enumerate(organizations):
+        items += load.calls(each, [organization.reference], seed=seed * 100_000 + number, span=_SPAN)
+    for start in range(0, len(items), ingestion.MAX_ITEMS):
+        answers = ingestion.record(items[start : start + ingestion.MAX_ITEMS], now=_NOW)
+        assert all(answer.status == ingestion.RECORDED for answer in answers), answers[0]
+
+
+def _give_credit() -> None:
+    """Give whoever waits for settlement credit for half of it, in several grants."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT organization_id, sum(micros) FROM usage_callrange WHERE first_sequence IS NULL GROUP BY 1"
+        )
+        waiting = {organization_id: int(micros) for organization_id, micros in cursor.fetchall()}
+    for organization in Organization.objects.filter(pk__in=waiting):
+        for _ in range(_GRANTS):
+            credits.grant(
+                organization=organization,
+                kind=Grant.Kind.PREPAID,
+                micros=1 + waiting[organization.pk] // (2 * _GRANTS),
+                reference=f"bench {time.perf_counter_ns()}",
+                now=_NOW,
+            )
+
+
+def _waiting() -> int:
+    """Return how many charges wait for settlement."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(sum(last_id - first_id + 1), 0) FROM usage_callrange WHERE first_sequence IS NULL"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def _seconds(work: Sequence[Work]) -> float:
+    """Do each in a process of its own, all at once; return the seconds until the last is done."""
+    context = multiprocessing.get_context("fork")
+    connections.close_all()  # a forked process must not share a connection
+    ready = context.Barrier(len(work) + 1)
+    writers = [context.Process(target=_when_ready, args=(ready, each)) for each in work]
+    for writer in writers:
+        writer.start()
+    ready.wait()
+    started = time.perf_counter()
+    for writer in writers:
+        writer.join()
+    assert not any(writer.exitcode for writer in writers), "every writer ends well"
+    return time.perf_counter() - started
+
+
+def _when_ready(ready: Barrier, work: Work) -> None:
+    connection.ensure_connection()
+    ready.wait()
+    work()
+    connection.close()
