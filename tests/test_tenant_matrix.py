@@ -45,6 +45,7 @@ PAGES = {
     O: Page(Permission.VIEW_USAGE),
     f"{O}usage/": Page(Permission.VIEW_USAGE),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/calls/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/<str:call_id>/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
     f"{O}exports/": Page(Permission.VIEW_USAGE),
     f"{O}exports/new/": Page(Permission.VIEW_USAGE, "post"),

@@ -1,13 +1,14 @@
-"""Calls as lists show them: filtered, newest first, paged by key, so that a deep page costs as much as the first."""
+"""Calls as lists show them: filtered, in an order that an index has, paged by key: a deep page costs as the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any, NamedTuple
 
 from django.db import connection
 
-from usage.models import Call, CallDetail, CallKey, UnratedCall
+from usage.models import Agent, Call, CallDetail, CallKey, UnratedCall
 from usage.storage import key_of
 
 
@@ -16,6 +17,13 @@ class Cursor(NamedTuple):
 
     started_at: datetime
     id: int
+
+
+class Order(Enum):
+    """The orders of a list. Each goes along the table's key, so that every page is read from where it begins."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class ListedCall(NamedTuple):
 _PAGE = """
     SELECT c.id, c.call_id, c.started_at, c.duration_ms, k.status, k.direction, a.reference, a.name, m.products,
            c.amount_micros, r.first_sequence + c.id - r.first_id
-    FROM ({calls} ORDER BY c.started_at DESC, c.id DESC LIMIT %(limit)s) AS c
+    FROM ({calls} ORDER BY {order} LIMIT %(limit)s) AS c
     JOIN usage_callkind k ON k.id = c.kind_id
     JOIN usage_agent a ON a.id = c.agent_id
     JOIN usage_productmix m ON m.id = c.mix_id
@@ -58,46 +66,54 @@ _PAGE = """
         SELECT first_id, last_id, first_sequence FROM usage_callrange
         WHERE organization_id = c.organization_id AND first_id <= c.id ORDER BY first_id DESC LIMIT 1
     ) AS r ON r.last_id >= c.id
-    ORDER BY c.started_at DESC, c.id DESC"""
-
+    ORDER BY {order}"""
+_ORDERED = {Order.NEWEST: "c.started_at DESC, c.id DESC", Order.OLDEST: "c.started_at, c.id"}
 
 # What is searched for one page of a filter that few calls match: the next page goes on from there. Without it one page
 # of the largest organization would read millions of calls.
 SEARCHED = 5_000
 
-_SEARCHED = """
-    SELECT * FROM (
-        SELECT * FROM usage_call c WHERE {place} ORDER BY c.started_at DESC, c.id DESC LIMIT %(searched)s) AS c"""
-
+_SEARCHED = "(SELECT * FROM usage_call c WHERE {place} ORDER BY {order} LIMIT %(searched)s)"
 _EDGE = """
-    SELECT c.started_at, c.id FROM usage_call c WHERE {place}
-    ORDER BY c.started_at DESC, c.id DESC OFFSET %(searched)s - 1 LIMIT 1"""
+    SELECT c.started_at, c.id FROM usage_call c WHERE {place} ORDER BY {order} OFFSET %(searched)s - 1 LIMIT 1"""
 
 
 def page(
-    organization_id: int, filters: Filters, *, after: Cursor | None = None, limit: int = 50
+    organization_id: int,
+    filters: Filters,
+    *,
+    order: Order = Order.NEWEST,
+    after: Cursor | None = None,
+    limit: int = 50,
 ) -> tuple[Sequence[ListedCall], Cursor | None]:
     """Return up to `limit` calls after the cursor, and the cursor from which to go on, None at the end.
 
     A page may be short, and even empty, and not be the last: `SEARCHED` calls are looked at for one.
     """
-    place, values = _place(organization_id, filters, after)
+    place, values = _place(organization_id, filters, order, after)
     wanted, more = _wanted(filters)
     values |= more | {"limit": limit + 1, "searched": SEARCHED, "organization": organization_id}
+    words = {"place": place, "order": _ORDERED[order]}
     calls = f"SELECT * FROM usage_call c WHERE {place}"
     if wanted:
-        calls = _SEARCHED.format(place=place) + f" WHERE {' AND '.join(wanted)}"
+        calls = f"SELECT * FROM {_SEARCHED.format(**words)} AS c WHERE {' AND '.join(wanted)}"
     with connection.cursor() as cursor:
-        cursor.execute(_PAGE.format(calls=calls), values)
+        cursor.execute(_PAGE.format(calls=calls, **words), values)
         rows = [ListedCall(*row) for row in cursor.fetchall()]
         shown = rows[:limit]
         if len(rows) > limit:
             return shown, Cursor(shown[-1].started_at, shown[-1].id)
         if not wanted:
             return shown, None
-        cursor.execute(_EDGE.format(place=place), values)
+        cursor.execute(_EDGE.format(**words), values)
         edge = cursor.fetchone()
     return shown, Cursor(*edge) if edge else None
+
+
+def agents(organization_id: int, *, most: int) -> list[tuple[str, str]]:
+    """Return (reference, name) of up to `most` agents, each reference once, in their order."""
+    rows = Agent.objects.filter(organization_id=organization_id).exclude(reference="")
+    return list(rows.order_by("reference", "-id").distinct("reference").values_list("reference", "name")[:most])
 
 
 def find(organization_id: int, call_id: str) -> Call | None:
@@ -123,25 +139,24 @@ def unrated(call: Call) -> UnratedCall | None:
 
 def conditions_of(organization_id: int, filters: Filters) -> tuple[list[str], dict[str, Any]]:
     """Return all conditions on a call `c`, as SQL with named values, for whoever reads every call that a list shows."""
-    place, values = _place(organization_id, filters, None)
+    place, values = _place(organization_id, filters, Order.NEWEST, None)
     wanted, more = _wanted(filters)
     return [place, *wanted], values | more | {"organization": organization_id}
 
 
-def _place(organization_id: int, filters: Filters, after: Cursor | None) -> tuple[str, dict[str, Any]]:
+def _place(organization_id: int, filters: Filters, order: Order, after: Cursor | None) -> tuple[str, dict[str, Any]]:
     """Return where to look, as SQL with named values: what the key of the table finds. No value stands in the SQL."""
     conditions = ["c.organization_id = %(organization)s"]
-    values: dict[str, Any] = {}
-    if filters.starts_at:
+    values: dict[str, Any] = {"starts_at": filters.starts_at, "ends_at": filters.ends_at}
+    # A second bound beside the cursor's would make the planner read the whole month: the cursor is the tighter one.
+    if filters.starts_at and not (after and order is Order.OLDEST):
         conditions.append("c.started_at >= %(starts_at)s")
-        values["starts_at"] = filters.starts_at
-    # A second upper bound beside the cursor would make the planner read the whole month: the cursor is the tighter one.
-    if after:
-        conditions.append("(c.started_at, c.id) < (%(after_at)s, %(after_id)s)")
-        values |= {"after_at": after.started_at, "after_id": after.id}
-    elif filters.ends_at:
+    if filters.ends_at and not (after and order is Order.NEWEST):
         conditions.append("c.started_at < %(ends_at)s")
-        values["ends_at"] = filters.ends_at
+    if after:
+        sign = "<" if order is Order.NEWEST else ">"
+        conditions.append(f"(c.started_at, c.id) {sign} (%(after_at)s, %(after_id)s)")
+        values |= {"after_at": after.started_at, "after_id": after.id}
     if filters.call_id_prefix:
         # A whole id is found wherever it is.
         key = CallKey.objects.filter(organization_id=organization_id, key=key_of(filters.call_id_prefix))

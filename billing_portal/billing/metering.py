@@ -123,7 +123,10 @@ def _write_batch(customer: Customer, month: date, settlement_ids: list[int], *, 
     organization = customer.organization
     batch = ReportBatch.objects.create(organization=organization, month=month, created_at=now)
     ReportedSettlement.objects.bulk_create(
-        (ReportedSettlement(settlement_id=settlement_id, batch=batch) for settlement_id in settlement_ids),
+        (
+            ReportedSettlement(organization=organization, settlement_id=settlement_id, batch=batch)
+            for settlement_id in settlement_ids
+        ),
         batch_size=5_000,
     )
     lines = SettlementLine.objects.filter(settlement__reported__batch=batch).order_by("component")

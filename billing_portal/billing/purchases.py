@@ -263,7 +263,7 @@ def decline(purchase: Purchase, reason: str, *, again_at: datetime | None, now: 
         locked.due_at = again_at or now
         locked.is_given_up = locked.is_given_up or again_at is None
         locked.save(update_fields=["declines", "failure", "due_at", "is_given_up"])
-        PurchaseStep.objects.create(purchase=locked, state=locked.state, note=f"Declined: {reason}"[:300], at=now)
+        _note(locked, locked.state, f"Declined: {reason}"[:300], at=now)
     purchase.refresh_from_db()
     log.info("purchase declined", purchase_id=purchase.pk, organization_id=purchase.organization_id)
 
@@ -285,7 +285,7 @@ def move(purchase: Purchase, to: Purchase.State, *, now: datetime, note: str = "
         moves = can_become(State(locked.state), to)
         if moves:
             Purchase.objects.filter(pk=locked.pk).update(state=to, **changes)
-            PurchaseStep.objects.create(purchase=locked, state=to, note=note, at=now)
+            _note(locked, to, note, at=now)
         purchase.refresh_from_db()
         if moves:
             purchase_letters.tell(purchase, now=now)
@@ -304,9 +304,15 @@ def _lock(purchase: Purchase) -> Purchase:
     return found.get(pk=purchase.pk)
 
 
+def _note(purchase: Purchase, state: str, note: str = "", *, at: datetime) -> None:
+    PurchaseStep.objects.create(
+        organization_id=purchase.organization_id, purchase=purchase, state=state, note=note, at=at
+    )
+
+
 def _record(**fields: Any) -> Purchase:
     purchase = Purchase.objects.create(due_at=fields["asked_at"], **fields)
-    PurchaseStep.objects.create(purchase=purchase, state=purchase.state, at=purchase.asked_at)
+    _note(purchase, purchase.state, at=purchase.asked_at)
     log.info(
         "credit asked for",
         purchase_id=purchase.pk,

@@ -108,9 +108,10 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
     pages = {
         "overview": home,
         "usage": f"{home}usage/",
-        "call": _link(page, f"{home}usage/", _CALL),
+        "calls": f"{home}usage/calls/",
+        "call": _link(page, f"{home}usage/calls/", _CALL),
         "completeness": f"{home}usage/trace/",
-        "trace": _link(page, _link(page, f"{home}usage/", _CALL), _TRACE),
+        "trace": _link(page, _link(page, f"{home}usage/calls/", _CALL), _TRACE),
         "invoices": f"{home}invoices/",
         "invoice": (invoice := _link(page, f"{home}invoices/", _INVOICE)),
         "invoice-line": _link(page, invoice, _INVOICE_LINE),

@@ -1,16 +1,22 @@
-"""The list of calls as pages ask for it: filters and cursors from an address, rows for a template."""
+"""The list of calls as pages ask for it: filters, order and cursors from an address, rows for a template."""
 
 import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
-from typing import Any
+from datetime import datetime, tzinfo
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
 from django.http import QueryDict
+from django.urls import reverse
 
 from accounts.models import Organization
-from usage import calls
+from billing_portal.portal import date_ranges, formats
+from billing_portal.portal.date_ranges import Days
+from usage import archived, calls
+from usage.archived import ArchivedMonth
+from usage.calls import Order
 
 STATUSES = (
     ("ended", "Ended"),
@@ -19,71 +25,118 @@ STATUSES = (
     ("ongoing", "Ongoing"),
     ("registered", "Registered"),
 )
-_PAGE_SIZE = 50
-_LONGEST = timedelta(days=366)
+DIRECTIONS = (("inbound", "Inbound"), ("outbound", "Outbound"))
+ORDERS = ((Order.NEWEST.value, "Newest first"), (Order.OLDEST.value, "Oldest first"))
+PAGE_SIZE = 50
+AGENTS_OFFERED = 200
+_TONES = {"ended": "good", "error": "bad"}
+# What an address may filter by, besides the days.
+_NAMES = ("product", "agent", "status", "direction", "call_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What a person filters by, as the form shows it, and the same for the query."""
 
+    days: Days
     product: str
+    agent: str
     status: str
+    direction: str
     call_id: str
+    order: Order
     of_calls: calls.Filters
 
     @classmethod
-    def of(cls, query: QueryDict, *, starts_on: date, ends_on: date, zone: tzinfo) -> "Filters":
-        """Read the filters of an address; both days are included, in the organization's zone."""
-        product, status, call_id = (_plain(query.get(name, "")) for name in ("product", "status", "call_id"))
+    def of(cls, query: QueryDict, *, days: Days, zone: tzinfo) -> "Filters":
+        """Read the filters of an address."""
+        asked = {name: _plain(query.get(name, "")) for name in _NAMES}
+        order = query.get("sort", "")
         return cls(
-            product=product,
-            status=status,
-            call_id=call_id,
+            days=days,
+            **asked,
+            order=Order(order) if order in {each.value for each in Order} else Order.NEWEST,
             of_calls=calls.Filters(
-                starts_at=datetime.combine(starts_on, time.min, zone),
-                ends_at=datetime.combine(ends_on + timedelta(days=1), time.min, zone),
-                product=product,
-                status=status,
-                call_id_prefix=call_id,
+                starts_at=date_ranges.starts_at(days, zone),
+                ends_at=date_ranges.ends_at(days, zone),
+                product=asked["product"],
+                agent_id=asked["agent"],
+                status=asked["status"],
+                direction=asked["direction"],
+                call_id_prefix=asked["call_id"],
             ),
         )
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What names this list in an address, and nothing besides: no page, no name that says nothing."""
+        named = {name: value for name in _NAMES if (value := getattr(self, name))}
+        order = {} if self.order is Order.NEWEST else {"sort": self.order.value}
+        return self.days.parameters | named | order
+
+    def address(self, here: str, **changes: str) -> str:
+        """Return an address with these parameters, changed; an empty value takes one out."""
+        wanted = {name: value for name, value in (self.parameters | changes).items() if value}
+        return f"{here}?{urlencode(wanted)}"
+
+
+class Row(NamedTuple):
+    """One call as the table shows it, every cell formatted, so that the template only puts them in their places."""
+
+    url: str
+    started: str
+    call_id: str
+    agent: str
+    status: str
+    tone: str
+    duration: str
+    cost: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of calls; `next_cursor` is empty on the last. One that is partial may be short, with more to come."""
 
-    calls: list[dict[str, Any]]
+    calls: list[Row]
     is_later: bool
     is_partial: bool
     next_cursor: str
 
 
-def range_of(query: QueryDict, today: date) -> tuple[date, date]:
-    """Return the asked range of days, the last 30 by default; never backwards, never longer than a year."""
-    ends_on = min(_day(query.get("to")) or today, today)
-    starts_on = _day(query.get("from")) or ends_on - timedelta(days=29)
-    starts_on = min(starts_on, ends_on)
-    return max(starts_on, ends_on - _LONGEST), ends_on
-
-
 def page(organization: Organization, filters: Filters, *, cursor: str) -> Page:
     """Return the page that `cursor` names; the first for an empty or an unreadable one."""
     after = _read(cursor)
-    shown, following = calls.page(organization.pk, filters.of_calls, after=after, limit=_PAGE_SIZE)
+    shown, following = calls.page(organization.pk, filters.of_calls, order=filters.order, after=after, limit=PAGE_SIZE)
     return Page(
-        calls=_rows(shown),
+        calls=_rows(organization, shown),
         is_later=after is not None,
-        is_partial=following is not None and len(shown) < _PAGE_SIZE,
+        is_partial=following is not None and len(shown) < PAGE_SIZE,
         next_cursor=_write(following) if following else "",
     )
 
 
-def latest(organization: Organization, *, limit: int) -> list[dict[str, Any]]:
+def latest(organization: Organization, *, limit: int) -> list[Row]:
     """Return the newest calls."""
     shown, _ = calls.page(organization.pk, calls.Filters(), limit=limit)
-    return _rows(shown)
+    return _rows(organization, shown)
+
+
+def archived_months(organization: Organization, filters: Filters) -> Sequence[ArchivedMonth]:
+    """Return the months of the asked days whose calls are in no list and no file any more."""
+    return archived.months(
+        organization.pk,
+        starts_at=date_ranges.starts_at(filters.days, organization.zone),
+        ends_at=date_ranges.ends_at(filters.days, organization.zone),
+    )
+
+
+def agent_choices(agents: Sequence[tuple[str, str]], chosen: str) -> list[tuple[str, str]]:
+    """Return (reference, words) of agents by their names; the one that is filtered by is always among them."""
+    named = {reference: f"{name} · {reference}" if name else reference for reference, name in agents}
+    if chosen:
+        named.setdefault(chosen, chosen)
+    return sorted(named.items(), key=lambda choice: (choice[1].casefold(), choice[0]))
 
 
 def label(code: str) -> str:
@@ -91,20 +144,29 @@ def label(code: str) -> str:
     return dict(STATUSES).get(code) or code.replace("_", " ").capitalize()
 
 
-def _day(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text or "")
-    except ValueError:
-        return None
-
-
 def _plain(text: str) -> str:
     """Return what a person may have typed: no NUL, which the database cannot hold, and no longer than an id is."""
     return text.replace("\0", "").strip()[:128]
 
 
-def _rows(shown: Sequence[calls.ListedCall]) -> list[dict[str, Any]]:
-    return [{**call._asdict(), "status_label": label(call.status)} for call in shown]
+def _rows(organization: Organization, shown: Sequence[calls.ListedCall]) -> list[Row]:
+    """Return the rows of a table. What all of them share is looked up once."""
+    here = reverse("calls", args=[organization.public_id])
+    zone, currency = organization.zone, organization.currency
+    return [
+        Row(
+            url=f"{here}{quote(call.call_id, safe='')}/",
+            started=formats.moment(call.started_at, zone),
+            call_id=call.call_id,
+            agent=call.agent_name or call.agent_id or "–",
+            status=label(call.status),
+            tone=_TONES.get(call.status, "neutral"),
+            duration=formats.duration(call.duration_ms),
+            cost="" if call.amount_micros is None else formats.money_exact(call.amount_micros, currency),
+            state="" if call.sequence else "being settled",
+        )
+        for call in shown
+    ]
 
 
 def _write(cursor: calls.Cursor) -> str:

@@ -12,7 +12,7 @@ from accounts.models import Membership
 # View name, label, lucide icon, and the names of the views that belong to it.
 _PAGES = (
     ("overview", "Overview", "layout-dashboard", {"overview"}),
-    ("usage", "Usage", "chart-column", {"usage", "call", "trace", "exports"}),
+    ("usage", "Usage", "chart-column", {"usage", "calls", "call", "trace", "exports"}),
     ("invoices", "Invoices", "receipt-text", {"invoices", "invoice", "invoice_line"}),
     (
         "credits",

@@ -85,7 +85,9 @@ def in_words(filters: call_list.Filters) -> list[tuple[str, str]]:
     """Return what is filtered by besides the days, for people."""
     named = (
         ("Product", filters.product),
+        ("Agent", filters.agent),
         ("Status", call_list.label(filters.status) if filters.status else ""),
+        ("Direction", call_list.label(filters.direction) if filters.direction else ""),
         ("Call id begins with", filters.call_id),
     )
     return [(label, value) for label, value in named if value]
@@ -94,7 +96,9 @@ def in_words(filters: call_list.Filters) -> list[tuple[str, str]]:
 def carried(query: QueryDict) -> list[tuple[str, str]]:
     """Return the parameters of the list that go with the form, so that it asks for the very calls that were shown."""
     return [
-        (name, str(value)) for name, value in query.items() if name not in ("cursor", "format", "csrfmiddlewaretoken")
+        (name, str(value))
+        for name, value in query.items()
+        if name not in ("cursor", "sort", "format", "csrfmiddlewaretoken")
     ]
 
 

@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from billing_portal.portal.views import (
+    calls,
     credit,
     developers,
     exports,
@@ -22,7 +23,8 @@ _organization = [
     path("", overview.overview, name="overview"),
     path("usage/", usage.usage, name="usage"),
     path("usage/trace/", trace.trace, name="trace"),
-    path("usage/calls/<str:call_id>/", usage.call, name="call"),
+    path("usage/calls/", calls.call_list_page, name="calls"),
+    path("usage/calls/<str:call_id>/", calls.call, name="call"),
     path("exports/", exports.exports, name="exports"),
     path("exports/new/", exports.export_new, name="export_new"),
     path("exports/<uuid:export>/cancel/", exports.export_cancel, name="export_cancel"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from accounts.models import Organization
 from billing_portal.portal import charts
+from billing_portal.portal.date_ranges import Days
 from usage import rollups
 from usage.models import Component
 
@@ -33,9 +34,9 @@ def of(organization: Organization, *, starts_on: date, ends_on: date) -> Figures
     )
 
 
-def products_of(organization: Organization, *, starts_on: date, ends_on: date) -> list[str]:
+def products_of(organization: Organization, *, days: Days) -> list[str]:
     """Return the names of the products used on the days."""
-    used = rollups.by_product(organization.pk, starts_on=starts_on, ends_on=ends_on)
+    used = rollups.by_product(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
     return sorted({each.product for each in used if each.component != Component.TOKEN_SURCHARGE})
 
 

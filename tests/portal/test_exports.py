@@ -62,8 +62,8 @@ def ask(client, organization, name="csv", **fields):
     return client.post(address("export_new", organization), {"format": name, **fields})
 
 
-def test_the_usage_page_leads_to_the_export_of_what_it_shows(client, busy):
-    page = client.get(address("usage", busy), {"from": "2026-10-15", "to": "2026-10-15", "call_id": "call_1_3"})
+def test_the_list_leads_to_the_export_of_what_it_shows(client, busy):
+    page = client.get(address("calls", busy), {"from": "2026-10-15", "to": "2026-10-15", "call_id": "call_1_3"})
     link = f"{address('exports', busy)}?from=2026-10-15&amp;to=2026-10-15&amp;call_id=call_1_3"
     assert link in page.content.decode()
     text = text_of(client.get(link.replace("&amp;", "&")))

@@ -72,7 +72,7 @@ def test_usage_stopped_for_want_of_credit_says_so_with_the_way_out(client, acme,
 
 def test_every_call_is_reached_once_by_paging(client, busy):
     seen: list[str] = []
-    url = reverse("usage", args=[busy.public_id])
+    url = reverse("calls", args=[busy.public_id])
     while url:
         page = client.get(url).content.decode()
         seen += re.findall(r'usage/calls/(call_\w+)/"', page)
@@ -82,7 +82,7 @@ def test_every_call_is_reached_once_by_paging(client, busy):
 
 
 def test_htmx_gets_the_calls_alone_and_everyone_else_the_page(client, busy):
-    url = reverse("usage", args=[busy.public_id])
+    url = reverse("calls", args=[busy.public_id])
     fragment, page = client.get(url, **HTMX).content.decode(), client.get(url).content.decode()
     assert "<html" not in fragment
     assert "<html" in page
@@ -90,13 +90,13 @@ def test_htmx_gets_the_calls_alone_and_everyone_else_the_page(client, busy):
 
 
 def test_filters_work_by_address_alone(client, busy):
-    page = text_of(get(client, "usage", busy, call_id="call_1_7"))
+    page = text_of(get(client, "calls", busy, call_id="call_1_7"))
     assert "call_1_7 " in page
     assert "call_1_71" not in page
-    page = text_of(get(client, "usage", busy, call_id="call_1_"))
+    page = text_of(get(client, "calls", busy, call_id="call_1_"))
     assert "call_1_119" in page
     assert "call_7_0" not in page
-    assert "No call matches" in text_of(get(client, "usage", busy, status="error"))
+    assert "No call matches" in text_of(get(client, "calls", busy, status="error"))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,7 @@ def test_filters_work_by_address_alone(client, busy):
     [{"from": "yesterday"}, {"cursor": "%%%"}, {"from": "2030-01-01", "to": "2020-01-01"}, {"product": "\x00"}],
 )
 def test_a_strange_address_still_shows_a_page(client, busy, query):
+    assert get(client, "calls", busy, **query).status_code == 200
     assert get(client, "usage", busy, **query).status_code == 200
 
 
@@ -117,7 +118,7 @@ def test_a_call_opens_into_its_price_and_who_pays(client, busy):
 
 def test_a_call_not_settled_yet_is_shown_as_such(client, busy):
     assert "Settled within seconds" in text_of(get(client, "call", busy, "call_7_0"))
-    assert "being settled" in text_of(get(client, "usage", busy, to="2026-10-13"))
+    assert "being settled" in text_of(get(client, "calls", busy, to="2026-10-13"))
 
 
 def test_overview_usage_credits_and_ledger_say_the_same(client, busy, now):
@@ -139,7 +140,9 @@ def test_an_invoice_line_lists_the_calls_behind_it(client, busy, now):
     assert get(client, "invoice_line", busy, invoice.public_id, "nonsense").status_code == 404
 
 
-@pytest.mark.parametrize(("name", "most"), [("overview", 26), ("usage", 24), ("credits", 35), ("invoices", 12)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("overview", 26), ("usage", 24), ("calls", 16), ("credits", 35), ("invoices", 12)]
+)
 def test_pages_ask_the_database_a_fixed_number_of_times(client, busy, django_assert_max_num_queries, name, most):
     get(client, name, busy)
     with django_assert_max_num_queries(most):

@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.usage.conftest import call_object
 from usage import calls
-from usage.calls import Filters
+from usage.calls import Filters, Order
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -33,10 +33,10 @@ def hundred(priced, acme, other, record):
     return {item["call_id"]: item for item in items}
 
 
-def every(organization, filters, limit):
+def every(organization, filters, limit, order=Order.NEWEST):
     found, after = [], None
     while True:
-        page, after = calls.page(organization.pk, filters, after=after, limit=limit)
+        page, after = calls.page(organization.pk, filters, order=order, after=after, limit=limit)
         assert len(page) <= limit
         found += page
         if after is None:
@@ -49,6 +49,16 @@ def test_pages_reach_every_call_exactly_once_also_where_many_start_at_once(hundr
     assert sorted(call.call_id for call in found) == sorted(hundred)
     keys = [(call.started_at, call.id) for call in found]
     assert keys == sorted(keys, reverse=True)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+@pytest.mark.parametrize(
+    "filters", [Filters(), Filters(product="gpt_4o", starts_at=START, ends_at=START + timedelta(hours=5))]
+)
+def test_the_oldest_first_is_the_newest_first_turned_round(hundred, acme, filters, limit):
+    newest = [call.id for call in every(acme, filters, limit)]
+    assert [call.id for call in every(acme, filters, limit, Order.OLDEST)] == newest[::-1]
+    assert newest
 
 
 @pytest.mark.parametrize(

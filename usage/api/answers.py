@@ -58,13 +58,15 @@ class CallSummary(msgspec.Struct, frozen=True):
 
 
 class CallPage(msgspec.Struct, frozen=True):
-    """Calls, the latest start first. `next` is the address of the following page, null on the last.
+    """Calls in the order asked for. `next` is the address of the following page, null on the last.
 
     Where few calls match a filter a page may be short, or empty, with more to come: follow `next` to the end.
+    `archived` names months (UTC) of the span whose calls are put away: sums and invoices count them, no list has them.
     """
 
     items: list[CallSummary]
     next: Annotated[str, Meta(extra_json_schema={"format": "uri"})] | None
+    archived: list[Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}$")]]
 
 
 class PriceLine(msgspec.Struct, frozen=True):

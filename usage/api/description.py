@@ -1,6 +1,6 @@
 """The API's description in OpenAPI 3.1, made of the very types that are read and sent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,6 +45,7 @@ _PROBLEMS = {
     404: "There is no such call or organization, or the key may not know of it.",
     406: "The answer comes as JSON only.",
     409: "A request with the same `Idempotency-Key` is at work. `Retry-After` says when to ask for its answer.",
+    410: "The call was recorded, and its month is archived: sums and invoices count it, its facts are not at hand.",
     411: "The body's length is missing, and the server in front cannot do without; nothing was recorded.",
     413: "The body is larger than 10 MB, as it came or unpacked; nothing was recorded.",
     415: "The body is of another type or encoding than listed; nothing was recorded.",
@@ -143,14 +144,16 @@ def reference(kind: type[msgspec.Struct]) -> dict[str, str]:
     return {"$ref": _REFERENCES.format(name=kind.__name__)}
 
 
-def reads(operation: str, *, query: type[msgspec.Struct], answer: type[msgspec.Struct]) -> Callable[[View], View]:
-    """Describe a GET."""
+def reads(
+    operation: str, *, query: type[msgspec.Struct], answer: type[msgspec.Struct], more: Sequence[int] = ()
+) -> Callable[[View], View]:
+    """Describe a GET; `more` are problems that not every GET has."""
     if answer not in _ANSWERS:
         _more[answer] = None
     return _described(
         operation_id=operation,
         parameters=parameters(query),
-        responses={200: OpenApiResponse(reference(answer)), **_problems(400, 401, 403, 404, 406, 429, 503)},
+        responses={200: OpenApiResponse(reference(answer)), **_problems(400, 401, 403, 404, 406, *more, 429, 503)},
     )
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from django.http import QueryDict
@@ -71,6 +71,9 @@ class FilterQuery(OrganizationQuery, rename={"from_": "from"}):
 class CallsQuery(FilterQuery):
     """Which calls, and how many of them."""
 
+    order: Annotated[
+        Literal["newest", "oldest"], Meta(description="Whether the latest start comes first, or the earliest.")
+    ] = "newest"
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many calls a page holds.")] = 100
     cursor: Annotated[
         str, Meta(pattern="^[0-9]{1,16}-[0-9]{1,18}$", description="The place of a page, as `next` has it.")

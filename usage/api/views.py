@@ -1,6 +1,7 @@
 """The API's addresses: read the request, make one call, answer."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import msgspec
 from django.http import HttpResponse
@@ -8,7 +9,8 @@ from django.urls import reverse
 from rest_framework.request import Request
 
 from accounts import clock
-from usage import calls, ingestion, periods, rollups
+from accounts.problems import Problem
+from usage import archived, calls, ingestion, periods, rollups
 from usage.api import answers, bodies, description, queries
 from usage.api.keyed_views import KeyedView, answer, not_found, organization_of, recorded
 
@@ -23,25 +25,33 @@ class CallsView(KeyedView):
 
     @description.reads("list_calls", query=queries.CallsQuery, answer=answers.CallPage)
     def get(self, request: Request) -> HttpResponse:
-        """List calls, the latest start first."""
+        """List calls, the latest start first unless asked otherwise."""
         query = queries.read(request.query_params, queries.CallsQuery)
         organization = organization_of(request, query)
         filters = queries.filters_of(query, organization.zone)
-        rows, following = calls.page(organization.pk, filters, after=queries.cursor_of(query.cursor), limit=query.limit)
+        order, after = calls.Order(query.order), queries.cursor_of(query.cursor)
+        rows, following = calls.page(organization.pk, filters, order=order, after=after, limit=query.limit)
         items = answers.summaries(rows, organization.currency)
-        return answer(answers.CallPage(items, _address(request, following) if following else None))
+        away = archived.months(organization.pk, starts_at=filters.starts_at, ends_at=filters.ends_at)
+        return answer(
+            answers.CallPage(
+                items, _address(request, following) if following else None, [f"{each.month:%Y-%m}" for each in away]
+            )
+        )
 
 
 class CallView(KeyedView):
     """One call."""
 
-    @description.reads("get_call", query=queries.OrganizationQuery, answer=answers.CallRecord)
+    @description.reads("get_call", query=queries.OrganizationQuery, answer=answers.CallRecord, more=[HTTPStatus.GONE])
     def get(self, request: Request, call_id: str) -> HttpResponse:
         """Get one call with its price, line by line."""
         query = queries.read(request.query_params, queries.OrganizationQuery)
         organization = organization_of(request, query)
         call = None if "\x00" in call_id else calls.find(organization.pk, call_id)
         if call is None:
+            if "\x00" not in call_id and archived.started_at(organization.pk, call_id):
+                raise Problem(HTTPStatus.GONE, "archived", "The call's month is archived; sums and invoices count it")
             raise not_found()
         return answer(answers.call_record(call))
 

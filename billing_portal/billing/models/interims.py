@@ -7,6 +7,7 @@ from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import RangeOperators
 from django.db import models
 
+from accounts.constraints import SameOrganization
 from accounts.models import Organization
 from billing_portal.billing.models.stripe_objects import Invoice
 from billing_portal.ledger.models import Transaction
@@ -35,12 +36,15 @@ class InterimInvoice(models.Model):
     last_transaction = models.ForeignKey(
         Transaction,
         on_delete=models.PROTECT,
+        db_constraint=False,
         related_name="+",
         help_text="The last in the books it was written from.",
     )
     currency = models.CharField(max_length=3)
     state = models.CharField(max_length=16, choices=State, default=State.OPEN)
-    invoice = models.OneToOneField(Invoice, null=True, on_delete=models.PROTECT, related_name="interim")
+    invoice = models.OneToOneField(
+        Invoice, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="interim"
+    )
     waiting_for = models.CharField(max_length=300, blank=True, default="", help_text="Why it is not finalized yet.")
     written_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
@@ -48,6 +52,9 @@ class InterimInvoice(models.Model):
     class Meta:
         ordering = ["organization", "month", "first_sequence", "id"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="interim_invoice_is_its_organizations"),
+            SameOrganization(field="last_transaction", name="interim_invoice_ends_with_its_own"),
+            SameOrganization(field="invoice", name="interim_invoice_is_of_its_own"),
             models.UniqueConstraint(
                 fields=["organization"], condition=models.Q(state="open"), name="interim_invoice_is_one_open"
             ),
@@ -85,7 +92,7 @@ class InterimLine(models.Model):
     """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
-    interim = models.ForeignKey(InterimInvoice, on_delete=models.PROTECT, related_name="lines")
+    interim = models.ForeignKey(InterimInvoice, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
     component = models.CharField(max_length=24, choices=Component)
     micros = models.BigIntegerField()
     amount_minor = models.BigIntegerField()
@@ -93,7 +100,10 @@ class InterimLine(models.Model):
     class Meta:
         ordering = ["interim", "id"]
         constraints = [
-            models.UniqueConstraint(fields=["interim", "component"], name="interim_line_is_one_a_component"),
+            SameOrganization(field="interim", name="interim_line_is_of_its_own"),
+            models.UniqueConstraint(
+                fields=["organization", "interim", "component"], name="interim_line_is_one_a_component"
+            ),
         ]
         triggers = [pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update | pgtrigger.Delete)]
 

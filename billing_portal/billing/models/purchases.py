@@ -5,6 +5,7 @@ import uuid
 import pgtrigger
 from django.db import models
 
+from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
 from billing_portal.billing.models.stripe_objects import Invoice, PaymentMethod
 from billing_portal.ledger.models import Grant
@@ -29,6 +30,7 @@ class TopUp(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="top_up_is_its_organizations"),
             models.UniqueConstraint(
                 fields=["organization"], condition=models.Q(ended_at=None), name="top_up_is_one_in_force"
             ),
@@ -85,13 +87,21 @@ class Purchase(models.Model):
     amount_micros = models.BigIntegerField(help_text="Before tax; the credit that it gives.")
     state = models.CharField(max_length=16, choices=State, default=State.ASKED)
     asked_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
-    top_up = models.ForeignKey(TopUp, null=True, on_delete=models.PROTECT, related_name="purchases")
-    payment_method = models.ForeignKey(PaymentMethod, null=True, on_delete=models.PROTECT, related_name="+")
+    top_up = models.ForeignKey(
+        TopUp, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchases"
+    )
+    payment_method = models.ForeignKey(
+        PaymentMethod, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="+"
+    )
     return_url = models.URLField(max_length=500, blank=True, default="", help_text="Where Checkout leads back to.")
     stripe_session_id = models.CharField(max_length=255, unique=True, null=True)  # noqa: DJ001 - unique
     checkout_url = models.URLField(max_length=2000, blank=True, default="")
-    invoice = models.OneToOneField(Invoice, null=True, on_delete=models.PROTECT, related_name="purchase")
-    grant = models.OneToOneField(Grant, null=True, on_delete=models.PROTECT, related_name="purchase")
+    invoice = models.OneToOneField(
+        Invoice, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchase"
+    )
+    grant = models.OneToOneField(
+        Grant, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchase"
+    )
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Charges begun.")
     declines = models.PositiveSmallIntegerField(default=0, help_text="Charges that were declined.")
     is_given_up = models.BooleanField(default=False, help_text="It is to be closed at Stripe and then ended.")
@@ -104,6 +114,11 @@ class Purchase(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="purchase_is_its_organizations"),
+            SameOrganization(field="top_up", name="purchase_is_of_its_own_top_up"),
+            SameOrganization(field="payment_method", name="purchase_is_paid_by_its_own_card"),
+            SameOrganization(field="invoice", name="purchase_is_on_its_own_invoice"),
+            SameOrganization(field="grant", name="purchase_gave_its_own_grant"),
             # The amount is not in it: whatever changes meanwhile, there is one (F36).
             models.UniqueConstraint(
                 fields=["organization", "origin"],
@@ -147,13 +162,17 @@ class Purchase(models.Model):
 class PurchaseStep(models.Model):
     """One step of a purchase, as people read its history."""
 
-    purchase = models.ForeignKey(Purchase, on_delete=models.PROTECT, related_name="steps")
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    purchase = models.ForeignKey(Purchase, on_delete=models.PROTECT, db_constraint=False, related_name="steps")
     state = models.CharField(max_length=16, choices=Purchase.State)
     note = models.CharField(max_length=300, blank=True, default="")
     at = models.DateTimeField()
 
     class Meta:
         ordering = ["purchase", "id"]
+        constraints = [
+            SameOrganization(field="purchase", name="purchase_step_is_of_its_own"),
+        ]
         triggers = [pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update | pgtrigger.Delete)]
 
     def __str__(self) -> str:

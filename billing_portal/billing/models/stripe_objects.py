@@ -5,6 +5,7 @@ import uuid
 import pgtrigger
 from django.db import models
 
+from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
 from billing_portal.ledger.models import Grant, Settlement
 from usage.models import Component
@@ -101,6 +102,7 @@ class PaymentMethod(models.Model):
     class Meta:
         ordering = ["-is_default", "-created_at", "-id"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="payment_method_is_its_organizations"),
             models.UniqueConstraint(
                 fields=["organization"],
                 condition=models.Q(is_default=True, removed_at__isnull=True),
@@ -173,6 +175,9 @@ class ReportBatch(models.Model):
 
     class Meta:
         ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="report_batch_is_its_organizations"),
+        ]
         indexes = [models.Index(fields=["organization", "month"], name="report_batch_by_month")]
 
     def __str__(self) -> str:
@@ -182,8 +187,17 @@ class ReportBatch(models.Model):
 class ReportedSettlement(models.Model):
     """That a settlement is in a batch: its key, so that it is in one."""
 
-    settlement = models.OneToOneField(Settlement, on_delete=models.PROTECT, primary_key=True, related_name="reported")
-    batch = models.ForeignKey(ReportBatch, on_delete=models.PROTECT, related_name="settlements")
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    settlement = models.OneToOneField(
+        Settlement, on_delete=models.PROTECT, db_constraint=False, primary_key=True, related_name="reported"
+    )
+    batch = models.ForeignKey(ReportBatch, on_delete=models.PROTECT, db_constraint=False, related_name="settlements")
+
+    class Meta:
+        constraints = [
+            SameOrganization(field="settlement", name="reported_settlement_is_its_own"),
+            SameOrganization(field="batch", name="reported_settlement_is_in_its_own_batch"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.settlement_id} in {self.batch_id}"
@@ -199,7 +213,7 @@ class Report(models.Model):
         REJECTED = "rejected", "Rejected"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    batch = models.ForeignKey(ReportBatch, on_delete=models.PROTECT, related_name="reports")
+    batch = models.ForeignKey(ReportBatch, on_delete=models.PROTECT, db_constraint=False, related_name="reports")
     component = models.CharField(max_length=24, choices=Component)
     micros = models.BigIntegerField()
     identifier = models.CharField(max_length=100, unique=True)
@@ -213,7 +227,8 @@ class Report(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(fields=["batch", "component"], name="report_is_one_a_component"),
+            SameOrganization(field="batch", name="report_is_of_its_own_batch"),
+            models.UniqueConstraint(fields=["organization", "batch", "component"], name="report_is_one_a_component"),
             models.UniqueConstraint(
                 fields=["organization", "component", "minute_at"], name="report_has_its_own_minute"
             ),
@@ -306,6 +321,7 @@ class Invoice(models.Model):
     class Meta:
         ordering = ["-drafted_at", "-id"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="invoice_is_its_organizations"),
             models.UniqueConstraint(
                 fields=["organization", "month"],
                 condition=models.Q(month__isnull=False) & ~models.Q(state="void"),
@@ -343,7 +359,7 @@ class InvoiceLine(models.Model):
         OTHER = "other", "Other"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
-    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="lines")
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
     stripe_line_id = models.CharField(max_length=255)
     position = models.PositiveIntegerField()
     kind = models.CharField(max_length=16, choices=Kind)
@@ -357,7 +373,10 @@ class InvoiceLine(models.Model):
     class Meta:
         ordering = ["invoice", "position"]
         constraints = [
-            models.UniqueConstraint(fields=["invoice", "stripe_line_id"], name="invoice_line_is_one_a_stripe_line"),
+            SameOrganization(field="invoice", name="invoice_line_is_of_its_own"),
+            models.UniqueConstraint(
+                fields=["organization", "invoice", "stripe_line_id"], name="invoice_line_is_one_a_stripe_line"
+            ),
         ]
         triggers = [
             pgtrigger.Trigger(
@@ -382,7 +401,7 @@ class CreditLine(models.Model):
     """Credit put on a draft: one credit kind towards one component, as one negative Stripe invoice item."""
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
-    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="credit_lines")
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, db_constraint=False, related_name="credit_lines")
     grant_kind = models.CharField(max_length=16, choices=Grant.Kind)
     component = models.CharField(max_length=24, choices=Component)
     micros = models.BigIntegerField()
@@ -392,8 +411,10 @@ class CreditLine(models.Model):
     class Meta:
         ordering = ["invoice", "id"]
         constraints = [
+            SameOrganization(field="invoice", name="credit_line_is_of_its_own"),
             models.UniqueConstraint(
-                fields=["invoice", "grant_kind", "component"], name="credit_line_is_one_a_kind_and_component"
+                fields=["organization", "invoice", "grant_kind", "component"],
+                name="credit_line_is_one_a_kind_and_component",
             ),
             models.CheckConstraint(condition=models.Q(amount_minor__gte=0), name="credit_line_is_not_negative"),
         ]

@@ -3,6 +3,7 @@
 import pgtrigger
 from django.db import models
 
+from accounts.constraints import SameOrganization
 from accounts.models import Organization
 from usage.models import Component
 
@@ -99,6 +100,7 @@ class Grant(models.Model):
             "id",
         ]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="grant_is_its_organizations"),
             models.UniqueConstraint(fields=["organization", "reference"], name="grant_reference_is_unique"),
             models.CheckConstraint(condition=models.Q(amount_micros__gt=0), name="grant_amount_is_positive"),
             models.CheckConstraint(
@@ -133,12 +135,16 @@ class Transaction(models.Model):
     kind = models.CharField(max_length=16, choices=Kind)
     reference = models.CharField(max_length=200)
     reason = models.CharField(max_length=200, blank=True, default="", help_text="For the customer to read.")
-    reverses = models.OneToOneField("self", null=True, on_delete=models.PROTECT, related_name="reversed_by")
+    reverses = models.OneToOneField(
+        "self", null=True, on_delete=models.PROTECT, db_constraint=False, related_name="reversed_by"
+    )
     occurred_at = models.DateTimeField()
 
     class Meta:
         ordering = ["organization", "id"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="transaction_is_its_organizations"),
+            SameOrganization(field="reverses", name="transaction_reverses_its_own"),
             models.UniqueConstraint(fields=["organization", "reference"], name="transaction_reference_is_unique"),
             models.CheckConstraint(
                 condition=models.Q(reverses=None) | models.Q(kind="reverse"), name="transaction_reverses_as_a_reversal"
@@ -170,15 +176,17 @@ class Entry(models.Model):
         ROUNDING = "rounding", "Rounding"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="entries")
+    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, db_constraint=False, related_name="entries")
     book = models.CharField(max_length=16, choices=Book)
-    grant = models.ForeignKey(Grant, null=True, on_delete=models.PROTECT, related_name="entries")
+    grant = models.ForeignKey(Grant, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="entries")
     currency = models.CharField(max_length=3)
     micros = models.BigIntegerField()
 
     class Meta:
         ordering = ["organization", "transaction", "id"]
         constraints = [
+            SameOrganization(field="transaction", name="entry_is_of_its_own_transaction"),
+            SameOrganization(field="grant", name="entry_is_of_its_own_grant"),
             models.CheckConstraint(
                 condition=models.Q(book="credit", grant__isnull=False)
                 | (~models.Q(book="credit") & models.Q(grant=None)),
@@ -241,6 +249,7 @@ class Settlement(models.Model):
     class Meta:
         ordering = ["organization", "first_sequence"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="settlement_is_its_organizations"),
             models.UniqueConstraint(fields=["organization", "first_sequence"], name="settlement_starts_once"),
             models.UniqueConstraint(fields=["organization", "last_sequence"], name="settlement_ends_once"),
             models.CheckConstraint(
@@ -280,7 +289,7 @@ class SettlementLine(models.Model):
     """One component of a settlement: what it cost, and what of that is accrued to the card."""
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="lines")
+    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
     component = models.CharField(max_length=24, choices=Component)
     gross_micros = models.BigIntegerField()
     accrued_micros = models.BigIntegerField()
@@ -288,7 +297,10 @@ class SettlementLine(models.Model):
     class Meta:
         ordering = ["settlement", "component"]
         constraints = [
-            models.UniqueConstraint(fields=["settlement", "component"], name="settlement_line_is_one_a_component"),
+            SameOrganization(field="settlement", name="settlement_line_is_of_its_own"),
+            models.UniqueConstraint(
+                fields=["organization", "settlement", "component"], name="settlement_line_is_one_a_component"
+            ),
         ]
         triggers = [_INSERT_ONLY]
 
@@ -300,16 +312,18 @@ class Burn(models.Model):
     """What one grant paid towards one component of a settlement."""
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="burns")
-    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, related_name="burns")
+    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, db_constraint=False, related_name="burns")
+    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, db_constraint=False, related_name="burns")
     component = models.CharField(max_length=24, choices=Component)
     micros = models.BigIntegerField()
 
     class Meta:
         ordering = ["settlement", "id"]
         constraints = [
+            SameOrganization(field="settlement", name="burn_is_of_its_own_settlement"),
+            SameOrganization(field="grant", name="burn_is_of_its_own_grant"),
             models.UniqueConstraint(
-                fields=["settlement", "grant", "component"], name="burn_is_one_a_grant_and_component"
+                fields=["organization", "settlement", "grant", "component"], name="burn_is_one_a_grant_and_component"
             ),
             models.CheckConstraint(condition=models.Q(micros__gt=0), name="burn_is_positive"),
         ]

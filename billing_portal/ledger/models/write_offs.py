@@ -3,6 +3,7 @@
 import pgtrigger
 from django.db import models
 
+from accounts.constraints import SameOrganization
 from accounts.models import Organization
 from billing_portal.ledger.models.books import Transaction
 from usage.models import Component
@@ -14,7 +15,9 @@ class WriteOff(models.Model):
     """What is forgiven of one month. Before the month closed it has lines, which come off its invoice; after, none."""
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    transaction = models.OneToOneField(Transaction, on_delete=models.PROTECT, related_name="write_off")
+    transaction = models.OneToOneField(
+        Transaction, on_delete=models.PROTECT, db_constraint=False, related_name="write_off"
+    )
     month = models.DateField(help_text="First day of the month that it was owed for.")
     micros = models.BigIntegerField()
     debt = models.CharField(
@@ -24,6 +27,8 @@ class WriteOff(models.Model):
     class Meta:
         ordering = ["organization", "month", "id"]
         constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="write_off_is_its_organizations"),
+            SameOrganization(field="transaction", name="write_off_is_of_its_own_transaction"),
             models.CheckConstraint(condition=models.Q(micros__gt=0), name="write_off_is_positive"),
         ]
         indexes = [models.Index(fields=["organization", "month"], name="write_off_by_month")]
@@ -37,14 +42,17 @@ class WriteOffLine(models.Model):
     """What is forgiven of one component, and so comes off the invoice's line."""
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    write_off = models.ForeignKey(WriteOff, on_delete=models.PROTECT, related_name="lines")
+    write_off = models.ForeignKey(WriteOff, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
     component = models.CharField(max_length=24, choices=Component)
     micros = models.BigIntegerField()
 
     class Meta:
         ordering = ["write_off", "component"]
         constraints = [
-            models.UniqueConstraint(fields=["write_off", "component"], name="write_off_line_is_one_a_component"),
+            SameOrganization(field="write_off", name="write_off_line_is_of_its_own"),
+            models.UniqueConstraint(
+                fields=["organization", "write_off", "component"], name="write_off_line_is_one_a_component"
+            ),
             models.CheckConstraint(condition=models.Q(micros__gt=0), name="write_off_line_is_positive"),
         ]
         triggers = [_INSERT_ONLY]

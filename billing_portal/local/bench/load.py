@@ -17,7 +17,7 @@ from accounts import api_keys
 from accounts.models import ApiKey, Organization
 from usage import prices
 
-MONTH = datetime(2026, 10, 1, tzinfo=UTC)
+MONTH, ENDS_AT = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 _VOICES = ("elevenlabs_tts", "cartesia_tts", "openai_tts")
 _MODELS = ("gpt_4o_mini", "gpt_4o", "gemini_2_0_flash", "gpt_4_1")
 _TELEPHONY = ("retell_twilio", "custom_telephony")

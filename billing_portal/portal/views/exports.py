@@ -26,7 +26,7 @@ from accounts.access import Permission
 from accounts.models import Organization
 from accounts.organization_view import OrganizationRequest, PersonRequest, organization_view
 from billing_portal.billing import export_invoices
-from billing_portal.portal import call_list, export_links, export_list, tasks
+from billing_portal.portal import call_list, date_ranges, export_links, export_list, tasks
 from usage import periods
 from usage.exports import formats, jobs
 from usage.exports.formats import FORMATS, Format
@@ -45,13 +45,13 @@ def exports(request: OrganizationRequest) -> HttpResponse:
     files: dict[str, Any] = {"shown": shown, "is_moving": any(each.export.is_under_way for each in shown)}
     if request.htmx:
         return render(request, "portal/exports.html#files", files)
-    starts_on, ends_on, filters = _asked(request.organization, request.GET)
+    filters = _asked(request.organization, request.GET)
     selection = export_invoices.selection(request.organization, filters.of_calls)
     count = selection.count(most=export_list.COUNTED)
     context = files | {
-        "starts_on": starts_on,
-        "ends_on": ends_on,
+        "days": filters.days,
         "filters": export_list.in_words(filters),
+        "archived": call_list.archived_months(request.organization, filters),
         "count": count,
         "is_more": count == export_list.COUNTED,
         "choices": export_list.choices(count),
@@ -68,7 +68,7 @@ def export_new(request: OrganizationRequest) -> HttpResponseBase:
     if name not in FORMATS:
         messages.error(request, "Choose one of the formats.")
         return redirect("exports", organization.public_id)
-    *_, filters = _asked(organization, request.POST)
+    filters = _asked(organization, request.POST)
     selection = export_invoices.selection(organization, filters.of_calls)
     count = selection.count(most=export_list.COUNTED)
     if export_list.is_at_once(FORMATS[name], count):
@@ -124,11 +124,9 @@ def export_link(request: PersonRequest, token: str) -> HttpResponseBase:
     return _file(found)
 
 
-def _asked(organization: Organization, query: QueryDict) -> tuple[Any, Any, call_list.Filters]:
-    today = periods.day_of(clock.now(), organization.zone)
-    starts_on, ends_on = call_list.range_of(query, today)
-    filters = call_list.Filters.of(query, starts_on=starts_on, ends_on=ends_on, zone=organization.zone)
-    return starts_on, ends_on, filters
+def _asked(organization: Organization, query: QueryDict) -> call_list.Filters:
+    days = date_ranges.of(query, periods.day_of(clock.now(), organization.zone))
+    return call_list.Filters.of(query, days=days, zone=organization.zone)
 
 
 def _export(organization: Organization, public_id: UUID) -> Export:

@@ -1,0 +1,107 @@
+"""Calls: the list, filtered and in an order, and every call in it, down to its price."""
+
+from typing import Any
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_GET
+
+from accounts import clock
+from accounts.access import Permission
+from accounts.models import Organization
+from accounts.organization_view import OrganizationRequest, organization_view
+from billing_portal.billing.models import Invoice
+from billing_portal.ledger import settlement
+from billing_portal.portal import call_list, call_page, date_ranges, usage_figures, usage_tabs
+from billing_portal.portal.call_list import Filters
+from usage import archived, calls, charges, periods
+from usage.charges import Charge
+
+
+@require_GET
+@organization_view(Permission.VIEW_USAGE)
+def call_list_page(request: OrganizationRequest) -> HttpResponse:
+    """Show the calls of some days, filtered, in an order; htmx gets the list alone, with its address."""
+    organization = request.organization
+    today = periods.day_of(clock.now(), organization.zone)
+    days = date_ranges.of(request.GET, today)
+    filters = Filters.of(request.GET, days=days, zone=organization.zone)
+    here = reverse("calls", args=[organization.public_id])
+    page = call_list.page(organization, filters, cursor=request.GET.get("cursor", ""))
+    context: dict[str, Any] = {
+        "filters": filters,
+        "days": days,
+        "tabs": usage_tabs.of(organization, days, current="calls"),
+        "calls": page.calls,
+        "archived": call_list.archived_months(organization, filters),
+        "export_url": filters.address(reverse("exports", args=[organization.public_id])),
+        "reset_url": f"{here}?days={days.name}" if days.name else f"{here}?from={days.starts_on}&to={days.ends_on}",
+        "first_url": filters.address(here) if page.is_later else "",
+        "next_url": filters.address(here, cursor=page.next_cursor) if page.next_cursor else "",
+        "searched": "Searched in part: go on for more" if page.is_partial else "",
+        **_choices(organization, filters),
+    }
+    if request.htmx:
+        response = render(request, "portal/calls.html#calls", context)
+        response["HX-Push-Url"] = filters.address(here, cursor=request.GET.get("cursor", ""))
+        return response
+    ranges = date_ranges.options(days, today, lambda named: _of_days(filters, here, named))
+    return render(request, "portal/calls.html", context | {"ranges": ranges})
+
+
+@require_GET
+@organization_view(Permission.VIEW_USAGE)
+def call(request: OrganizationRequest, call_id: str) -> HttpResponse:
+    """Show one call: its price line by line, who paid for it, and its facts. One that is put away says so."""
+    found = calls.find(request.organization.pk, call_id)
+    if found is None:
+        return _put_away(request, call_id)
+    charge = charges.of(found)
+    detail = calls.detail(found)
+    context: dict[str, Any] = {
+        "call": found,
+        "status_label": call_list.label(found.kind.status),
+        "disconnection_label": call_list.label(found.kind.disconnection_reason),
+        "detail": detail,
+        "metadata": call_page.printable(detail.metadata) if detail else [],
+        "charge": charge,
+        "unrated": calls.unrated(found) if charge is None else None,
+    }
+    if charge is not None:
+        context["lines"] = [call_page.line(each, charge.currency) for each in charge.lines]
+        context["funding"] = call_page.parts(settlement.funding(charge))
+        context["invoice"] = _invoice(request.organization, charge)
+    return render(request, "portal/call.html", context)
+
+
+def _put_away(request: OrganizationRequest, call_id: str) -> HttpResponse:
+    started_at = archived.started_at(request.organization.pk, call_id)
+    if started_at is None:
+        raise Http404("No such call.")
+    context = {"call_id": call_id, "started_at": started_at}
+    return render(request, "portal/call_archived.html", context, status=410)
+
+
+def _invoice(organization: Organization, charge: Charge) -> Invoice | None:
+    if charge.billed_month is None:
+        return None
+    invoices = Invoice.objects.filter(organization=organization, month=charge.billed_month)
+    return invoices.exclude(state=Invoice.State.VOID).first()
+
+
+def _choices(organization: Organization, filters: Filters) -> dict[str, Any]:
+    """Return what the form offers; what is filtered by is always among it."""
+    products = usage_figures.products_of(organization, days=filters.days)
+    agents = calls.agents(organization.pk, most=call_list.AGENTS_OFFERED)
+    return {
+        "product_choices": sorted({*products, filters.product} - {""}),
+        "agent_choices": call_list.agent_choices(agents, filters.agent),
+        "status_choices": call_list.STATUSES,
+        "direction_choices": call_list.DIRECTIONS,
+        "order_choices": call_list.ORDERS,
+    }
+
+
+def _of_days(filters: Filters, here: str, named: dict[str, str]) -> str:
+    return filters.address(here, **{"from": "", "to": "", **named})
