@@ -233,6 +233,13 @@ def total(organization_id: int, *, starts_on: date, ends_on: date) -> Total:
     return Total(*(int(added[name] or 0) for name in ("all_calls", "all_ms", "all_micros")))
 
 
+def micros_by_day(organization_id: int, *, starts_on: date, ends_on: date) -> dict[date, int]:
+    """Return micros by day of the days that have usage; both ends are included."""
+    days = DailyUsage.objects.filter(organization_id=organization_id, date__gte=starts_on, date__lte=ends_on)
+    sums = days.order_by("date").values("date").annotate(all_micros=Sum("micros"))
+    return {row["date"]: int(row["all_micros"]) for row in sums}
+
+
 def by_hour(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> list[Hour]:
     """Return the hours that have usage and begin in the half-open span, in order."""
     hours = HourlyUsage.objects.filter(organization_id=organization_id, hour_at__gte=starts_at, hour_at__lt=ends_at)

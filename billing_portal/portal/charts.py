@@ -43,6 +43,16 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What the same column came to in the days that are compared with: a line across it, at `y`."""
+
+    micros: int
+    x1: str
+    x2: str
+    y: float
+
+
+@dataclass(frozen=True)
 class Column:
     """A day, or a run of days: where it stands, what it holds (in the order of the chart's series), what it says."""
 
@@ -59,6 +69,7 @@ class Column:
     href: str
     tick: str
     tick_label: str
+    before: "Mark | None" = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class StackedChart:
     axis_width: int
     days_per_column: int
     summary: str
+    before_micros: int | None = None
 
     @property
     def height(self) -> int:
@@ -132,12 +144,15 @@ def stacked_by_day(
     series: Sequence[tuple[str, str]] = COMPONENTS,
     href: Callable[[date, date], str] | None = None,
     plot_height: int = PLOT_HEIGHT,
+    before: Sequence[int] | None = None,
 ) -> StackedChart:
     """Return columns for every day from `starts_on` to `ends_on`, both included, in whole weeks when they are too many.
 
     `amounts` maps (day, series key) to micros; days outside and keys unknown are an error, since a chart that drops
     money is worse than none. Only series that hold anything get a color, a legend and a column of the table.
     A negative amount is shown in the table and in the totals; it has no bar. `href` makes a link of each column.
+    `before` are the micros of the days compared with, the first beside the first; further days than are shown count
+    in the last column, so that their sum is theirs.
     """
     spans = _spans(starts_on, ends_on)
     days_per_column = (spans[0][1] - spans[0][0]).days + 1
@@ -147,7 +162,8 @@ def stacked_by_day(
         for key, label in series
         if any(column[key] for column in sums)
     ]
-    highest = max((sum(max(value, 0) for value in column.values()) for column in sums), default=0)
+    befores = None if before is None else _before_by_column(before, len(spans), days_per_column)
+    highest = max([sum(max(value, 0) for value in column.values()) for column in sums] + (befores or []), default=0)
     step = tick_step(highest, smallest=10 ** (6 - formats.minor_digits(currency)))
     intervals = max(1, -(-highest // step))
     top = intervals * step
@@ -171,6 +187,7 @@ def stacked_by_day(
             currency=currency,
             tick=labelled[index],
             href=href(*span) if href else "",
+            before=None if befores is None else befores[index],
         )
         for index, span in enumerate(spans)
     )
@@ -185,6 +202,7 @@ def stacked_by_day(
         axis_width=max(len(line.label) for line in gridlines) * 7 + 10,
         days_per_column=days_per_column,
         summary=f"{formats.money(total, currency)} from {formats.day(starts_on)} to {formats.day(ends_on)}",
+        before_micros=None if befores is None else sum(befores),
     )
 
 
@@ -288,6 +306,13 @@ def _sum_by_column(
     return sums
 
 
+def _before_by_column(before: Sequence[int], columns: int, days_per_column: int) -> list[int]:
+    sums = [0] * columns
+    for index, micros in enumerate(before):
+        sums[min(index // days_per_column, columns - 1)] += micros
+    return sums
+
+
 def _column(
     index: int,
     *,
@@ -300,6 +325,7 @@ def _column(
     currency: str,
     tick: str,
     href: str,
+    before: int | None,
 ) -> Column:
     slot = Fraction(1, count)
     bar_width = min(slot * _BAR_SHARE, _WIDEST_BAR)
@@ -327,12 +353,18 @@ def _column(
         below += micros
     label = formats.long_day(span[0]) if span[0] == span[1] else formats.period(*span)
     total = sum(sums.values())
+    mark = None
+    if before is not None:
+        ends = percent(left + (slot + bar_width) / 2)
+        mark = Mark(micros=before, x1=x, x2=ends, y=pixels(top - before, top, plot_height))
     parts = ", ".join(f"{part.label} {formats.money(sums[part.key], currency)}" for part in shown if sums[part.key])
     return Column(
         starts_on=span[0],
         ends_on=span[1],
         label=label,
-        summary=f"{label}: {formats.money(total, currency)}" + (f". {parts}" if parts else ""),
+        summary=f"{label}: {formats.money(total, currency)}"
+        + (f". {parts}" if parts else "")
+        + (f". Before: {formats.money(before, currency)}" if before is not None else ""),
         left=percent(left),
         width=percent(slot),
         center=percent(left + slot / 2),
@@ -342,6 +374,7 @@ def _column(
         href=href,
         tick=tick,
         tick_label=formats.short_day(span[0]) if tick else "",
+        before=mark,
     )
 
 

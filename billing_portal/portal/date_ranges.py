@@ -20,6 +20,14 @@ _NAMED: dict[str, tuple[str, Callable[[date], tuple[date, date]]]] = {
 }
 
 
+COMPARISONS = (
+    ("before", "The days before"),
+    ("year", "The same days a year ago"),
+    ("days", "As many days from…"),
+    ("none", "Nothing"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Days:
     """Days from `starts_on` to `ends_on`, both included. `name` is empty for days that stay as they are."""
@@ -86,6 +94,19 @@ def before(days: Days) -> Days:
         length = monthrange(month.year, month.month)[1]
         return Days(month, month.replace(day=length if is_whole else min(last.day, length)))
     return Days(first - timedelta(days=days.count), first - _DAY)
+
+
+def compared(query: QueryDict, days: Days) -> tuple[str, Days | None]:
+    """Return how an address compares and with which days: as in `COMPARISONS`; the days before by default."""
+    how = query.get("compare", "")
+    if how == "none":
+        return how, None
+    if how == "year":
+        return how, a_year_before(days)
+    if how == "days" and (starts_on := day(query.get("with"))) is not None:
+        starts_on = min(starts_on, days.starts_on)
+        return how, Days(starts_on, starts_on + timedelta(days=days.count - 1))
+    return "before", before(days)
 
 
 def a_year_before(days: Days) -> Days:

@@ -125,6 +125,16 @@ def percent(numerator: int, denominator: int, *, digits: int = 1, locale: Locale
     return _minus(numbers.format_percent(share, format=pattern, locale=locale or active_locale()))
 
 
+def change(now: int, before: int, *, locale: Locale | None = None) -> str:
+    """Return how much more or less it is, as a share of what was before: "+12.5%", "new", "gone", "±0%"."""
+    if now == before:
+        return "±0%"
+    if before == 0 or now == 0:
+        return "new" if before == 0 else "gone"
+    share = percent(now - before, abs(before), locale=locale)
+    return share if now < before else f"+{share}"
+
+
 def _currency(micros: int, currency: str, *, digits: int, locale: Locale | None) -> str:
     locale = locale or active_locale()
     amount = (Decimal(micros) / MICROS_PER_UNIT).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)

@@ -1,8 +1,7 @@
-"""The figures of a range of days, ready for the page: chart, shares, totals, products."""
+"""The figures of a range of days, ready for the page: chart, shares, totals."""
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from accounts.models import Organization
 from billing_portal.portal import charts
@@ -18,19 +17,16 @@ class Figures:
     chart: charts.StackedChart
     shares: tuple[charts.Share, ...]
     total: rollups.Total
-    products: list[dict[str, Any]]
 
 
 def of(organization: Organization, *, starts_on: date, ends_on: date) -> Figures:
     """Return the figures of the days, both included, in the organization's zone."""
     amounts = rollups.by_day(organization.pk, starts_on=starts_on, ends_on=ends_on)
     chart = charts.stacked_by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency=organization.currency)
-    products = rollups.by_product(organization.pk, starts_on=starts_on, ends_on=ends_on)
     return Figures(
         chart=chart,
         shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
         total=rollups.total(organization.pk, starts_on=starts_on, ends_on=ends_on),
-        products=[_product(each) for each in products],
     )
 
 
@@ -38,13 +34,3 @@ def products_of(organization: Organization, *, days: Days) -> list[str]:
     """Return the names of the products used on the days."""
     used = rollups.by_product(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
     return sorted({each.product for each in used if each.component != Component.TOKEN_SURCHARGE})
-
-
-def _product(each: rollups.ProductTotal) -> dict[str, Any]:
-    return {
-        "name": each.product,
-        "label": each.label,
-        "component_label": Component(each.component).label,
-        "calls": each.calls,
-        "micros": each.micros,
-    }

@@ -195,3 +195,28 @@ def test_series_are_told_apart_with_any_color_vision(theme, vision):
     }
     for one, other in itertools.combinations(seen, 2):
         assert 100 * math.dist(seen[one], seen[other]) >= LEAST_DIFFERENCE, f"{one} and {other}"
+
+
+def test_days_compared_with_stand_beside_their_column_and_none_is_lost():
+    starts_on = date(2026, 11, 1)
+    amounts = {(starts_on, "llm"): 4_000_000, (starts_on + timedelta(days=1), "llm"): 1_000_000}
+    before = [8_000_000, 0, 3_000_000]
+    ends_on = starts_on + timedelta(days=1)
+    chart = charts.stacked_by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency="USD", before=before)
+    marks = [column.before for column in chart.columns]
+    assert [mark.micros for mark in marks] == [8_000_000, 3_000_000]
+    assert chart.before_micros == sum(before)
+    assert marks[0].y == 0  # the axis has room for the highest of both
+    assert "Before: $8.00" in chart.columns[0].summary
+    without = charts.stacked_by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency="USD")
+    assert without.before_micros is None
+    assert {column.before for column in without.columns} == {None}
+
+
+def test_weeks_are_compared_with_weeks():
+    starts_on = date(2026, 1, 1)
+    chart = charts.stacked_by_day(
+        {}, starts_on=starts_on, ends_on=starts_on + timedelta(days=199), currency="USD", before=[1] * 200
+    )
+    assert chart.days_per_column == 7
+    assert [column.before.micros for column in chart.columns] == [7] * 28 + [4]

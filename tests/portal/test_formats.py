@@ -134,3 +134,20 @@ def test_filters_format_and_show_a_dash_for_what_is_missing():
     }
     text = template.render(Context(context)).replace(SPACE, " ")
     assert text == "$0.15 $0.15215 – 1 m 37 s Nov 22, 2026, 00:30 Nov 21, 2026 12.5%"
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        (9, 8, "+12.5%"),
+        (7, 8, "\N{MINUS SIGN}12.5%"),
+        (8, 8, "±0%"),
+        (0, 0, "±0%"),
+        (8, 0, "new"),
+        (0, 8, "gone"),
+        (16, 8, "+100.0%"),
+        (1, -2, "+150.0%"),
+    ],
+)
+def test_a_change_is_a_share_of_what_was_before(now, before, said):
+    assert formats.change(now, before) == said

@@ -130,6 +130,30 @@ def test_overview_usage_credits_and_ledger_say_the_same(client, busy, now):
     assert accrued in text_of(get(client, "credits", busy))
 
 
+@pytest.mark.parametrize("by", ["component", "model", "voice", "telephony", "agent", "nonsense"])
+def test_i09_every_breakdown_ends_in_the_total_of_its_days(client, busy, by):
+    gross = sum(charge.amount_micros for charge in all_charges() if charge.sequence)
+    page = get(client, "usage", busy, by=by, days="month").content.decode()
+    total = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page[page.rindex("<tfoot>") :]))
+    assert f"Total 120 {minutes_of(page)}" in total
+    assert f"${gross / 1e6:,.2f} 100.0%" in total
+
+
+def minutes_of(page):
+    return re.search(r"Minutes\s*</p>\s*<p class=\"stat-value\">([^<]+)<", page)[1]
+
+
+def test_what_is_compared_with_stands_in_the_page_and_in_the_address(client, busy):
+    assert "Compared with Sep 1, 2026 – Sep 15, 2026." in text_of(get(client, "usage", busy, days="month"))
+    same = get(client, "usage", busy, **{"days": "month", "compare": "days", "with": "2026-10-01"})
+    assert "±0%, from 120" in text_of(same)
+    assert "Compared with" not in text_of(get(client, "usage", busy, compare="none"))
+    url = reverse("usage", args=[busy.public_id])
+    answer = client.get(url, {"days": "month", "from": "", "to": "", "by": "model", "compare": "year"}, **HTMX)
+    assert answer["HX-Push-Url"] == f"{url}?days=month&by=model&compare=year"
+    assert "<html" not in answer.content.decode()
+
+
 def test_an_invoice_line_lists_the_calls_behind_it(client, busy, now):
     invoice = Invoice.objects.create(
         organization=busy, stripe_invoice_id="in_1", currency="USD", drafted_at=now, month=now.date().replace(day=1)

@@ -88,5 +88,10 @@ def percent_of(numerator: int, denominator: int) -> str:
 
 
 @_filter
+def change_from(now: int, before: int) -> str:
+    return formats.change(now, before)
+
+
+@_filter
 def money_minor(minor: int, currency: str) -> str:
     return formats.money(minor_units.to_micros(minor, currency), currency)

@@ -1,0 +1,195 @@
+"""What some days came to by one dimension, beside the days compared with: a table, a chart and its shares."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from accounts.models import Organization
+from billing_portal.portal import charts, formats
+from billing_portal.portal.date_ranges import Days
+from usage import breakdowns, rollups
+from usage.breakdowns import Dimension, Part
+
+# Dimension, its name, and what is said of calls without a value.
+DIMENSIONS = (
+    (Dimension.COMPONENT, "Component", ""),
+    (Dimension.MODEL, "Language model", "No language model"),
+    (Dimension.VOICE, "Voice", "No voice engine"),
+    (Dimension.TELEPHONY, "Telephony", "No telephony"),
+    (Dimension.AGENT, "Agent", "No agent named"),
+)
+_ROWS = 100
+# The colors of components are told apart by everybody; other values borrow them, the dearest first.
+_COLORS = [key for key, _ in charts.COMPONENTS][:6]
+_OTHERS = "others"
+
+
+class Row(NamedTuple):
+    """One value's row of the table, formatted."""
+
+    label: str
+    url: str
+    note: str
+    calls: str
+    minutes: str
+    own: str
+    amount: str
+    share: str
+    before: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """All that a page shows of one dimension. `total` is the table's last row."""
+
+    label: str
+    rows: list[Row]
+    total: Row
+    has_own: bool
+    has_before: bool
+    chart: charts.StackedChart
+    shares: tuple[charts.Share, ...]
+    sums: rollups.Total
+    sums_before: rollups.Total | None
+
+
+def of(
+    organization: Organization,
+    dimension: Dimension,
+    *,
+    days: Days,
+    before: Days | None,
+    address: Callable[[str], str],
+) -> Breakdown:
+    """Return the breakdown of the days, and of `before`, if any; `address` leads to the calls of a value."""
+    parts = _parts(organization, dimension, days)
+    parts_before = {part.value: part for part in _parts(organization, dimension, before)} if before else {}
+    sums = rollups.total(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
+    sums_before = rollups.total(organization.pk, starts_on=before.starts_on, ends_on=before.ends_on) if before else None
+    gone = [
+        part._replace(calls=0, duration_ms=0, micros=0, own_micros=0)
+        for value, part in parts_before.items()
+        if value not in {each.value for each in parts}
+    ]
+    table = _Table(dimension, organization.currency, sums, parts_before, address, has_before=before is not None)
+    chart = _chart(organization, dimension, parts, days=days, before=before)
+    return Breakdown(
+        label=table.label,
+        rows=table.rows([*parts, *gone]),
+        total=table.total(sums_before),
+        has_own=table.has_own,
+        has_before=table.has_before,
+        chart=chart,
+        shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
+        sums=sums,
+        sums_before=sums_before,
+    )
+
+
+def _parts(organization: Organization, dimension: Dimension, days: Days) -> list[Part]:
+    return breakdowns.totals(organization.pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on)
+
+
+@dataclass(frozen=True)
+class _Table:
+    dimension: Dimension
+    currency: str
+    sums: rollups.Total
+    before: dict[str | None, Part]
+    address: Callable[[str], str]
+    has_before: bool
+
+    @property
+    def label(self) -> str:
+        return next(label for each, label, _ in DIMENSIONS if each is self.dimension)
+
+    @property
+    def none(self) -> str:
+        return next(none for each, _, none in DIMENSIONS if each is self.dimension)
+
+    @property
+    def has_own(self) -> bool:
+        return self.dimension in (Dimension.MODEL, Dimension.VOICE, Dimension.TELEPHONY)
+
+    def rows(self, parts: Sequence[Part]) -> list[Row]:
+        """Return a row a part; what is too much for a page is one row together."""
+        rows = [self._row(part, self.before.get(part.value)) for part in parts[:_ROWS]]
+        rest = parts[_ROWS:]
+        if rest:
+            befores = [self.before[part.value] for part in rest if part.value in self.before]
+            rows.append(self._row(_sum(f"{len(rest)} more", rest), _sum("", befores)))
+        return rows
+
+    def total(self, before: rollups.Total | None) -> Row:
+        sums = self.sums
+        whole = Part(None, "Total", sums.calls, sums.duration_ms, sums.micros)
+        was = Part(None, "", before.calls, before.duration_ms, before.micros) if before else None
+        return self._row(whole, was)._replace(own="")
+
+    def _row(self, part: Part, before: Part | None) -> Row:
+        was = before.micros if before else 0
+        is_name = part.value is not None and part.label != part.value and self.dimension is not Dimension.COMPONENT
+        return Row(
+            label=part.label or self.none,
+            url=self._url(part),
+            note=part.value or "" if is_name else "",
+            calls=formats.quantity(part.calls),
+            minutes=formats.minutes(part.duration_ms),
+            own=formats.money(part.own_micros or 0, self.currency) if self.has_own else "",
+            amount=formats.money(part.micros, self.currency),
+            share=formats.percent(part.micros, self.sums.micros),
+            before=formats.money(was, self.currency) if self.has_before else "",
+            change=formats.change(part.micros, was) if self.has_before else "",
+        )
+
+    def _url(self, part: Part) -> str:
+        if part.value is None or " + " in part.value or self.dimension is Dimension.COMPONENT or not part.calls:
+            return ""
+        return self.address(part.value)
+
+
+def _sum(label: str, parts: Sequence[Part]) -> Part:
+    return Part(
+        None,
+        label,
+        sum(part.calls for part in parts),
+        sum(part.duration_ms for part in parts),
+        sum(part.micros for part in parts),
+        sum(part.own_micros or 0 for part in parts),
+    )
+
+
+def _chart(
+    organization: Organization, dimension: Dimension, parts: Sequence[Part], *, days: Days, before: Days | None
+) -> charts.StackedChart:
+    """Return the days' columns: by component as everywhere, otherwise the dearest values and all others together."""
+    colors = _colors(dimension, parts)
+    found = breakdowns.by_day(
+        organization.pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on, values=list(colors)
+    )
+    amounts = {(on, colors[value][0] if value else _OTHERS): micros for (on, value), micros in found.items()}
+    series = [*colors.values(), (_OTHERS, "All others")]
+    return charts.stacked_by_day(
+        amounts,
+        starts_on=days.starts_on,
+        ends_on=days.ends_on,
+        currency=organization.currency,
+        series=charts.COMPONENTS if dimension is Dimension.COMPONENT else series,
+        before=_by_day(organization, before) if before else None,
+    )
+
+
+def _colors(dimension: Dimension, parts: Sequence[Part]) -> dict[str, tuple[str, str]]:
+    """Return the series, (key, label), of each value that has a color."""
+    if dimension is Dimension.COMPONENT:
+        return {key: (key, label) for key, label in charts.COMPONENTS}
+    named = [part for part in parts if part.value is not None][: len(_COLORS)]
+    return {str(part.value): (color, part.label) for part, color in zip(named, _COLORS, strict=False)}
+
+
+def _by_day(organization: Organization, days: Days) -> list[int]:
+    sums = rollups.micros_by_day(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
+    every: list[date] = [days.starts_on + timedelta(days=number) for number in range(days.count)]
+    return [sums.get(on, 0) for on in every]

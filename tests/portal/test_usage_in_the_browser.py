@@ -1,0 +1,84 @@
+"""Usage and calls in Chromium: sound at every width, in both themes, and quick to change without losing one's place."""
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from accounts.models import Organization
+from billing_portal.ledger import accounts, settlement
+from tests.billing import world
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+LATER = timedelta(hours=3)
+
+
+@pytest.fixture
+def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def busy(acme, now, monkeypatch) -> Organization:
+    """Acme with calls on each of six weeks' days."""
+    monkeypatch.setattr("accounts.clock.now", lambda: now + LATER)
+    monkeypatch.setattr("billing_portal.ledger.tasks.ask_to_settle", lambda organization_id: None)
+    world.load_prices()
+    accounts.open(organization=acme, now=now - timedelta(days=60))
+    for day in range(45):
+        world.record_calls(acme, 3 + day % 5, starts_at=now - timedelta(days=day), now=now + LATER, seed=day)
+    settlement.settle_all(acme.pk, now=now + LATER)
+    return acme
+
+
+def opened(chromium: Browser, url: str, user, *, width=1360, theme="light") -> Page:
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}])
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda message: message.type in {"error", "warning"} and page.complaints.append(message.text))
+    page.goto(url)
+    return page
+
+
+@pytest.mark.parametrize("width", [1360, 400])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_pages_are_sound(chromium, live_server, alice, busy, width, theme):
+    page = opened(chromium, live_server.url, alice, width=width, theme=theme)
+    for shown in ("usage", "usage?by=model&days=month", "usage?by=agent&compare=none", "calls", "calls?status=error"):
+        name, _, query = shown.partition("?")
+        page.goto(f"{live_server.url}{reverse(name, args=[busy.public_id])}?{query}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.complaints == []
+        if out := os.environ.get("SCREENSHOTS"):
+            file = re.sub(r"\W+", "-", shown)
+            page.screenshot(path=Path(out) / f"{file}-{width}-{theme}.png", full_page=True)
+
+
+def test_a_breakdown_changes_in_place_and_stays_in_the_address(chromium, live_server, alice, busy):
+    page = opened(chromium, live_server.url + reverse("usage", args=[busy.public_id]), alice)
+    page.get_by_label("Break down by").select_option("model")
+    expect(page.get_by_role("heading", name="By language model")).to_be_visible()
+    assert page.url.endswith("?days=30d&by=model")
+    page.get_by_label("Compare with").select_option("days")
+    expect(page.get_by_label("Compared from")).to_be_visible()
+    page.go_back()
+    page.go_back()
+    expect(page.get_by_role("heading", name="By component", exact=True)).to_be_visible()
+    assert page.complaints == []
