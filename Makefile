@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop test test-long check format lock bench screenshots clean
+.PHONY: help install demo demo-stop test test-long mutants check format lock bench screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.dev ## Run the tests on all cores (ARGS="-k grant" picks some, AR
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes each
 	@$(PY) -m pytest -m long tests $(ARGS)
+
+mutants: $(VENV)/.mutants ## Change the ledger in every small way and see a test fail (ARGS="billing_portal/ledger/credits.py")
+	@$(PY) -m tests.mutation $(ARGS)
 
 check: $(VENV)/.dev ## Check format, lint, types, migrations, templates and architecture
 	@$(VENV)/bin/ruff format --check .
@@ -45,6 +48,7 @@ lock: $(VENV)/.uv ## Pin the dependencies anew (ARGS="--upgrade" takes newer one
 	@$(COMPILE) --output-file requirements/production.txt
 	@$(COMPILE) --extra local --extra sandbox --output-file requirements/demo.txt
 	@$(COMPILE) --extra local --extra sandbox --group dev --output-file requirements/dev.txt
+	@$(COMPILE) --extra local --extra sandbox --group mutants --output-file requirements/mutants.txt
 
 COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url $(ARGS)
@@ -67,7 +71,7 @@ UV = index="$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev
 	if [ -n "$$index" ] && [ -z "$$UV_DEFAULT_INDEX$$UV_INDEX_URL" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	$(VENV)/bin/uv
 
-$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt $(VENV)/.uv
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.mutants: $(VENV)/.%: requirements/%.txt $(VENV)/.uv
 	@echo "Installing requirements/$*.txt"
 	@$(UV) pip install --quiet --python $(PY) --require-hashes --requirement requirements/$*.txt
 	@touch $@
