@@ -10,7 +10,7 @@ Source of the shape: https://docs.retellai.com/api-references/get-call.
 """
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, NamedTuple
 
@@ -26,8 +26,6 @@ MAX_TOKENS = 10**9
 MAX_PRODUCTS = 64
 MAX_SEQUENCE = 2**53 - 1
 CLOCK_SKEW = timedelta(minutes=5)
-# Each month of calls has a table of its own: a typing error in a year must not make one.
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 # What the price version derives from tokens; in a call object it is only a figure of the vendor's.
 DERIVED_PRODUCTS = frozenset({"llm_token_surcharge"})
 _UNFINISHED = frozenset({"registered", "ongoing"})
@@ -35,6 +33,7 @@ _UNFINISHED = frozenset({"registered", "ongoing"})
 _LINK_SUFFIX = "_url"
 # It opens the call's room: a secret, and never stored.
 _SECRETS = frozenset({"access_token"})
+_TOKENS = "llm_token_usage"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text16 = Annotated[str, msgspec.Meta(max_length=16)]
@@ -63,8 +62,8 @@ class CallCost(msgspec.Struct, frozen=True):
 
 class TokenUsage(msgspec.Struct, frozen=True):
     values: list[int | float] | None = None
-    average: Decimal | None = None
-    num_requests: Decimal | None = None
+    average: int | Decimal | None = None
+    num_requests: int | Decimal | None = None
 
 
 class CallItem(msgspec.Struct, frozen=True):
@@ -110,11 +109,14 @@ class CallItem(msgspec.Struct, frozen=True):
 
 # How the call was counted on its way; the same call may come again by another number.
 _DELIVERY = frozenset({"source", "source_sequence"})
-# `call_cost` and `llm_token_usage` hold more than is interpreted, so they are kept whole.
-_INTERPRETED = frozenset(CallItem.__struct_fields__) - {"call_cost", "llm_token_usage"} - _DELIVERY
+# `call_cost` and `llm_token_usage` may hold more than is interpreted; then they are kept whole.
+_NAMED = frozenset(CallItem.__struct_fields__)
+_INTERPRETED = _NAMED - {"call_cost", "llm_token_usage"} - _DELIVERY
+_MEAN_TOKENS = frozenset({"average", "num_requests"})
+_EMPTY = msgspec.Raw(b"{}")
 
 
-class CallObject(msgspec.Struct, frozen=True):
+class CallObject(msgspec.Struct, frozen=True, gc=False):
     """A call as it will be stored. `metadata` and `extra` are JSON texts, `digest` is 16 bytes."""
 
     organization: str | None
@@ -144,7 +146,8 @@ class CallObject(msgspec.Struct, frozen=True):
     @property
     def has_detail(self) -> bool:
         """Say whether the call has anything personal or free-form."""
-        return bool(self.from_number or self.to_number) or bytes(self.metadata) != b"{}" or bytes(self.extra) != b"{}"
+        free = self.metadata is not _EMPTY or self.extra is not _EMPTY
+        return free or bool(self.from_number or self.to_number)
 
 
 # What the digest takes from the facts, as understood, or leaves out.
@@ -166,14 +169,14 @@ def decode(raw: bytes | msgspec.Raw, *, now: datetime) -> CallObject:
 
     Instants are whole milliseconds since 1970 or RFC 3339 texts. A start may be five minutes ahead of `now`, no more.
     """
-    if len(memoryview(raw)) > MAX_ITEM_BYTES:
+    text = bytes(raw)
+    if len(text) > MAX_ITEM_BYTES:
         raise CallRejected("", f"The item is larger than {MAX_ITEM_BYTES:,} bytes.")
     try:
-        item = _item_decoder.decode(raw)
-        fields = _fields_decoder.decode(raw)
-        tree = _tree_decoder.decode(raw)
-        check_values(bytes(raw), tree)
-        return _call_object(item, fields, tree, now)
+        item = _item_decoder.decode(text)
+        tree = _tree_decoder.decode(text)
+        check_values(text, tree)
+        return _call_object(item, text, tree, now)
     except msgspec.ValidationError as error:
         raise CallRejected(*json_faults.of(error)) from None
     except TooComplex as error:
@@ -182,12 +185,12 @@ def decode(raw: bytes | msgspec.Raw, *, now: datetime) -> CallObject:
         raise CallRejected("", f"The item is not readable JSON: {error}.") from None
 
 
-def _call_object(item: CallItem, fields: dict[str, msgspec.Raw], tree: dict[str, Any], now: datetime) -> CallObject:
+def _call_object(item: CallItem, text: bytes, tree: dict[str, Any], now: datetime) -> CallObject:
     started_at, ended_at = _span(item, now)
     duration_ms = _duration_ms(item, started_at, ended_at)
-    tokens, requests = _tokens(item.llm_token_usage, fields)
+    tokens, requests = _tokens(item.llm_token_usage, text)
     facts = CallFacts(duration_ms, _products(item), tokens, requests)
-    extra = {name: fields[name] for name in fields if name not in _INTERPRETED and name not in _SECRETS}
+    metadata, extra = _free_fields(item, text, tree)
     return CallObject(
         organization=item.organization,
         call_id=item.call_id,
@@ -202,12 +205,30 @@ def _call_object(item: CallItem, fields: dict[str, msgspec.Raw], tree: dict[str,
         agent_name=item.agent_name or "",
         from_number=item.from_number or "",
         to_number=item.to_number or "",
-        metadata=fields["metadata"] if item.metadata is not None else msgspec.Raw(b"{}"),
-        extra=msgspec.Raw(_encoder.encode(extra)),
+        metadata=metadata,
+        extra=extra,
         digest=_digest(facts, started_at, ended_at, tree),
         source=item.source or "",
         source_sequence=item.source_sequence if item.source else None,
     )
+
+
+def _free_fields(item: CallItem, text: bytes, tree: dict[str, Any]) -> tuple[msgspec.Raw, msgspec.Raw]:
+    """Return the metadata, and what is not interpreted: as they came, cut out of the text where there are any."""
+    whole = item.call_cost is None and (item.llm_token_usage is None or _says_all(item.llm_token_usage, tree))
+    if whole and not item.metadata and item.source is None and item.source_sequence is None and _NAMED.issuperset(tree):
+        return _EMPTY, _EMPTY
+    fields = _fields_decoder.decode(text)
+    kept = _INTERPRETED | {"llm_token_usage"} if whole else _INTERPRETED
+    extra = {name: fields[name] for name in fields if name not in kept and name not in _SECRETS}
+    metadata = fields["metadata"] if item.metadata else _EMPTY
+    return metadata, msgspec.Raw(_encoder.encode(extra)) if extra else _EMPTY
+
+
+def _says_all(usage: TokenUsage, tree: dict[str, Any]) -> bool:
+    """Say whether the mean and its requests are all there is, so that the facts have the same to say."""
+    mean, requests = usage.average, usage.num_requests
+    return type(mean) is int and type(requests) is int and requests > 0 and _MEAN_TOKENS.issuperset(tree[_TOKENS])
 
 
 def _span(item: CallItem, now: datetime) -> tuple[datetime, datetime | None]:
@@ -229,8 +250,6 @@ def _instant(field: str, value: int | str, now: datetime) -> datetime:
         raise CallRejected(field, str(error)) from None
     if instant > now + CLOCK_SKEW:
         raise CallRejected(field, f"{instant.isoformat()} lies in the future.")
-    if instant < EARLIEST:
-        raise CallRejected(field, f"{instant.isoformat()} lies before {EARLIEST:%Y}, the first year that is kept.")
     return instant
 
 
@@ -250,47 +269,49 @@ def _duration_ms(item: CallItem, started_at: datetime, ended_at: datetime | None
 
 def _products(item: CallItem) -> tuple[str, ...]:
     """Return the names of the priced things that a call used: sorted, each once."""
-    costs = (item.call_cost.product_costs if item.call_cost else None) or ()
-    named: set[str | None] = {cost.product for cost in costs}
-    named.update((item.voice_engine, item.llm_model, item.telephony))
+    named: set[str | None] = {item.voice_engine, item.llm_model, item.telephony, *(item.products or ())}
     named.update(item.add_ons or ())
-    named.update(item.products or ())
-    products = sorted(product for product in named if product and product not in DERIVED_PRODUCTS)
+    if item.call_cost is not None:
+        named.update([cost.product for cost in item.call_cost.product_costs or ()])
+    products = sorted([product for product in named if product is not None and product not in DERIVED_PRODUCTS])
     if len(products) > MAX_PRODUCTS:
         raise CallRejected("products", f"A call names at most {MAX_PRODUCTS} products, not {len(products)}.")
     return tuple(products)
 
 
-def _tokens(usage: TokenUsage | None, fields: dict[str, msgspec.Raw]) -> tuple[int, int]:
+def _tokens(usage: TokenUsage | None, text: bytes) -> tuple[int, int]:
     """Return (tokens, requests): the sum over the requests, else mean × requests, rounded half up once."""
     if usage is None:
         return 0, 0
     if usage.values:
-        total, requests = _sum_of_values(usage.values, fields), len(usage.values)
+        total, requests = _sum_of_values(usage.values, text), len(usage.values)
     else:
-        requests = _whole("llm_token_usage.num_requests", usage.num_requests or Decimal(0))
-        total = (usage.average or Decimal(0)) * requests
+        requests = _whole("llm_token_usage.num_requests", usage.num_requests or 0)
+        total = (usage.average or 0) * requests
     if not 0 <= total <= MAX_TOKENS:
-        raise CallRejected("llm_token_usage", f"The tokens of a call lie between 0 and {MAX_TOKENS:,}.")
-    return int(Decimal(total).to_integral_value(ROUND_HALF_UP)), requests
+        raise CallRejected(_TOKENS, f"The tokens of a call lie between 0 and {MAX_TOKENS:,}.")
+    return total if isinstance(total, int) else int(total.to_integral_value(ROUND_HALF_UP)), requests
 
 
-def _sum_of_values(values: list[int | float], fields: dict[str, msgspec.Raw]) -> int | Decimal:
+def _sum_of_values(values: list[int | float], text: bytes) -> int | Decimal:
     """Return the exact sum: read again as decimals if any value is not written as a whole number."""
     if min(values) < 0 or max(values) > MAX_TOKENS:
         raise CallRejected("llm_token_usage.values", f"The tokens of a call lie between 0 and {MAX_TOKENS:,}.")
     total = sum(values)
     if isinstance(total, int):
         return total
-    return sum(msgspec.json.decode(fields["llm_token_usage"], type=_DecimalValues).values, Decimal(0))
+    fields = _fields_decoder.decode(text)
+    return sum(msgspec.json.decode(fields[_TOKENS], type=_DecimalValues).values, Decimal(0))
 
 
 class _DecimalValues(msgspec.Struct, frozen=True):
     values: list[Decimal]
 
 
-def _whole(field: str, number: Decimal) -> int:
-    if not 0 <= number <= MAX_TOKENS or number != number.to_integral_value():
+def _whole(field: str, number: int | Decimal) -> int:
+    if isinstance(number, int) and 0 <= number <= MAX_TOKENS:
+        return number
+    if not 0 <= number <= MAX_TOKENS or number != int(number):
         raise CallRejected(field, f"Expected a whole number between 0 and {MAX_TOKENS:,}.")
     return int(number)
 
@@ -304,8 +325,9 @@ def _digest(facts: CallFacts, started_at: datetime, ended_at: datetime | None, t
     """
     for name in _COVERED_BY_FACTS:
         tree.pop(name, None)
-    for name in [name for name in tree if name.endswith(_LINK_SUFFIX) or name in _SECRETS]:
-        del tree[name]
+    if not _NAMED.issuperset(tree):
+        for name in [name for name in tree if name.endswith(_LINK_SUFFIX) or name in _SECRETS]:
+            del tree[name]
     read = (started_at, ended_at, facts.duration_ms, facts.products, facts.llm_tokens, facts.llm_requests)
     return hashlib.sha256(_canonical.encode((read, tree))).digest()[:16]
 

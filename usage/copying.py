@@ -15,7 +15,8 @@ _TRAILER = b"\xff\xff"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT8_OID = 20
-_ARRAYS = [Struct("!iiIii" + "iq" * length) for length in range(1, 9)]
+_ARRAY = "!iiiIii"
+_ARRAYS = [Struct(_ARRAY + "iq" * length) for length in range(1, 9)]
 NULL = b"\xff\xff\xff\xff"
 EMPTY_ARRAY = Struct("!iiiI").pack(12, 0, 0, _INT8_OID)
 
@@ -41,13 +42,10 @@ def int8_array(values: Sequence[int]) -> bytes:
     count = len(values)
     if not count:
         return EMPTY_ARRAY
-    packed = [part for value in values for part in (8, value)]
-    body = _array_struct(count).pack(1, 0, _INT8_OID, count, 1, *packed)
-    return len(body).to_bytes(4, "big") + body
-
-
-def _array_struct(count: int) -> Struct:
-    return _ARRAYS[count - 1] if count <= len(_ARRAYS) else Struct("!iiIii" + "iq" * count)
+    packed = [8] * (2 * count)  # each value follows its length
+    packed[1::2] = values
+    layout = _ARRAYS[count - 1] if count <= len(_ARRAYS) else Struct(_ARRAY + "iq" * count)
+    return layout.pack(layout.size - 4, 1, 0, _INT8_OID, count, 1, *packed)
 
 
 def copy(table: str, columns: str, rows: Iterable[bytes]) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 import structlog
-from django.db import DataError, transaction
+from django.db import DataError, connection, transaction
 
 from accounts.models import Organization
 from usage import call_objects, completeness, intake_log, prices, signals, storage
@@ -263,8 +263,13 @@ def _insert(batch: _Batch, new: list[NewCall]) -> set[int]:
     return recorded
 
 
+# One array costs less to send and to plan than hundreds of parameters.
+_PAYERS = "SELECT reference, id, currency FROM accounts_organization WHERE reference = ANY(%s)"
+
+
 def _payers(references: set[str], scope: Organization | None) -> dict[str, Payer]:
     if scope is not None:
         return {scope.reference: Payer(scope.pk, scope.currency)}
-    found = Organization.objects.filter(reference__in=references).values_list("reference", "id", "currency")
-    return {reference: Payer(pk, currency) for reference, pk, currency in found}
+    with connection.cursor() as cursor:
+        cursor.execute(_PAYERS, [list(references)])
+        return {reference: Payer(pk, currency) for reference, pk, currency in cursor.fetchall()}

@@ -20,7 +20,7 @@ def check_values(raw: bytes, tree: Any) -> None:
 
     `tree` is `raw` decoded. It is walked only when the text makes one of these possible.
     """
-    if b"\\u0000" in raw or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+    if (b"\\" in raw and b"\\u0000" in raw) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _walk(tree, "", 0)
 
 

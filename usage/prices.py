@@ -6,9 +6,11 @@ its end.
 """
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -67,13 +69,14 @@ class Catalog:
         is the organization's own if it was in force at `at`, else the public one of its currency.
         """
         for versions in (self.own.get(organization_id, ()), self.defaults.get(currency, ())):
-            started = sum([version.starts_at <= at for version in versions])
+            started = bisect_right(versions, at, key=_starts_at)
             if started:
-                latest = sum([version.starts_at <= now for version in versions])
+                latest = bisect_right(versions, now, key=_starts_at)
                 return tuple(versions[started - 1 : max(started, latest)])
         return tuple(version for version in self.defaults.get(currency, ()) if version.starts_at <= now)
 
 
+_starts_at = attrgetter("starts_at")
 _cached: Catalog | None = None
 
 

@@ -38,7 +38,7 @@ class Line:
     micros: int
 
 
-class Rating(msgspec.Struct, frozen=True):
+class Rating(msgspec.Struct, frozen=True, gc=False):
     """What a call costs: parallel by the places of `Snapshot.rate_ids`, and the exact sum in `amount_micros`.
 
     What is nothing at the end is left out of `line_micros`, so a call that costs nothing has none.

@@ -26,7 +26,7 @@ MAX_BATCH = 10_000  # the increment of the sequence of ids
 _LONGEST_PAUSE = timedelta(minutes=15)
 
 
-class NewCall(msgspec.Struct, frozen=True):
+class NewCall(msgspec.Struct, frozen=True, gc=False):
     """A call to be stored: with its price, or with the products that lack one. `index` is its place in the batch."""
 
     index: int
@@ -219,16 +219,17 @@ _RANGE = Struct("!h" + "iq" * 7 + "i")
 
 
 def _copy_calls(numbered: Sequence[tuple[int, NewCall]]) -> None:
-    kinds = dimensions.kinds({_kind(each.call) for _, each in numbered})
-    agents = dimensions.agents({_agent(each) for _, each in numbered})
-    mixes = dimensions.mixes({_mix(each): each.snapshot for _, each in numbered})
+    kind_keys = [_kind(each.call) for _, each in numbered]
+    agent_keys = [_agent(each) for _, each in numbered]
+    mix_keys = [_mix(each) for _, each in numbered]
+    kinds = dimensions.kinds(set(kind_keys))
+    agents = dimensions.agents(set(agent_keys))
+    mixes = dimensions.mixes({key: each.snapshot for key, (_, each) in zip(mix_keys, numbered, strict=True)})
+    keyed = zip(numbered, mix_keys, kind_keys, agent_keys, strict=True)
     copying.copy(
         "usage_call",
         _CALL_COLUMNS,
-        (
-            _call_row(number, each, mixes[_mix(each)], kinds[_kind(each.call)], agents[_agent(each)])
-            for number, each in numbered
-        ),
+        (_call_row(*call, mixes[mix], kinds[kind], agents[agent]) for call, mix, kind, agent in keyed),
     )
 
 
