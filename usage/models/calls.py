@@ -216,7 +216,11 @@ class CallRange(models.Model):
     class Meta:
         ordering = ["organization", "first_sequence", "first_id"]
         constraints = [
-            models.UniqueConstraint(fields=["organization", "first_sequence"], name="call_range_sequence_is_unique"),
+            models.UniqueConstraint(
+                fields=["organization", "first_sequence"],
+                condition=models.Q(first_sequence__isnull=False),
+                name="call_range_sequence_is_unique",
+            ),
             models.CheckConstraint(condition=models.Q(last_id__gte=models.F("first_id")), name="call_range_is_a_range"),
             models.CheckConstraint(
                 condition=models.Q(first_sequence__isnull=True, billed_month__isnull=True, time_zone="")
@@ -230,7 +234,11 @@ class CallRange(models.Model):
                 condition=models.Q(first_sequence__isnull=True),
                 name="call_range_waiting",
             ),
-            models.Index(fields=["organization", "billed_month", "first_sequence"], name="call_range_by_month"),
+            models.Index(
+                fields=["organization", "billed_month", "first_sequence"],
+                condition=models.Q(billed_month__isnull=False),
+                name="call_range_by_month",
+            ),
         ]
         triggers = [
             pgtrigger.Protect(name="call_range_is_kept", operation=pgtrigger.Delete),

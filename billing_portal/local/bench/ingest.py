@@ -1,141 +1,166 @@
-"""Calls posted to the API by a customer's platform, against raw COPY of the same rows into the same empty tables."""
+"""Calls posted to the API by a customer's platform, against raw COPY of the same rows into the same tables, empty."""
 
 import argparse
-import os
-import subprocess
-import sys
+import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from django.db import connection
 
-from billing_portal.local import processes
-from billing_portal.local.bench import Figure, at_least, at_most, load
+from billing_portal.local.bench import Figure, at_least, at_most, load, portal, rows
 from usage import partitions
 
-_COLUMNS = (
-    "organization_id, id, started_at, duration_ms, llm_tokens, llm_requests, mix_id, kind_id, agent_id, revision,"
-    " ended_at, amount_micros, call_id, line_micros"
-)
+# What one call makes: its row, its key, and its share of a range. Raw COPY writes the newest of them into empty copies.
+_COPIED = {
+    "usage_callkey": "SELECT k.* FROM usage_callkey k JOIN bench_newest USING (organization_id, key) ORDER BY place",
+    "usage_call": "SELECT * FROM usage_call ORDER BY id DESC LIMIT {count}",
+    "usage_callrange": "SELECT r.* FROM usage_callrange r WHERE first_id >= (SELECT min(id) FROM bench_newest)",
+}
+_NEWEST = """
+    CREATE TEMPORARY TABLE bench_newest ON COMMIT DROP AS
+    SELECT organization_id, id, encode(substring(sha256(call_id::bytea) FOR 16), 'hex')::uuid AS key,
+           row_number() OVER (ORDER BY started_at, id) AS place
+    FROM (SELECT * FROM usage_call ORDER BY id DESC LIMIT {count}) AS newest"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calls", type=int, default=100_000, help="in batches of 1,000 (default: %(default)s)")
+    parser.add_argument("--holding", type=int, default=0, help="calls that the tables hold before (default: none)")
     parser.add_argument("--organizations", type=int, default=2_000)
     parser.add_argument("--runs", type=int, default=3, help="of everything; the medians count (default: %(default)s)")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
-    """Yield calls a second in batches of 1,000, 100, 10 and 1, for repeats, and what a call takes on disk."""
+    """Yield calls a second in batches of 1,000, 100, 10 and 1, for repeats, and the CPU that a call takes."""
     organizations = load.organizations(options.organizations)
-    references = [organization.reference for organization in organizations]
     partitions.ensure([load.MONTH.date()])
-    secret = load.key()
-    with _web() as (port, web):
-        load.post(port, load.bodies(list(load.calls(2_000, references, seed=99)), 500), secret=secret)
-        raw, through, twice, web_cpu, database_cpu, raw_cpu = [], [], [], [], [], []
-        for run in range(options.runs):
-            items = list(load.calls(options.calls, references, seed=run))
-            requests = load.bodies(items, 1_000)
-            cpu = _cpu_of(web), _cpu_of(_postmaster())
-            seconds, recorded = load.post(port, requests, secret=secret)
-            web_cpu.append((_cpu_of(web) - cpu[0]) / recorded)
-            database_cpu.append((_cpu_of(_postmaster()) - cpu[1]) / recorded)
-            through.append(recorded / seconds)
-            seconds, again = load.post(port, requests, secret=secret)
-            assert recorded == options.calls, f"{recorded} of {options.calls} calls were recorded"
-            assert again == 0, f"{again} calls were recorded twice"
-            twice.append(len(items) / seconds)
-            cpu_before = _cpu_of(_postmaster())
-            raw.append(_raw_copy(options.calls))
-            raw_cpu.append((_cpu_of(_postmaster()) - cpu_before) / options.calls)
-        limit = _median(raw)
-        yield Figure("calls/s, batches of 1,000", _median(through), "/s", limit=limit, goal=at_least(0.4))
-        spent = (_median(web_cpu) + _median(database_cpu)) * 1e6
-        yield Figure("CPU a call, web and database", spent, "µs", limit=_median(raw_cpu) * 1e6, goal=at_most(4))
-        yield Figure("  of it the web processes", _median(web_cpu) * 1e6, "µs")
-        yield Figure("calls/s, the same batches again", _median(twice), "/s", limit=_median(through), goal=at_least(4))
+    rows.hold(organizations, options.holding)
+    references = [organization.reference for organization in organizations]
+    with portal.web() as (port, web):
+        sender = _Sender(port, load.key(), web, portal.postmaster())
+        sender.post(load.bodies(list(load.calls(4_000, references, seed=_seed())), 500))
+        runs = [_run(sender, references, options.calls) for _ in range(options.runs)]
+        yield from _of_thousands(runs)
         for size, count, goal in ((100, 20_000, 20_000), (10, 10_000, 5_000), (1, 2_000, 600)):
-            items = list(load.calls(count, references, seed=1_000 + size))
-            seconds, recorded = load.post(port, load.bodies(items, size), secret=secret)
-            yield Figure(f"calls/s, batches of {size}", recorded / seconds, "/s", goal=at_least(goal))
-        items = list(load.calls(20_000, references, seed=7, personal=True))
-        seconds, recorded = load.post(port, load.bodies(items, 1_000), secret=secret)
+            rates = []
+            for _ in range(options.runs):
+                items = list(load.calls(count, references, seed=_seed()))
+                seconds, recorded = sender.post(load.bodies(items, size))
+                rates.append(recorded / seconds)
+            yield Figure(f"calls/s, batches of {size}", statistics.median(rates), "/s", goal=at_least(goal))
+        items = list(load.calls(20_000, references, seed=_seed(), personal=True))
+        seconds, recorded = sender.post(load.bodies(items, 1_000))
         yield Figure("calls/s with numbers and metadata, batches of 1,000", recorded / seconds, "/s")
-    yield from _disk()
 
 
-def _disk() -> Iterator[Figure]:
-    """Yield the bytes a call takes: tables and indexes of calls, keys and ranges."""
+@dataclass
+class _Sender:
+    """The platform, and the processes that it keeps busy."""
+
+    port: int
+    secret: str
+    web: int
+    postmaster: int
+
+    def post(self, requests: Sequence[bytes]) -> tuple[float, int]:
+        return load.post(self.port, requests, secret=self.secret)
+
+    def cpu(self) -> tuple[float, float]:
+        return portal.cpu_of(self.web), portal.cpu_of(self.postmaster)
+
+
+@dataclass
+class _Run:
+    """Calls a second, and seconds of CPU, of one run."""
+
+    through: float
+    web_cpu: float
+    database_cpu: float
+    again: float
+    otherwise_again: float
+    raw: float = field(default=0)
+    raw_cpu: float = field(default=0)
+
+
+def _run(sender: _Sender, references: list[str], count: int) -> _Run:
+    """Post calls, post them again in the same and in other batches, and COPY them raw."""
+    items = list(load.calls(count, references, seed=_seed()))
+    requests = load.bodies(items, 1_000)
+    web, database = sender.cpu()
+    seconds, recorded = sender.post(requests)
+    web_after, database_after = sender.cpu()
+    assert recorded == count, f"{recorded} of {count} calls were recorded"
+    again, twice = sender.post(requests)
+    otherwise, more = sender.post(load.bodies(items[500:] + items[:500], 1_000))
+    assert twice == more == 0, f"{twice + more} calls were recorded twice"
+    run = _Run(
+        through=count / seconds,
+        web_cpu=(web_after - web) / count,
+        database_cpu=(database_after - database) / count,
+        again=count / again,
+        otherwise_again=count / otherwise,
+    )
+    run.raw, run.raw_cpu = _raw_copy(count, sender)
+    return run
+
+
+def _of_thousands(runs: list[_Run]) -> Iterator[Figure]:
+    def median(value: Callable[[_Run], float]) -> float:
+        return statistics.median(map(value, runs))
+
+    ratio = median(lambda run: run.through / run.raw)
+    through = median(lambda run: run.through)
+    yield Figure("calls/s, batches of 1,000", through, "/s", limit=through / ratio, goal=at_least(0.4))
+    spent = median(lambda run: run.web_cpu + run.database_cpu) * 1e6
+    times = median(lambda run: (run.web_cpu + run.database_cpu) / run.raw_cpu)
+    yield Figure("CPU a call, web and database", spent, "µs", limit=spent / times, goal=at_most(4))
+    yield Figure("  of it the web processes", median(lambda run: run.web_cpu) * 1e6, "µs")
+    times = median(lambda run: run.again / run.through)
+    yield Figure("calls/s, the same batches again", times * through, "/s", limit=through, goal=at_least(4))
+    times = median(lambda run: run.otherwise_again / run.through)
+    yield Figure("calls/s, the same calls in other batches", times * through, "/s", limit=through)
+
+
+def _raw_copy(count: int, sender: _Sender) -> tuple[float, float]:
+    """Return (calls a second, CPU seconds a call) of raw binary COPY of the newest calls, their keys and ranges."""
+    encoded = _encode(count)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM usage_call")
-        calls = cursor.fetchone()[0]
-        for name, tables in (("call with its key and range", ("usage_call", "usage_callkey", "usage_callrange")),):
+        for table in _COPIED:
+            cursor.execute(f"CREATE TABLE bench_{table} (LIKE {table} INCLUDING ALL) {_PARTITIONED.get(table, '')}")
+        for part in range(8):
             cursor.execute(
-                "SELECT sum(pg_total_relation_size(relid)) FROM unnest(%s::text[]) AS parent,"
-                " pg_partition_tree(parent::regclass)",
-                [list(tables)],
+                f"CREATE TABLE bench_key_{part} PARTITION OF bench_usage_callkey"
+                f" FOR VALUES WITH (MODULUS 8, REMAINDER {part})"
             )
-            goal = at_most(340)
-            yield Figure(f"disk of one {name}", float(cursor.fetchone()[0]) / calls, "B", goal=goal)
-
-
-def _raw_copy(count: int) -> float:
-    """Return rows a second of one raw binary COPY of the newest `count` calls into an empty copy of their table."""
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE bench_call (LIKE usage_call INCLUDING ALL) PARTITION BY RANGE (started_at)")
-        cursor.execute("CREATE TABLE bench_call_1 PARTITION OF bench_call DEFAULT")
-        source = f"COPY (SELECT {_COLUMNS} FROM usage_call ORDER BY id DESC LIMIT {count}) TO STDOUT (FORMAT BINARY)"  # noqa: S608
-        with cursor.copy(source) as stream:
-            encoded = b"".join(bytes(block) for block in stream)
+        cursor.execute("CREATE TABLE bench_month PARTITION OF bench_usage_call DEFAULT")
+        cpu = portal.cpu_of(sender.postmaster)
         started = time.perf_counter()
-        with cursor.copy(f"COPY bench_call ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as stream:
-            stream.write(encoded)
+        for table, content in encoded.items():
+            with cursor.copy(f"COPY bench_{table} FROM STDIN (FORMAT BINARY)") as stream:
+                stream.write(content)
         seconds = time.perf_counter() - started
-        cursor.execute("DROP TABLE bench_call")
-    return count / seconds
+        spent = portal.cpu_of(sender.postmaster) - cpu
+        cursor.execute("DROP TABLE bench_usage_call, bench_usage_callkey, bench_usage_callrange")
+    return count / seconds, spent / count
 
 
-@contextmanager
-def _web() -> Iterator[tuple[int, int]]:
-    """Yield the port and the process number of two web processes, as they run in production."""
-    port = processes.free_port()
-    command = [sys.executable, "-m", "gunicorn", "billing_portal.wsgi", "--bind", f"127.0.0.1:{port}", "--preload"]
-    log = Path(os.environ["LOCAL_DIR"]) / "web.log"
-    with log.open("wb") as output:
-        web = subprocess.Popen(  # noqa: S603 - our own program
-            [*command, "--workers", "2", "--threads", "4"], stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            while processes.is_free(port):
-                time.sleep(0.1)
-            yield port, web.pid
-        finally:
-            web.terminate()
-            web.wait()
+_PARTITIONED = {"usage_call": "PARTITION BY RANGE (started_at)", "usage_callkey": "PARTITION BY HASH (key)"}
 
 
-def _postmaster() -> int:
+def _encode(count: int) -> dict[str, bytes]:
+    """Return the newest calls, keys and ranges as files for COPY."""
+    encoded = {}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_read_file('postmaster.pid')")
-        return int(cursor.fetchone()[0].split()[0])
+        cursor.execute("BEGIN")
+        cursor.execute(_NEWEST.format(count=count))
+        for table, query in _COPIED.items():
+            with cursor.copy(f"COPY ({query.format(count=count)}) TO STDOUT (FORMAT BINARY)") as stream:
+                encoded[table] = b"".join(bytes(block) for block in stream)
+        cursor.execute("COMMIT")
+    return encoded
 
 
-def _cpu_of(process: int) -> float:
-    """Return the CPU seconds of a process and of all its children, those that ended included."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    own = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    ticks = sum(map(int, own[11:15]))
-    for child in children:
-        try:
-            stat = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
-            continue
-        ticks += sum(map(int, stat[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+def _seed() -> int:
+    """Return a seed that no run on these tables had before."""
+    return time.time_ns()
