@@ -9,7 +9,7 @@ import structlog
 from django.db import DataError, connection, transaction
 
 from accounts.models import Organization
-from usage import call_objects, completeness, intake_log, prices, signals, storage
+from usage import batches, call_objects, completeness, intake_log, prices, signals, storage
 from usage.call_objects import CallObject, CallRejected, Peeked
 from usage.completeness import Arrival
 from usage.intake_log import Rejected, Repeated
@@ -24,6 +24,9 @@ MAX_ITEMS = 1000
 log = structlog.get_logger(__name__)
 
 RECORDED, DUPLICATE, CONFLICT, REJECTED = "recorded", "duplicate", "conflict", "rejected"
+
+
+_KNOWN = frozenset({RECORDED, DUPLICATE})
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -71,6 +74,9 @@ def record(
     """
     if len(items) > MAX_ITEMS:
         raise TooManyItems(f"A batch holds at most {MAX_ITEMS:,} calls, not {len(items):,}.")
+    digest = batches.digest_of(items, scope)
+    if batches.is_known(digest) and (answers := _repeated(items, now=now, scope=scope, api_key_id=api_key_id)):
+        return answers
     batch = _Batch(now=now, answers=[Answer(index, None, REJECTED) for index in range(len(items))])
     read = list(batch.read(items))
     with transaction.atomic():
@@ -79,10 +85,26 @@ def record(
         recorded = _insert(batch, new)
         batch.answer_known([call for call in [*new, *batch.repeats] if call.index not in recorded])
         batch.note(api_key_id)
+        if all(answer.status in _KNOWN for answer in batch.answers):
+            batches.remember(digest, now=now)
         organization_ids = sorted({call.organization_id for call in new if call.index in recorded})
         if organization_ids:
             transaction.on_commit(lambda: announce(organization_ids))
     return batch.answers
+
+
+def _repeated(
+    items: Sequence[bytes | msgspec.Raw], *, now: datetime, scope: Organization | None, api_key_id: int | None
+) -> list[Answer]:
+    """Answer the calls of a batch that is known, as reading them again would; not if a name is not what it was."""
+    named = list(batches.names(items))
+    own = scope.reference if scope else ""
+    payers = _payers({organization for _, organization in named if organization}, scope)
+    if any((organization or own) not in payers for _, organization in named):
+        return []
+    repeated = (Repeated(payers[organization or own].id, call_id, is_conflict=False) for call_id, organization in named)
+    intake_log.note([], repeated, now=now, api_key_id=api_key_id)
+    return [Answer(index, call_id, DUPLICATE) for index, (call_id, _) in enumerate(named)]
 
 
 def rate_unrated(*, now: datetime, limit: int = 1000) -> int:

@@ -3,8 +3,8 @@
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-# Nothing was billed before that; a smaller number is most likely seconds. Each month of calls has a table of its own, and
-# a typing error in a year must not make one.
+# Nothing was billed before that; a smaller number is most likely seconds. Each month of calls has a table of its own,
+# and a typing error in a year must not make one.
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_999

@@ -4,7 +4,7 @@ from celery import shared_task
 from django.conf import settings
 
 from accounts import clock, queueing
-from usage import completeness, imports, ingestion, intake_log, partitions, retell
+from usage import batches, completeness, imports, ingestion, intake_log, partitions, retell
 from usage.exports import jobs
 
 _BATCH = 1000
@@ -52,7 +52,7 @@ def prune_intake() -> None:
     """Forget what arrived long ago and changed nothing."""
     now = clock.now()
     for _ in range(_BATCHES):
-        if not intake_log.prune(now=now):
+        if not intake_log.prune(now=now) + batches.prune(now=now):
             return
 
 

@@ -1,5 +1,6 @@
 """Prices, calls and the sums over them, by noun; the rest of the code imports from here."""
 
+from usage.models.batches import RecordedBatch
 from usage.models.calls import Agent, Call, CallDetail, CallKey, CallKind, CallRange, ProductMix, UnratedCall
 from usage.models.exports import Export
 from usage.models.held_calls import HeldCall
@@ -29,6 +30,7 @@ __all__ = [
     "PriceStamp",
     "PriceVersion",
     "ProductMix",
+    "RecordedBatch",
     "Redelivery",
     "Rejection",
     "SequenceNote",
