@@ -1,5 +1,6 @@
 """Recording calls: each once, rated in the same transaction, every item answered for itself."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -267,11 +268,13 @@ def _insert(batch: _Batch, new: list[NewCall]) -> set[int]:
     """Store the new calls, answer them, and return their indexes. A value that no column can hold is rejected."""
     if not new:
         return set()
+    # Only free fields may hold what no column does, so only they need a way back.
+    is_free = any(call.call.has_detail for call in new)
     try:
-        with transaction.atomic():
+        with transaction.atomic() if is_free else contextlib.nullcontext():
             recorded = storage.insert(new, now=batch.now)
     except DataError:
-        unfit = storage.unfit(new)
+        unfit = storage.unfit(new) if is_free else set()
         if not unfit:
             raise
         for index in unfit:

@@ -127,16 +127,24 @@ def currencies() -> list[str]:
 def current() -> Catalog:
     """Return all prices as they are now. Inside a transaction they cannot change until its end."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [PRICE_LOCK])
-    return _catalog()
+        # Two statements, of which the second sees what was committed while the first waited; sent at once.
+        cursor.execute(f"SELECT pg_advisory_xact_lock_shared(%s); {_STAMP}", [PRICE_LOCK])
+        cursor.nextset()
+        return _known(cursor.fetchone())
 
 
 def _catalog() -> Catalog:
+    with connection.cursor() as cursor:
+        cursor.execute(_STAMP)
+        return _known(cursor.fetchone())
+
+
+_STAMP = "SELECT stamp FROM usage_pricestamp"
+
+
+def _known(row: tuple[UUID] | None) -> Catalog:
     """Return this process's copy, or a fresh one if the stamp differs. Without a stamp nothing is known: read."""
     global _cached  # noqa: PLW0603 - one copy a process
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT stamp FROM usage_pricestamp")
-        row = cursor.fetchone()
     stamp = row[0] if row else None
     catalog = _cached
     if catalog is None or stamp is None or catalog.stamp != stamp:

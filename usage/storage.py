@@ -16,13 +16,15 @@ from uuid import UUID
 import msgspec
 from django.db import IntegrityError, connection, transaction
 
-from usage import copying, dimensions, partitions
+from usage import copying, dimensions, inserting, partitions
 from usage.call_objects import CallObject
 from usage.dimensions import AgentKey, KindKey, MixKey
 from usage.rating import Rating
 from usage.snapshots import Snapshot
 
 MAX_BATCH = 10_000  # the increment of the sequence of ids
+# So many calls or fewer are stored by a statement each for keys and all else, more of them by a COPY to each table.
+_FEW = 50
 _LONGEST_PAUSE = timedelta(minutes=15)
 
 
@@ -83,18 +85,20 @@ def insert(calls: Sequence[NewCall], *, now: datetime) -> set[int]:
     new.sort(key=lambda each: (each.rating is None, each.organization_id, each.call.started_at))
     first_id = _reserve_ids()
     numbered = list(zip(itertools.count(first_id), new))
-    _copy_calls(numbered)
-    _copy_details(numbered)
+    priced = [
+        _Numbered(each.organization_id, number, each.call.started_at, each.rating.amount_micros, now)
+        for number, each in numbered
+        if each.rating is not None
+    ]
+    if len(new) <= _FEW:
+        _insert_rows(numbered, priced)
+    else:
+        _copy_calls(numbered)
+        _copy_details(numbered)
+        _copy_ranges(priced)
     unrated = [(number, each) for number, each in numbered if each.rating is None]
     if unrated:
         _insert_unrated(unrated, now)
-    _copy_ranges(
-        [
-            _Numbered(each.organization_id, number, each.call.started_at, each.rating.amount_micros, now)
-            for number, each in numbered
-            if each.rating is not None
-        ]
-    )
     return fresh
 
 
@@ -172,6 +176,8 @@ def _insert_keys(calls: Sequence[NewCall]) -> set[int]:
     """
     by_key = {(call.organization_id, _key_of(call.call.call_id)): call for call in calls}
     ordered = sorted(by_key)
+    if len(ordered) <= _FEW:
+        return _insert_unknown_keys(by_key, ordered)
     try:
         with transaction.atomic():
             rows = (_key_row(*key, by_key[key].call) for key in ordered)
@@ -218,19 +224,73 @@ _CALL_KEY = Struct("!hiqi16si16siq")
 _RANGE = Struct("!h" + "iq" * 7 + "i")
 
 
-def _copy_calls(numbered: Sequence[tuple[int, NewCall]]) -> None:
+def _insert_rows(numbered: Sequence[tuple[int, NewCall]], priced: Sequence[_Numbered]) -> None:
+    """Store a few calls, their details and ranges, in one statement."""
+    rows = [
+        {
+            **_place_of(number, new),
+            "ended_at": new.call.ended_at,
+            "duration_ms": new.call.facts.duration_ms,
+            "amount_micros": new.rating.amount_micros if new.rating else None,
+            "llm_tokens": new.call.facts.llm_tokens,
+            "llm_requests": new.call.facts.llm_requests,
+            "mix_id": mix,
+            "kind_id": kind,
+            "agent_id": agent,
+            "revision": 1,
+            "call_id": new.call.call_id,
+            "line_micros": new.rating.line_micros if new.rating else (),
+        }
+        for (number, new), mix, kind, agent in _with_dimensions(numbered)
+    ]
+    details = [
+        {
+            **_place_of(number, new),
+            "from_number": new.call.from_number,
+            "to_number": new.call.to_number,
+            "metadata": new.call.metadata,
+            "extra": new.call.extra,
+        }
+        for number, new in numbered
+        if new.call.has_detail
+    ]
+    ranges = [
+        {
+            "organization_id": run[0].organization_id,
+            "first_id": run[0].id,
+            "last_id": run[-1].id,
+            "starts_at": run[0].started_at,
+            "ends_at": run[-1].started_at,
+            "micros": sum([call.micros for call in run]),
+            "received_at": run[0].received_at,
+            "time_zone": "",
+        }
+        for run in _runs(priced)
+    ]
+    inserting.insert({"usage_call": rows, "usage_calldetail": details, "usage_callrange": ranges})
+
+
+def _place_of(number: int, new: NewCall) -> dict[str, Any]:
+    return {"organization_id": new.organization_id, "id": number, "started_at": new.call.started_at}
+
+
+def _with_dimensions(
+    numbered: Sequence[tuple[int, NewCall]],
+) -> Iterator[tuple[tuple[int, NewCall], int, int, int]]:
+    """Yield each call with the numbers of its mix, kind and agent."""
     kind_keys = [_kind(each.call) for _, each in numbered]
     agent_keys = [_agent(each) for _, each in numbered]
     mix_keys = [_mix(each) for _, each in numbered]
     kinds = dimensions.kinds(set(kind_keys))
     agents = dimensions.agents(set(agent_keys))
     mixes = dimensions.mixes({key: each.snapshot for key, (_, each) in zip(mix_keys, numbered, strict=True)})
-    keyed = zip(numbered, mix_keys, kind_keys, agent_keys, strict=True)
-    copying.copy(
-        "usage_call",
-        _CALL_COLUMNS,
-        (_call_row(*call, mixes[mix], kinds[kind], agents[agent]) for call, mix, kind, agent in keyed),
-    )
+    for call, mix, kind, agent in zip(numbered, mix_keys, kind_keys, agent_keys, strict=True):
+        yield call, mixes[mix], kinds[kind], agents[agent]
+
+
+def _copy_calls(numbered: Sequence[tuple[int, NewCall]]) -> None:
+    rows = (_call_row(*call, mix, kind, agent) for call, mix, kind, agent in _with_dimensions(numbered))
+    copying.copy("usage_call", _CALL_COLUMNS, rows)
 
 
 def _call_row(number: int, new: NewCall, mix: int, kind: int, agent: int) -> bytes:
