@@ -1,0 +1,301 @@
+"""Each verb that buys, invoices or reports, done by eight connections at once, a hundred times: see `ledger.racing`.
+
+Stripe is not asked: each of these is done before it is, or after.
+"""
+
+import ast
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import transaction
+
+from accounts.models import Organization, User
+from billing_portal.billing import bad_debts, interims, metering, purchases, top_up_orders, top_ups
+from billing_portal.billing.models import (
+    Customer,
+    InterimInvoice,
+    Invoice,
+    PaymentMethod,
+    Purchase,
+    PurchaseStep,
+    Report,
+    TopUp,
+)
+from billing_portal.ledger import totals, write_offs
+from billing_portal.ledger.models import Account, Grant, Transaction
+from tests.ledger import racing
+from tests.ledger import test_races as _ledgers_races  # noqa: F401 - what they race is noted when they are read
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OCTOBER = date(2026, 10, 1)
+FIFTY = 50_000_000
+TERMS = {"threshold_micros": FIFTY, "amount_micros": FIFTY, "ceiling_micros": 4 * FIFTY}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accounts.queueing.send", lambda *_, **__: False)
+
+
+@pytest.fixture
+def trials() -> int:
+    return racing.TRIALS
+
+
+@pytest.fixture
+def customers(now: datetime, trials: int) -> list[Organization]:
+    """Organizations with books, a customer and a card, of which Stripe knows nothing."""
+    made = racing.organizations(now, 2 * trials)
+    subscribed_at = now - timedelta(days=12)
+    Customer.objects.bulk_create(
+        Customer(
+            organization=each,
+            stripe_customer_id=f"cus_{each.pk}",
+            stripe_subscription_id=f"sub_{each.pk}",
+            subscribed_at=subscribed_at,
+            created_at=subscribed_at,
+        )
+        for each in made
+    )
+    PaymentMethod.objects.bulk_create(
+        PaymentMethod(
+            organization=each,
+            stripe_payment_method_id=f"pm_{each.pk}",
+            kind="card",
+            is_default=True,
+            created_at=now,
+        )
+        for each in made
+    )
+    return made
+
+
+def of(model: Any, organization: Organization) -> list[Any]:
+    return list(model.objects.filter(organization=organization).order_by("pk"))
+
+
+# ── Credit that is bought ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@racing.of("purchases.ask")
+@racing.FEW_OR_ALL
+def test_f27_f29_a_form_sent_from_eight_tabs_at_once_asks_for_one_purchase(
+    customers: list[Organization], alice: User, now: datetime
+) -> None:
+    keys = {each.pk: purchases.next_key(each) for each in customers}
+
+    def act(organization: Organization, _: int) -> Purchase:
+        what: dict[str, Any] = {"micros": FIFTY, "currency": "USD", "way": Purchase.Way.CHECKOUT}
+        return purchases.ask(organization=organization, user=alice, key=keys[organization.pk], now=now, **what)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        assert answers == of(Purchase, organization) * 8
+
+    racing.prove(customers, act, law)
+
+
+@racing.of("purchases.credit")
+def test_f30_f31_i13_what_was_paid_is_credited_once_whoever_hears_of_it_first(
+    customers: list[Organization], alice: User, now: datetime
+) -> None:
+    """Webhooks, the task that charged, the person who came back, and the sweep, all at once."""
+    Purchase.objects.bulk_create(
+        Purchase(
+            organization=each,
+            origin=Purchase.Origin.PERSON,
+            way=Purchase.Way.CHECKOUT,
+            currency="USD",
+            amount_micros=FIFTY,
+            state=Purchase.State.PAYING,
+            asked_by=alice,
+            asked_at=now,
+        )
+        for each in customers
+    )
+
+    def act(organization: Organization, _: int) -> None:
+        purchases.take_payment(Purchase.objects.get(organization=organization), (5_000, "USD"), now=now)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        assert answers == [None] * 8
+        assert [(grant.kind, grant.amount_micros) for grant in of(Grant, organization)] == [("prepaid", FIFTY)]
+        steps = PurchaseStep.objects.filter(purchase__organization=organization).order_by("id")
+        assert list(steps.values_list("state", flat=True)) == ["paid", "credited"]
+
+    racing.prove(customers, act, law, sabotage=without_any_lock)
+
+
+def without_any_lock(patch: pytest.MonkeyPatch) -> None:
+    """A purchase's row is locked before the account's."""
+    racing.without_the_lock(patch)
+    looked_at = Purchase.objects.select_related("organization", "invoice", "top_up")
+    patch.setattr(purchases, "_lock", lambda purchase: looked_at.get(pk=purchase.pk))
+
+
+@racing.of("top_ups.check")
+@racing.FEW_OR_ALL
+def test_f36_one_top_up_is_asked_for(customers: list[Organization], alice: User, now: datetime) -> None:
+    order_all(customers, alice, now)
+
+    def act(organization: Organization, _: int) -> Purchase | None:
+        return top_ups.check(organization.pk, now=now)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        assert len(of(Purchase, organization)) == 1
+        assert sorted(map(repr, answers)) == sorted(map(repr, [*of(Purchase, organization), *[None] * 7]))
+
+    racing.prove(customers, act, law)
+
+
+@racing.of("top_up_orders.accept")
+@racing.FEW_OR_ALL
+def test_f29_a_standing_order_accepted_in_eight_tabs_is_one(
+    customers: list[Organization], alice: User, now: datetime
+) -> None:
+    def act(organization: Organization, _: int) -> TopUp:
+        return top_up_orders.accept(organization=organization, user=alice, now=now, **TERMS)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        assert answers == of(TopUp, organization) * 8
+
+    racing.prove(customers, act, law)
+
+
+@racing.of("top_up_orders.end")
+@racing.FEW_OR_ALL
+def test_i06_a_standing_order_ends_once(customers: list[Organization], alice: User, now: datetime) -> None:
+    orders = order_all(customers, alice, now)
+
+    def act(organization: Organization, number: int) -> bool:
+        return top_up_orders.end(orders[organization.pk], reason=f"By {number}", now=now)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        assert sorted(map(repr, answers)) == ["False"] * 7 + ["True"]
+        assert of(TopUp, organization)[0].ended_reason == f"By {answers.index(True)}"
+
+    racing.prove(customers, act, law, sabotage=without_lock_and_condition)
+
+
+def without_lock_and_condition(patch: pytest.MonkeyPatch) -> None:
+    """An order is ended by an UPDATE of what is in force: that alone would do."""
+
+    def end(order: TopUp, *, reason: str, now: datetime, **_: object) -> bool:
+        if not TopUp.objects.filter(pk=order.pk, ended_at=None).exists():
+            return False
+        return bool(TopUp.objects.filter(pk=order.pk).update(ended_at=now, ended_reason=reason))
+
+    racing.without_the_lock(patch)
+    patch.setattr(top_up_orders, "_end", end)
+
+
+def order_all(organizations: Sequence[Organization], user: User, now: datetime) -> dict[int, TopUp]:
+    with transaction.atomic():
+        return {each.pk: top_up_orders.accept(organization=each, user=user, now=now, **TERMS) for each in organizations}
+
+
+# ── Usage that is billed ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@racing.of("interims.write_if_due")
+@racing.FEW_OR_ALL
+def test_f23_f36_an_interim_invoice_is_asked_for_once(customers: list[Organization], now: datetime) -> None:
+    racing.use(customers, 1, now=now)
+    Account.objects.update(arrears_limit_micros=10_000)
+
+    def act(organization: Organization, _: int) -> InterimInvoice | None:
+        return interims.write_if_due(organization.pk, now=now)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        written = of(InterimInvoice, organization)
+        assert len(written) == 1
+        assert sorted(map(repr, answers)) == sorted(map(repr, [*written, *[None] * 7]))
+        assert interims.micros(written[0]) == Account.objects.get(organization=organization).accrued_micros
+
+    racing.prove(customers, act, law)
+
+
+@racing.of("metering.write_reports")
+@racing.FEW_OR_ALL
+def test_f23_i04_a_settlement_is_reported_once(customers: list[Organization], now: datetime) -> None:
+    racing.use(customers, 1, now=now)
+
+    def act(organization: Organization, _: int) -> int:
+        return metering.write_reports(organization.pk, now=now)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        written = len(of(Report, organization))
+        assert written > 1
+        assert sorted(map(repr, answers)) == ["0"] * 7 + [repr(written)]
+        assert metering.reported(organization.pk, OCTOBER) == totals.month(organization.pk, OCTOBER).gross
+
+    racing.prove(customers, act, law)
+
+
+@racing.of("bad_debts.write_off")
+@racing.FEW_OR_ALL
+def test_f27_a_bad_debt_is_written_off_once(customers: list[Organization], now: datetime) -> None:
+    """Two people want to, and each sends it four times."""
+    racing.use(customers, 1, now=now)
+    Invoice.objects.bulk_create(
+        Invoice(
+            organization=each,
+            stripe_invoice_id=f"in_{each.pk}",
+            month=OCTOBER,
+            currency="USD",
+            state=Invoice.State.UNCOLLECTIBLE,
+            drafted_at=now,
+        )
+        for each in customers
+    )
+
+    def act(organization: Organization, number: int) -> Transaction:
+        invoice = Invoice.objects.get(organization=organization)
+        return bad_debts.write_off(invoice, reason="Race", reference=f"w{number % 2}", now=now)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        written_off = Transaction.objects.filter(organization=organization, kind="write_off")
+        assert len(written_off) == 1
+        posted = written_off[0]
+        assert answers.count(posted) == 4
+        refused = [type(answer) for answer in answers if answer != posted]
+        assert set(refused) <= {write_offs.AlreadyGivenUp, write_offs.MoreThanOwed}
+        assert Account.objects.get(organization=organization).accrued_micros == 0
+
+    racing.prove(customers, act, law)
+
+
+# ── Nothing is left out ───────────────────────────────────────────────────────────────────────────────────────────────
+
+# These take the lock and move no money: what they set is set once or set again, and who proves only reads.
+NOT_RACED = {
+    "accounts.freeze",
+    "accounts.unfreeze",
+    "accounts.limit_arrears",
+    "alerts.set",
+    "checks.check",
+    "actions.ask",  # in tests/support
+}
+
+
+def test_every_verb_that_takes_the_lock_is_raced() -> None:
+    """A new verb joins with a race of its own, here or in `tests.ledger.test_races`."""
+    found = {verb for path in settings.BASE_DIR.glob("billing_portal/**/*.py") for verb in _locking(path)}
+    assert found - NOT_RACED <= racing.RACED
+    assert found >= NOT_RACED
+
+
+def _locking(path: Path) -> set[str]:
+    """Return the functions of a module that take the lock of an account or of several."""
+    wanted = ("lock", "lock_many") if path.parts[-2:] == ("ledger", "accounts.py") else ()
+    found = set()
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            called = {ast.unparse(each.func) for each in ast.walk(function) if isinstance(each, ast.Call)}
+            if called & {"accounts.lock", "accounts.lock_many", *wanted}:
+                found.add(f"{path.stem}.{function.name}")
+    return found
