@@ -107,6 +107,7 @@ API = {
     "api/v1/events": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/events/batch": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/usage": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/usage/changes": {"get": ApiKey.Scope.USAGE_READ},
     f"{PLATFORM}/authorization": {"get": ApiKey.Scope.SPEND_AUTHORIZE},
     f"{PLATFORM}/reservations": {"post": ApiKey.Scope.SPEND_AUTHORIZE},
     f"{PLATFORM}/reservations/<str:reference>": {"get": ApiKey.Scope.SPEND_AUTHORIZE},

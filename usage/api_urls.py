@@ -3,7 +3,7 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from usage.api import completeness_view, description, event_views, import_views, retell_views, views
+from usage.api import changes_view, completeness_view, description, event_views, import_views, retell_views, views
 
 _OPEN: dict[str, list[object]] = {"authentication_classes": [], "permission_classes": []}
 
@@ -17,6 +17,7 @@ urlpatterns = [
     path("imports/<uuid:import_id>", import_views.ImportView.as_view(), name="api-import"),
     path("imports/<uuid:import_id>/refusals", import_views.ImportRefusalsView.as_view(), name="api-import-refusals"),
     path("retell/webhook", retell_views.RetellWebhookView.as_view(), name="api-retell-webhook"),
+    path("usage/changes", changes_view.ChangesView.as_view(), name="api-usage-changes"),
     path("usage", views.UsageView.as_view(), name="api-usage"),
     path(
         "schema",

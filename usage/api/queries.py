@@ -126,9 +126,19 @@ def filters_of(query: FilterQuery, zone: tzinfo) -> calls.Filters:
 
 def days_of(query: UsageQuery, *, today: date) -> tuple[date, date]:
     """Return the first and the last day. Raises Problem."""
-    first = _day("from", query.from_) if query.from_ else today.replace(day=1)
-    last = _day("to", query.to) if query.to else today
+    first = day("from", query.from_) if query.from_ else today.replace(day=1)
+    last = day("to", query.to) if query.to else today
     return first, last
+
+
+def day(field: str, text: str) -> date:
+    """Return the day, or the nearest that can hold calls. Raises Problem."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        raise invalid(field, "Expected a day, as in 2026-10-15.")
+    try:
+        return min(max(date.fromisoformat(text), _FIRST_DAY), _LAST_DAY)
+    except ValueError:
+        raise invalid(field, f"{text} is no day.") from None
 
 
 def span_of(days: tuple[date, date], zone: tzinfo) -> tuple[datetime, datetime]:
@@ -167,7 +177,7 @@ def _instant(field: str, text: str, zone: tzinfo, of_day: Callable[[date, tzinfo
     if not text:
         return None
     if len(text) <= len("2026-10-15"):
-        return of_day(_day(field, text), zone)
+        return of_day(day(field, text), zone)
     try:
         return instants.parse(text)
     except instants.TooEarly:
@@ -176,15 +186,5 @@ def _instant(field: str, text: str, zone: tzinfo, of_day: Callable[[date, tzinfo
         raise invalid(field, str(error)) from None
 
 
-def _ends_at(day: date, zone: tzinfo) -> datetime:
-    return periods.starts_at(day + timedelta(days=1), zone)
-
-
-def _day(field: str, text: str) -> date:
-    """Return the day, or the nearest that can hold calls."""
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-        raise invalid(field, "Expected a day, as in 2026-10-15.")
-    try:
-        return min(max(date.fromisoformat(text), _FIRST_DAY), _LAST_DAY)
-    except ValueError:
-        raise invalid(field, f"{text} is no day.") from None
+def _ends_at(last: date, zone: tzinfo) -> datetime:
+    return periods.starts_at(last + timedelta(days=1), zone)
