@@ -44,6 +44,8 @@ O = "o/<uuid:organization>/"  # noqa: E741 - as short as it is frequent
 PAGES = {
     O: Page(Permission.VIEW_USAGE),
     f"{O}usage/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/changes/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/changes/<str:cause>/": Page(Permission.VIEW_USAGE, parts={"cause": "cause"}),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/<str:call_id>/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
@@ -83,6 +85,8 @@ PAGES = {
     f"{O}developers/keys/<uuid:key>/revoke/": Page(Permission.MANAGE_KEYS, "post", {"key": "key"}),
     f"{O}settings/": Page(Permission.VIEW_USAGE),
 }
+# Parts of addresses that are words of the portal's own and name nobody's object.
+WORDS = {"cause"}
 # Asked for by a person, for no organization.
 PERSONAL = {"", "organizations/new/", "accounts/profile/"}
 # Open to everyone, or guarded by something else that has tests of its own.
@@ -201,6 +205,7 @@ def furnish(organization):
         "method": str(method.pk),
         "call": call_id,
         "component": "llm",
+        "cause": "volume",
         "organization": organization.reference,
         "reservation": reservation.reference,
         "purchase": str(purchase.public_id),
@@ -268,7 +273,7 @@ def test_i16_foreign_and_missing_organizations_answer_alike(route, acme, other, 
     assert without_tokens(foreign) == without_tokens(missing)
 
 
-@pytest.mark.parametrize("route", [route for route, page in PAGES.items() if page.parts])
+@pytest.mark.parametrize("route", [route for route, page in PAGES.items() if page.parts.keys() - WORDS])
 def test_i16_a_foreign_object_under_ones_own_organization_is_missing(route, acme, other, charlie):
     foreign_names = furnish(acme)
     furnish(other)

@@ -35,8 +35,7 @@ class Cause(StrEnum):
 _FACTORS = (Cause.VOLUME, Cause.DURATION, Cause.MIX, Cause.PRICE, Cause.TOKENS)
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(NamedTuple):
     """What one rate of a price version was for in a period: the calls that named its product, and its micros."""
 
     component: str
@@ -128,18 +127,18 @@ def explain(before: Period, after: Period) -> Explanation:
 
 def shapley(before: Sequence[Fraction], after: Sequence[Fraction]) -> list[Fraction]:
     """Return what each factor's change adds to that of their product; the parts add up to it exactly."""
-    count, parts = len(before), []
-    for player in range(count):
-        others = [index for index in range(count) if index != player]
-        part = Fraction(0)
-        if before[player] != after[player]:
-            for size in range(count):
-                weight = Fraction(factorial(size) * factorial(count - 1 - size), factorial(count))
-                part += weight * sum(
-                    prod((after[index] if index in changed else before[index] for index in others), start=Fraction(1))
-                    for changed in combinations(others, size)
-                )
-        parts.append(part * (after[player] - before[player]))
+    parts = [Fraction(0)] * len(before)
+    moved = [index for index, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
+    same = prod((before[index] for index in range(len(before)) if index not in moved), start=Fraction(1))
+    for player in moved:
+        others = [index for index in moved if index != player]
+        for size in range(len(moved)):
+            weight = Fraction(factorial(size) * factorial(len(others) - size), factorial(len(moved)))
+            parts[player] += weight * sum(
+                prod((after[index] if index in changed else before[index] for index in others), start=Fraction(1))
+                for changed in combinations(others, size)
+            )
+        parts[player] *= (after[player] - before[player]) * same
     return parts
 
 
@@ -204,12 +203,18 @@ def _sides(priced: Iterable[Priced]) -> dict[_Key, Side]:
 
 
 def _side(key: _Key, rows: list[Priced]) -> Side:
-    sums = [sum(getattr(row, name) for row in rows) for name in ("calls", "duration_ms", "llm_tokens", "micros")]
     weights = [_quantity(key, row) for row in rows]
     rate = None
     if sum(weights):
         rate = Fraction(sum(row.rate_micros * weight for row, weight in zip(rows, weights, strict=True)), sum(weights))
-    return Side(*sums, rate=rate, rules=frozenset(row.rules for row in rows if _quantity(key, row)))
+    return Side(
+        calls=sum(row.calls for row in rows),
+        duration_ms=sum(row.duration_ms for row in rows),
+        llm_tokens=sum(row.llm_tokens for row in rows),
+        micros=sum(row.micros for row in rows),
+        rate=rate,
+        rules=frozenset(row.rules for row in rows if _quantity(key, row)),
+    )
 
 
 def _quantity(key: _Key, of: Priced | Side) -> int:

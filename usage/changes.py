@@ -89,4 +89,6 @@ def usage_of(organization_id: int, span: Span) -> Period:
         calls, duration_ms, llm_tokens = cursor.fetchone()
         cursor.execute(_PRICED.format(days=days), named)
         rows = cursor.fetchall()
-    return Period(calls, duration_ms, llm_tokens, tuple(Priced(*row[:4], tuple(row[4]), *row[5:]) for row in rows))
+    return Period(
+        calls, duration_ms, llm_tokens, tuple(Priced._make((*row[:4], tuple(row[4]), *row[5:])) for row in rows)
+    )

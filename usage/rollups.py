@@ -219,9 +219,9 @@ def by_product(organization_id: int, *, starts_on: date, ends_on: date) -> list[
     query = f"""
         SELECT r.component, r.product, sum(used.calls)::bigint, sum(line.micros)::bigint
         {_LINES} AND d.date BETWEEN %s AND %s GROUP BY 1, 2 ORDER BY 4 DESC, 2"""
-    labels = _labels()
+    labelled = labels()
     return [
-        ProductTotal(component, product, labels.get(product, product), calls, micros)
+        ProductTotal(component, product, labelled.get(product, product), calls, micros)
         for component, product, calls, micros in _rows(query, [organization_id, starts_on, ends_on])
     ]
 
@@ -287,7 +287,7 @@ def late_micros(organization_id: int, month: date) -> int:
     return int(rows.aggregate(late=Sum("micros"))["late"] or 0)
 
 
-def _labels() -> dict[str, str]:
+def labels() -> dict[str, str]:
     """Return how price books call the products; of several names, one of the newest version."""
     named = PriceRate.objects.exclude(label="").order_by("version_id", "id")
     return dict(named.values_list("product", "label"))

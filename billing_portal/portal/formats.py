@@ -38,6 +38,12 @@ def money_exact(micros: int, currency: str, *, locale: Locale | None = None) -> 
     return _currency(micros, currency, digits=digits, locale=locale)
 
 
+def money_change(micros: int, currency: str, *, exact: bool = False, locale: Locale | None = None) -> str:
+    """Return a difference with its sign: "+$12.30", "−$0.50", "$0.00"; to its micro if `exact`."""
+    text = (money_exact if exact else money)(abs(micros), currency, locale=locale)
+    return text if micros == 0 else f"{'+' if micros > 0 else _MINUS}{text}"
+
+
 def money_axis(micros: int, currency: str, *, step_micros: int, locale: Locale | None = None) -> str:
     """Return the shortest label that still tells ticks `step_micros` apart: "$40", "$0.25", "$120K"."""
     locale = locale or active_locale()
@@ -102,6 +108,11 @@ def long_day(value: date | datetime, zone: tzinfo | None = None, *, locale: Loca
 def month(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
     """Return "November 2026"."""
     return babel_dates.format_skeleton("yMMMM", _local_date(value, zone), locale=locale or active_locale())
+
+
+def month_name(value: date, *, locale: Locale | None = None) -> str:
+    """Return a month without its year: "November"."""
+    return babel_dates.format_date(value, format="LLLL", locale=locale or active_locale())
 
 
 def period(starts: date, last: date, *, locale: Locale | None = None) -> str:

@@ -4,6 +4,7 @@ from django.urls import include, path
 
 from billing_portal.portal.views import (
     calls,
+    changes,
     credit,
     developers,
     exports,
@@ -22,6 +23,8 @@ from billing_portal.portal.views import (
 _organization = [
     path("", overview.overview, name="overview"),
     path("usage/", usage.usage, name="usage"),
+    path("usage/changes/", changes.changes, name="changes"),
+    path("usage/changes/<str:cause>/", changes.change, name="change"),
     path("usage/trace/", trace.trace, name="trace"),
     path("usage/calls/", calls.call_list_page, name="calls"),
     path("usage/calls/<str:call_id>/", calls.call, name="call"),

@@ -2,7 +2,7 @@ from collections import defaultdict
 from dataclasses import replace
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.usage.test_rating import LIST_PRICES, PRODUCTS, facts_of, snapshots
@@ -11,7 +11,9 @@ from usage.causes import Cause, Period, Priced, Unit
 from usage.rating import CallFacts, rate
 from usage.snapshots import assemble
 
-calls_of = st.lists(facts_of, max_size=12)
+calls_of = st.lists(facts_of, max_size=8)
+# Fractions of random numbers are long; how long they take is no subject here.
+unhurried = settings(deadline=None)
 
 
 def period(calls, snapshot):
@@ -52,6 +54,7 @@ def nonzero(explanation):
     return {cause for cause, micros in explanation.parts.items() if micros}
 
 
+@unhurried
 @given(calls_of, calls_of, snapshots(), snapshots())
 def test_the_parts_add_up_to_the_micro_for_every_product(first, second, old, new):
     before, after = period(first, old), period(second, new)
@@ -61,6 +64,7 @@ def test_the_parts_add_up_to_the_micro_for_every_product(first, second, old, new
     assert sum(explained.parts.values()) == explained.micros == after.micros - before.micros
 
 
+@unhurried
 @given(calls_of, calls_of, snapshots(), snapshots())
 def test_looking_back_gives_the_same_parts_with_the_other_sign(first, second, old, new):
     before, after = period(first, old), period(second, new)
@@ -70,11 +74,13 @@ def test_looking_back_gives_the_same_parts_with_the_other_sign(first, second, ol
     }
 
 
+@unhurried
 @given(calls_of, snapshots())
 def test_equal_periods_have_no_causes(calls, prices):
     assert nonzero(causes.explain(period(calls, prices), period(list(reversed(calls)), prices))) == set()
 
 
+@unhurried
 @given(calls_of, snapshots(), st.integers(2, 5))
 def test_the_same_calls_more_often_are_volume_alone(calls, prices, times):
     explained = causes.explain(period(calls, prices), period(calls * times, prices))
@@ -82,24 +88,28 @@ def test_the_same_calls_more_often_are_volume_alone(calls, prices, times):
     assert explained.parts[Cause.VOLUME] == explained.before.micros * (times - 1)
 
 
+@unhurried
 @given(calls_of, snapshots(), st.integers(2, 5))
 def test_the_same_calls_at_other_rates_are_price_alone(calls, prices, by):
     explained = causes.explain(period(calls, prices), period(calls, repriced(prices, by)))
     assert nonzero(explained) <= {Cause.PRICE}
 
 
+@unhurried
 @given(calls_of, snapshots(), snapshots())
 def test_under_the_same_prices_no_part_is_the_prices(calls, prices, others):
     for snapshot in (prices, others):
         assert Cause.PRICE not in nonzero(causes.explain(period(calls[::2], snapshot), period(calls, snapshot)))
 
 
+@unhurried
 @given(st.lists(facts_of, min_size=1, max_size=8), st.integers(0, 10**7))
 def test_more_tokens_alone_are_tokens_alone(calls, more):
     wordier = [CallFacts(each.duration_ms, each.products, each.llm_tokens + more, each.llm_requests) for each in calls]
     assert nonzero(causes.explain(period(calls, LIST_PRICES), period(wordier, LIST_PRICES))) <= {Cause.TOKENS}
 
 
+@unhurried
 @given(st.integers(1, 50), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_longer_calls_of_the_same_products_are_duration_alone(count, short_ms, more_ms):
     names = ("elevenlabs_tts", "gpt_4o", "retell_twilio")
@@ -107,6 +117,7 @@ def test_longer_calls_of_the_same_products_are_duration_alone(count, short_ms, m
     assert nonzero(causes.explain(period(first, LIST_PRICES), period(second, LIST_PRICES))) <= {Cause.DURATION}
 
 
+@unhurried
 @given(
     calls_of.filter(bool), st.sampled_from([each for each in PRODUCTS if LIST_PRICES.rates[each].component == "llm"])
 )
@@ -160,6 +171,7 @@ def test_from_nothing_to_something_is_volume():
     assert nonzero(explained) == {Cause.VOLUME}
 
 
+@unhurried
 @given(st.lists(st.fractions(), min_size=1, max_size=5), st.lists(st.fractions(), min_size=5, max_size=5))
 def test_the_parts_of_factors_add_up_to_the_change_of_their_product(before, after):
     after = after[: len(before)]

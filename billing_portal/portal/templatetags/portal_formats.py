@@ -38,6 +38,11 @@ def money_exact(micros: int, currency: str) -> str:
 
 
 @_filter
+def money_change(micros: int, currency: str) -> str:
+    return formats.money_change(micros, currency, exact=True)
+
+
+@_filter
 def quantity(value: int) -> str:
     return formats.quantity(value)
 
