@@ -260,7 +260,7 @@ def _surcharge(first: Side, second: Side, models: Sequence[_Split]) -> dict[Caus
         return {**dict.fromkeys(Cause, Fraction(0)), Cause.TOKENS: total}
     both = _both(*shares)
     parts = dict.fromkeys(Cause, Fraction(0))
-    carrier = _surcharged_by(first, second, shares, models)
+    carrier = _surcharged_by((first, second), bases, models)
     for model in models:
         for cause, part in model.exact(both, carrier).items():
             parts[cause] += part
@@ -283,31 +283,33 @@ def _billed_by(key: _Key, first: Side, second: Side, own: Cause) -> Cause:
         return own
     if first.rules != second.rules:
         return Cause.PRICE
-    if first.rate != second.rate and _are_close(*(_rounded(_billed(key, side), side) for side in (first, second))):
+    bases = [_quantity(key, side) * (side.rate or 0) for side in (first, second)]
+    if first.rate != second.rate and _are_close(*map(_rounded, (first, second), bases)):
         return Cause.PRICE
     return own
 
 
-def _surcharged_by(first: Side, second: Side, shares: Sequence[Fraction | None], models: Sequence[_Split]) -> Cause:
+def _surcharged_by(sides: tuple[Side, Side], bases: Sequence[Fraction], models: Sequence[_Split]) -> Cause:
     """Return which cause the surcharge's share belongs to: the tokens, unless a rule changed, or only the rounding."""
+    first, second = sides
     if first.rules and second.rules and first.rules != second.rules:
         return Cause.PRICE
-    # Here what is divided by was rounded as well.
-    spans = [
-        _rounded(share, side, by=2 * (1 + (share or 0))) for share, side in zip(shares, (first, second), strict=True)
-    ]
-    if _are_close(*spans):
+    if _are_close(*(_rounded(side, base, both=True) for side, base in zip(sides, bases, strict=True))):
         for cause in (Cause.PRICE, Cause.MIX):
             if any(model.before[cause] != model.after[cause] for model in models):
                 return cause
     return Cause.TOKENS
 
 
-def _rounded(ratio: Fraction | None, side: Side, by: Fraction | int = 1) -> tuple[Fraction, Fraction] | None:
-    """Return between what `ratio` of the side's micros would lie, had no call's line been rounded to a micro."""
-    if not ratio or side.micros <= 0:
+def _rounded(side: Side, base: Fraction | int, both: bool = False) -> tuple[Fraction, Fraction] | None:
+    """Return between what the side's micros ÷ base would lie, had no line of its calls been rounded to a micro.
+
+    With `both`, the base is a sum of such lines, too.
+    """
+    ratio = _ratio(side.micros, base)
+    if ratio is None or base < 0:
         return None
-    slack = ratio * side.calls * by / (2 * side.micros)
+    slack = Fraction(side.calls, 2) / base * (2 * (1 + ratio) if both else 1)
     return ratio - slack, ratio + slack
 
 

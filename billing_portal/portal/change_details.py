@@ -177,7 +177,7 @@ def _calls(calls_at: str, span: Span, change: ProductChange, side: Side) -> str:
     query = {"from": f"{span.starts_on}", "to": f"{span.ends_on}"}
     if change.unit != Unit.SURCHARGE:
         query["product"] = change.product
-    return f"{calls_at}?{urlencode(query)}#calls"
+    return f"{calls_at}?{urlencode(query)}"
 
 
 def _added(one: rollups.Total | None, other: rollups.Total) -> rollups.Total:

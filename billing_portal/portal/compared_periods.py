@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from django.http import QueryDict
 
-from billing_portal.portal import formats
+from billing_portal.portal import date_ranges, formats
 from usage import changes, periods
 from usage.changes import Span
 
@@ -46,18 +46,17 @@ def read(query: QueryDict, *, today: date) -> Compared:
     """Return what an address compares; by default this month's days that are over with the same of the month before.
 
     `month` (as in 2026-10) is what was billed in it, against the month before, or against the one that `against`
-    names; a month that is not over is compared day by day. `from` and `to` are days, against those of `against_from`
-    and `against_to`, or the ones before.
+    names; a month that is not over is compared day by day. `from` and `to`, or `days` by their name, are days, against
+    those of `against_from` and `against_to`, or the ones before.
     """
     if month := _month(query.get("month")):
         if month < today.replace(day=1):
             against = _month(query.get("against")) or periods.previous_month(month)
             return _billed(against, month)
-    elif days := _days(query, "from", "to", today=today):
-        against_days = _days(query, "against_from", "against_to", today=today) or changes.like_days(*days)
-        if isinstance(against_days, tuple):
-            against_days = Span(*against_days)
-        return _by_days(against_days, Span(*days))
+    elif any(query.get(name) for name in ("days", "from", "to")):
+        days = date_ranges.of(query, today, default="month")
+        after = Span(days.starts_on, days.ends_on)
+        return _by_days(_against(query, today) or changes.like_days(after.starts_on, after.ends_on), after)
     before, after = changes.so_far(today)
     return Compared(before, after, "")
 
@@ -107,22 +106,14 @@ def _by_days(before: Span, after: Span) -> Compared:
     return Compared(before, after, urlencode(query))
 
 
-def _days(query: QueryDict, first: str, last: str, *, today: date) -> tuple[date, date] | None:
-    """Return the days, in their order, not after today and of a year at most; None if one is missing or unreadable."""
-    days = [_day(query.get(name)) for name in (first, last)]
-    if days[0] is None or days[1] is None:
+def _against(query: QueryDict, today: date) -> Span | None:
+    """Return the days to compare with that an address names; None if one of them is missing or unreadable."""
+    first, last = (date_ranges.day(query.get(name)) for name in ("against_from", "against_to"))
+    if first is None or last is None:
         return None
-    starts_on, ends_on = sorted(min(max(each, date(2000, 1, 1)), today) for each in days if each)
-    return max(starts_on, ends_on - _LONGEST), ends_on
-
-
-def _day(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text or "")
-    except ValueError:
-        return None
+    starts_on, ends_on = sorted(min(each, today) for each in (first, last))
+    return Span(max(starts_on, ends_on - _LONGEST), ends_on)
 
 
 def _month(text: str | None) -> date | None:
-    month = _day(f"{text}-01") if text and len(text) == len("2026-10") else None
-    return month if month and month.year >= 2000 else None
+    return date_ranges.day(f"{text}-01") if text and len(text) == len("2026-10") else None

@@ -12,11 +12,7 @@ from accounts.models import Membership
 # View name, label, lucide icon, and the names of the views that belong to it.
 _PAGES = (
     ("overview", "Overview", "layout-dashboard", {"overview"}),
-<<<<<<< HEAD
-    ("usage", "Usage", "chart-column", {"usage", "calls", "call", "trace", "exports"}),
-=======
-    ("usage", "Usage", "chart-column", {"usage", "call", "trace", "exports", "changes", "change"}),
->>>>>>> 5e73aea (Tell why a month came to more or less, as a waterfall that adds up)
+    ("usage", "Usage", "chart-column", {"usage", "calls", "call", "trace", "exports", "changes", "change"}),
     ("invoices", "Invoices", "receipt-text", {"invoices", "invoice", "invoice_line"}),
     (
         "credits",

@@ -12,6 +12,7 @@ from usage import periods
 
 _LONGEST = timedelta(days=366)
 _DAY = timedelta(days=1)
+_EARLIEST = date(2000, 1, 1)
 _NAMED: dict[str, tuple[str, Callable[[date], tuple[date, date]]]] = {
     "7d": ("7 days", lambda today: (today - timedelta(days=6), today)),
     "30d": ("30 days", lambda today: (today - timedelta(days=29), today)),
@@ -115,11 +116,12 @@ def a_year_before(days: Days) -> Days:
 
 
 def day(text: str | None) -> date | None:
-    """Return the day that a text names, None for anything else."""
+    """Return the day that a text names, None for anything else, and for days from which one cannot count back."""
     try:
-        return date.fromisoformat(text or "")
+        named = date.fromisoformat(text or "")
     except ValueError:
         return None
+    return named if named >= _EARLIEST else None
 
 
 def _named(name: str, today: date) -> Days:

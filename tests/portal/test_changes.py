@@ -108,7 +108,7 @@ def test_every_step_opens_into_products_whose_parts_add_up_to_it(client, dearer)
 
 def test_a_figure_leads_to_the_very_calls_behind_it(client, dearer):
     page = client.get(address(dearer, Cause.MIX)).content.decode()
-    links = re.findall(r'href="([^"]*/usage/\?[^"]*product=gpt_5[^"]*)"', page)
+    links = re.findall(r'href="([^"]*/usage/calls/\?[^"]*product=gpt_5[^"]*)"', page)
     assert len(links) == 1
     calls = text_of(client.get(links[0].replace("&amp;", "&")))
     assert "call_2026-10-05_100000_39_3" in calls

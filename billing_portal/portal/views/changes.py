@@ -10,7 +10,8 @@ from django.views.decorators.http import require_GET
 from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.portal import change_details, change_story, compared_periods
+from billing_portal.portal import change_details, change_story, compared_periods, usage_tabs
+from billing_portal.portal.date_ranges import Days
 from usage import periods
 from usage.causes import Cause
 
@@ -25,10 +26,11 @@ def changes(request: OrganizationRequest) -> HttpResponse:
     here = reverse("changes", args=[organization.public_id])
     story = change_story.of(organization, compared, here=here)
     first_month = periods.month_of(organization.created_at, organization.zone)
-    calls_at = reverse("usage", args=[organization.public_id])
+    calls_at = reverse("calls", args=[organization.public_id])
     context: dict[str, Any] = {
         "story": story,
         "compared": compared,
+        "tabs": usage_tabs.of(organization, Days(compared.after.starts_on, compared.after.ends_on), current="changes"),
         "choices": compared_periods.choices(here, compared, today=today, first_month=first_month),
         "products": change_details.all_products(
             story.explanation, compared, calls_at=calls_at, currency=organization.currency
@@ -64,7 +66,7 @@ def change(request: OrganizationRequest, cause: str) -> HttpResponse:
                 story.explanation,
                 compared,
                 Cause(cause),
-                calls_at=reverse("usage", args=[organization.public_id]),
+                calls_at=reverse("calls", args=[organization.public_id]),
                 currency=organization.currency,
             ),
         }
