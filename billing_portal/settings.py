@@ -423,6 +423,8 @@ CELERY_BEAT_SCHEDULE = {
     "invoice-arrears": {"task": "billing_portal.billing.interim_tasks.invoice_arrears", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
     "record-held-calls": {"task": "usage.tasks.record_held_calls", "schedule": 15.0},
+    "charge-outcomes": {"task": "usage.tasks.charge_outcomes", "schedule": 60.0},
+    "expire-buckets": {"task": "billing_portal.ledger.tasks.expire_buckets", "schedule": crontab(minute=11)},
     "rate-unrated-calls": {"task": "usage.tasks.rate_unrated", "schedule": crontab(minute="*/10")},
     # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.
     "check-books": {"task": "billing_portal.ledger.tasks.check_books", "schedule": crontab(minute="*/10", hour="1-5")},

@@ -6,6 +6,7 @@ from django.conf import settings
 from accounts import clock, queueing
 from usage import batches, completeness, imports, ingestion, intake_log, partitions, retell
 from usage.exports import jobs
+from usage.outcomes import charging, recording
 
 _BATCH = 1000
 _BATCHES = 100
@@ -27,6 +28,19 @@ def record_held_calls() -> None:
     now = clock.now()
     for _ in range(_BATCHES):
         if retell.record_due(now=now) < retell.BATCH:
+            return
+
+
+@shared_task
+def charge_outcomes() -> None:
+    """Charge the outcomes that have become final, and judge the conversations whose rules have come, in batches."""
+    now = clock.now()
+    for organization_id in charging.organizations_due(now=now):
+        for _ in range(_BATCHES):
+            if charging.charge_due(organization_id, now=now) < charging.BATCH:
+                break
+    for _ in range(_BATCHES):
+        if recording.judge_unruled(now=now) < recording.MAX_ITEMS:
             return
 
 

@@ -17,7 +17,7 @@ from django.db.models.functions import Lag
 from billing_portal.ledger.models import Account, Period, Settlement
 from usage import charges, prices, rating, rollups
 from usage.charges import ChargedCall
-from usage.models import Component
+from usage.models import Billable
 
 NAMED = 100
 _CHUNK = 2_000
@@ -160,7 +160,7 @@ def _settled(settlement: Settlement, by_product: Counter[tuple[str, str]]) -> It
     settled = {line.component: line.gross_micros for line in settlement.lines.all()}
     for component in sorted(settled.keys() | charged.keys()):
         if settled.get(component, 0) != charged[component]:
-            subject = f"charges {settlement.first_sequence}–{settlement.last_sequence}, {Component(component).label}"
+            subject = f"charges {settlement.first_sequence}–{settlement.last_sequence}, {Billable(component).label}"
             cause = "The settlement holds another sum than its charges."
             yield Difference("settlements", subject, charged[component], settled.get(component, 0), cause)
 
@@ -170,7 +170,7 @@ def _rolled_up(organization_id: int, month: date, charged: Counter[tuple[str, st
     rolled_up = rollups.product_totals(organization_id, month)
     for key in sorted(rolled_up.keys() | charged.keys()):
         if rolled_up.get(key, 0) != charged[key]:
-            subject = f"{Component(key[0]).label}, {key[1]}"
+            subject = f"{Billable(key[0]).label}, {key[1]}"
             cause = "The rollups do not hold what was charged; rebuild them."
             yield Difference("rollups", subject, charged[key], rolled_up.get(key, 0), cause)
 

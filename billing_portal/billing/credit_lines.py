@@ -14,7 +14,7 @@ from billing_portal.billing import gateway, intents, invoice_lines, minor_units
 from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine
 from billing_portal.ledger import totals
 from billing_portal.ledger.models import Grant
-from usage.models import Component
+from usage.models import Billable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def round_cumulatively(burnt: Mapping[tuple[str, str], int], currency: str) -> l
     Pure. Over all kinds of a component the minor units sum to `from_micros` of the micros' sum.
     """
     lines = []
-    for component in Component.values:
+    for component in Billable.values:
         before = 0
         for kind in sorted(Grant.PRIORITIES, key=lambda kind: Grant.PRIORITIES[kind]):
             micros = burnt.get((kind, component), 0)
@@ -90,7 +90,7 @@ def mismatch(invoice: Invoice, lines: Sequence[InvoiceLine]) -> str:
 
 def label(grant_kind: str, component: str) -> str:
     """Return what a credit line is called on the invoice."""
-    return f"{Grant.Kind(grant_kind).label} · {Component(component).label}"
+    return f"{Grant.Kind(grant_kind).label} · {Billable(component).label}"
 
 
 def _create_item(invoice: Invoice, line: CreditLine, *, now: datetime) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 
 from billing_portal.billing import gateway, intents, interims, invoice_lines
 from billing_portal.billing.models import Invoice, InvoiceLine
-from usage.models import Component
+from usage.models import Billable
 
 _NAMED = 3
 
@@ -29,7 +29,7 @@ def due(invoice: Invoice) -> list[Deduction]:
     if invoice.month is None:
         return []
     minor = interims.billed(invoice.organization_id, invoice.month).minor
-    return [Deduction(component, minor[component]) for component in Component.values if minor[component]]
+    return [Deduction(component, minor[component]) for component in Billable.values if minor[component]]
 
 
 def put_on(invoice: Invoice, *, now: datetime) -> None:
@@ -57,7 +57,7 @@ def mismatch(invoice: Invoice, lines: Sequence[InvoiceLine]) -> str:
 
 def label(component: str) -> str:
     """Return what the line is called."""
-    return f"Already invoiced · {Component(component).label}"
+    return f"Already invoiced · {Billable(component).label}"
 
 
 def _create_item(invoice: Invoice, deduction: Deduction, *, now: datetime) -> str:
@@ -69,7 +69,7 @@ def _create_item(invoice: Invoice, deduction: Deduction, *, now: datetime) -> st
         "invoice": invoice.stripe_invoice_id,
         "amount": -deduction.amount_minor,
         "currency": invoice.currency.lower(),
-        "description": f"Already invoiced{_numbers(invoice)} · {Component(deduction.component).label}",
+        "description": f"Already invoiced{_numbers(invoice)} · {Billable(deduction.component).label}",
         "metadata": metadata,
     }
     return intents.perform(

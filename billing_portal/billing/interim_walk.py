@@ -16,7 +16,7 @@ from billing_portal.billing import charging, gateway, intents, interims, invoice
 from billing_portal.billing.models import InterimInvoice, InterimLine, Invoice, InvoiceLine
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account
-from usage.models import Component
+from usage.models import Billable
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +164,7 @@ def _create_item(interim: InterimInvoice, invoice: Invoice, line: InterimLine, *
             "invoice": invoice.stripe_invoice_id,
             "amount": line.amount_minor,
             "currency": interim.currency.lower(),
-            "description": f"{Component(line.component).label} · {interim.month:%B %Y} so far",
+            "description": f"{Billable(line.component).label} · {interim.month:%B %Y} so far",
             "metadata": metadata,
         },
         call=partial(gateway.create, "invoice_items"),

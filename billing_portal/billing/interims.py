@@ -19,7 +19,7 @@ from billing_portal.billing.models import Customer, InterimInvoice, InterimLine,
 from billing_portal.ledger import accounts, periods, totals
 from billing_portal.ledger.models import Account, Settlement, Transaction
 from billing_portal.ledger.totals import MonthTotals
-from usage.models import Component
+from usage.models import Billable
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ def due(so_far: MonthTotals, billed: Billed, currency: str) -> list[Due]:
     for (_, component), micros in so_far.burnt.items():
         burnt[component] += micros
     lines = []
-    for component in Component.values:
+    for component in Billable.values:
         gross_minor = minor_units.from_micros(so_far.gross.get(component, 0), currency)
         net_minor = gross_minor - minor_units.from_micros(burnt[component], currency)
         micros = so_far.accrued.get(component, 0) - billed.micros[component]

@@ -10,7 +10,7 @@ from typing import Any
 
 from billing_portal.billing import gateway, intents, minor_units
 from billing_portal.billing.models import Meter, MeterPrice
-from usage.models import Component
+from usage.models import Billable
 
 
 def ensure(currency: str, *, now: datetime) -> list[MeterPrice]:
@@ -18,7 +18,7 @@ def ensure(currency: str, *, now: datetime) -> list[MeterPrice]:
 
     Doing it again, or twice at once, makes nothing twice. Raises what the gateway raises.
     """
-    return [_ensure_price(_ensure_meter(Component(value), now=now), currency, now=now) for value in Component.values]
+    return [_ensure_price(_ensure_meter(Billable(value), now=now), currency, now=now) for value in Billable.values]
 
 
 def event_name_of(component: str) -> str:
@@ -26,7 +26,7 @@ def event_name_of(component: str) -> str:
     return f"usage_{component}_micros"
 
 
-def _ensure_meter(component: Component, *, now: datetime) -> Meter:
+def _ensure_meter(component: Billable, *, now: datetime) -> Meter:
     known = Meter.objects.filter(component=component).first()
     if known is not None:
         return known
@@ -49,7 +49,7 @@ def _ensure_meter(component: Component, *, now: datetime) -> Meter:
     return meter
 
 
-def _ensure_stripe_meter(component: Component, event_name: str, *, now: datetime) -> str:
+def _ensure_stripe_meter(component: Billable, event_name: str, *, now: datetime) -> str:
     """Make the meter, or find the active one that already has the event name: Stripe allows one."""
     params = {
         "display_name": f"{component.label}, micros",
@@ -105,7 +105,7 @@ def _create(
     )
 
 
-def _find(kind: gateway.Kind, *, component: Component) -> gateway.Object | None:
+def _find(kind: gateway.Kind, *, component: Billable) -> gateway.Object | None:
     made = gateway.list_all(kind, {"active": True})
     return next((found for found in made if (found.get("metadata") or {}).get("component") == component), None)
 

@@ -26,8 +26,8 @@ from billing_portal.billing import (
     metering,
 )
 from billing_portal.billing.models import Customer, Intent, Invoice, InvoiceLine
-from billing_portal.ledger import accounts, periods, settlement, totals
-from usage.models import Component
+from billing_portal.ledger import accounts, periods, settling, totals
+from usage.models import Billable
 
 log = structlog.get_logger(__name__)
 
@@ -149,7 +149,7 @@ def _hold(invoice: Invoice) -> None:
 def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
     """Bring the month to its end and the draft to what it must say; return what is missing, or nothing."""
     organization_id = invoice.organization_id
-    settlement.settle_all(organization_id, now=now)
+    settling.settle_all(organization_id, now=now)
     periods.close(organization_id, month, now=now)
     metering.write_reports(organization_id, now=now)
     metering.send_reports(organization_id=organization_id, now=now)
@@ -159,7 +159,7 @@ def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
     if reported != _gross(organization_id, month):
         return "Settled usage is in no report."
     for component, ours, theirs in meter_sums.differences(organization_id, month, reported):
-        return f"Stripe has counted {theirs:,} of {ours:,} micros of {Component(component).label}."
+        return f"Stripe has counted {theirs:,} of {ours:,} micros of {Billable(component).label}."
     if reason := interim_walk.finish(organization_id, month, now=now):
         return reason
     credit_lines.put_on(invoice, now=now)

@@ -30,7 +30,7 @@ from billing_portal.ledger import totals
 from billing_portal.ledger.models import Entry, Settlement
 from billing_portal.ledger.totals import MonthTotals
 from usage import rollups
-from usage.models import Component
+from usage.models import Billable
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def unbilled(*, now: datetime) -> Iterator[tuple[int, date, int]]:
 
 
 def _compare(level: str, ours: dict[str, int], theirs: dict[str, int], cause: str) -> Iterator[Difference]:
-    for component in Component.values:
+    for component in Billable.values:
         if ours.get(component, 0) != theirs.get(component, 0):
             yield Difference(level, _name(component), ours.get(component, 0), theirs.get(component, 0), cause)
 
@@ -376,4 +376,4 @@ def _payment_differences(invoice: Invoice) -> Iterator[Difference]:
 
 
 def _name(component: str) -> str:
-    return str(Component(component).label) if component in Component.values else component
+    return str(Billable(component).label) if component in Billable.values else component

@@ -1,4 +1,4 @@
-"""What the ledger does when it hears of new calls, and after it has settled them."""
+"""What the ledger does when it hears of new calls and outcomes, and after it has settled them."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,14 +8,15 @@ from django.dispatch import receiver
 
 from billing_portal.ledger import alerts, tasks
 from billing_portal.ledger.signals import usage_settled
-from usage.signals import calls_recorded
+from usage.signals import calls_recorded, outcomes_charged
 
 _FEW = 3
 
 
 @receiver(calls_recorded, dispatch_uid="ledger.settle_recorded_calls")
-def settle_recorded_calls(sender: Any, organization_ids: Iterable[int], **_: Any) -> None:
-    """Ask for a settlement of the organizations whose calls were just committed: of each, or of all if they are many.
+@receiver(outcomes_charged, dispatch_uid="ledger.settle_charged_outcomes")
+def settle_what_waits(sender: Any, organization_ids: Iterable[int], **_: Any) -> None:
+    """Ask for a settlement of the organizations whose usage was just committed: of each, or of all if they are many.
 
     A batch for hundreds of organizations must not wait for hundreds of answers of the broker.
     """

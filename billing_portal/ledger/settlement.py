@@ -22,6 +22,8 @@ from usage import charges, dimensions, prices
 from usage.charges import Batch, Charge, WaitingRange
 from usage.rollups import MixMicros
 
+_CALLS = Settlement.Source.CALLS
+
 log = structlog.get_logger(__name__)
 
 LIMIT = 10_000
@@ -106,15 +108,22 @@ def _settle(locked: Sequence[Account], *, now: datetime, limit: int) -> Counter[
     remainders = {each: [grant.remaining_micros for grant in of_it] for each, of_it in grants.items()}
     allocated = _allocate(batches, _gross(added, components), remainders, components)
     funded = [
-        Funded(account, batch, grants[batch.organization_id], allocated[batch.organization_id])
+        Funded(
+            account,
+            _CALLS,
+            batch.month,
+            batch.calls,
+            grants[batch.organization_id],
+            allocated[batch.organization_id],
+        )
         for (account, _), batch in zip(waiting, batches, strict=True)
     ]
     settlement_rows.write(funded, now=now)
     for each in funded:
         log.info(
             "usage settled",
-            organization_id=each.batch.organization_id,
-            first_sequence=each.batch.first_sequence,
+            organization_id=each.account.organization_id,
+            first_sequence=each.first_sequence,
             last_sequence=each.last_sequence,
             gross_micros=each.gross_micros,
             accrued_micros=each.accrued_micros,

@@ -3,29 +3,38 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from django.db import connection
 
 from billing_portal.ledger import journal
 from billing_portal.ledger.allocation import Allocation
-from billing_portal.ledger.models import Account, Grant, Transaction
-from usage.charges import Batch
+from billing_portal.ledger.models import Account, Grant, Settlement, Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Funded:
-    """A batch of charges of an account and who pays for it; `grants` are those that `allocated` counts by place."""
+    """The next charges of an account and who pays for them; `grants` are those that `allocated` counts by place."""
 
     account: Account
-    batch: Batch
+    source: Settlement.Source
+    month: date
+    charges: int
     grants: Sequence[Grant]
     allocated: Allocation
 
     @property
+    def first_sequence(self) -> int:
+        return self.account.last_sequence + 1
+
+    @property
     def last_sequence(self) -> int:
-        return self.batch.first_sequence + self.batch.calls - 1
+        return self.account.last_sequence + self.charges
+
+    @property
+    def reference(self) -> str:
+        return f"settle:{self.first_sequence}-{self.last_sequence}"
 
     @property
     def gross_micros(self) -> int:
@@ -46,17 +55,17 @@ class Funded:
         sides = [journal.Side(journal.Book.CREDIT, -micros, grant) for grant, micros in self.taken()]
         sides.append(journal.Side(journal.Book.RECEIVABLE, -self.accrued_micros))
         sides.append(journal.Side(journal.Book.USAGE, self.gross_micros))
-        return journal.Posting(self.account, f"settle:{self.batch.first_sequence}-{self.last_sequence}", sides)
+        return journal.Posting(self.account, self.reference, sides)
 
 
 _SETTLE = """
     WITH settled AS (
         INSERT INTO ledger_settlement
-            (organization_id, month, first_sequence, last_sequence, gross_micros, accrued_micros, settled_at)
-        SELECT organization_id, month, first, last, gross, accrued, %(now)s
-        FROM unnest(%(organizations)s::bigint[], %(months)s::date[], %(firsts)s::bigint[], %(lasts)s::bigint[],
-                    %(gross)s::bigint[], %(accrued)s::bigint[])
-             AS batch (organization_id, month, first, last, gross, accrued)
+            (organization_id, source, month, first_sequence, last_sequence, gross_micros, accrued_micros, settled_at)
+        SELECT organization_id, source, month, first, last, gross, accrued, %(now)s
+        FROM unnest(%(organizations)s::bigint[], %(sources)s::text[], %(months)s::date[], %(firsts)s::bigint[],
+                    %(lasts)s::bigint[], %(gross)s::bigint[], %(accrued)s::bigint[])
+             AS batch (organization_id, source, month, first, last, gross, accrued)
         RETURNING id, organization_id
     ), lines AS (
         INSERT INTO ledger_settlementline (organization_id, settlement_id, component, gross_micros, accrued_micros)
@@ -90,8 +99,9 @@ def write(funded: Sequence[Funded], *, now: datetime) -> None:
     batches = [
         (
             each.account.organization_id,
-            each.batch.month,
-            each.batch.first_sequence,
+            str(each.source),
+            each.month,
+            each.first_sequence,
             each.last_sequence,
             each.gross_micros,
             each.accrued_micros,
@@ -112,7 +122,7 @@ def write(funded: Sequence[Funded], *, now: datetime) -> None:
     taken = [(each.account.organization_id, grant.pk, micros) for each in funded for grant, micros in each.taken()]
     values: dict[str, Any] = {
         "now": now,
-        **_columns(("organizations", "months", "firsts", "lasts", "gross", "accrued"), batches),
+        **_columns(("organizations", "sources", "months", "firsts", "lasts", "gross", "accrued"), batches),
         **_columns(("line_organizations", "line_components", "line_gross", "line_accrued"), lines),
         **_columns(("burn_organizations", "burn_grants", "burn_components", "burn_micros"), burns),
         **_columns(("grant_organizations", "grant_ids", "grant_micros"), taken),

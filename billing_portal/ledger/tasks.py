@@ -11,10 +11,9 @@ from celery import shared_task
 from django.db.models import QuerySet
 
 from accounts import clock, queueing
-from billing_portal.ledger import alerts, checks, credits, reservations, settlement
-from billing_portal.ledger.models import Account, Grant
+from billing_portal.ledger import alerts, buckets, checks, credits, reservations, settling
+from billing_portal.ledger.models import Account, Bucket, Grant
 from billing_portal.ledger.signals import usage_settled
-from usage import charges
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +35,7 @@ def settle_waiting() -> None:
     """Settle every organization in which something waits."""
     queueing.release(_ALL)
     with_books = _unfrozen().values_list("organization_id", flat=True)
-    for organization_id in sorted(set(charges.organizations_waiting(limit=1000)) & set(with_books)):
+    for organization_id in sorted(settling.organizations(limit=1000) & set(with_books)):
         _apart(organization_id, lambda each: _settle(each, now=clock.now()))
 
 
@@ -48,6 +47,20 @@ def expire_credit() -> None:
     expired = expired.filter(organization__account__frozen_at=None)
     for organization_id in expired.order_by("organization_id").values_list("organization_id", flat=True).distinct():
         _apart(organization_id, lambda each: credits.expire(each, now=now))
+
+
+@shared_task
+def expire_buckets() -> None:
+    """Take out what is left of buckets whose term is over, after what was decided within it is settled."""
+    now = clock.now()
+    over = Bucket.objects.filter(remaining_units__gt=0, expires_at__lte=now, organization__account__frozen_at=None)
+    for organization_id in over.order_by("organization_id").values_list("organization_id", flat=True).distinct():
+        _apart(organization_id, lambda each: _expire_buckets(each, now=now))
+
+
+def _expire_buckets(organization_id: int, *, now: datetime) -> None:
+    settling.settle_all(organization_id, now=now)
+    buckets.expire(organization_id, now=now)
 
 
 @shared_task
@@ -101,7 +114,7 @@ def ask_to_settle_all() -> None:
 
 def _settle(organization_id: int, *, now: datetime) -> None:
     """Settle what waits, and tell those who watch the balance. A deaf one is logged and keeps nobody from hearing."""
-    settled = settlement.settle_all(organization_id, now=now)
+    settled = settling.settle_all(organization_id, now=now)
     if settled:
         reservations.use_recorded(organization_id, now=now)
         usage_settled.send_robust(sender=Account, organization_id=organization_id, now=now)

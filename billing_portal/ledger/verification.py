@@ -132,16 +132,48 @@ _LAWS = {
              AND r.first_sequence BETWEEN s.first_sequence AND s.last_sequence
         LEFT JOIN usage_call c ON c.organization_id = r.organization_id
              AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
-        WHERE s.organization_id = %(id)s AND s.month >= %(since)s
-        GROUP BY s.id HAVING count(c.id) <> s.last_sequence - s.first_sequence + 1""",
+        WHERE s.organization_id = %(id)s AND s.month >= %(since)s AND s.source = 'calls'
+        GROUP BY s.id HAVING count(c.id) <> s.last_sequence - s.first_sequence + 1
+        UNION ALL
+        SELECT 'charges of settlement from ' || s.first_sequence,
+               s.last_sequence - s.first_sequence + 1, count(h.id)
+        FROM ledger_settlement s LEFT JOIN usage_outcomecharge h ON h.organization_id = s.organization_id
+             AND h.sequence BETWEEN s.first_sequence AND s.last_sequence
+        WHERE s.organization_id = %(id)s AND s.month >= %(since)s AND s.source = 'outcomes'
+        GROUP BY s.id HAVING count(h.id) <> s.last_sequence - s.first_sequence + 1""",
     "I4 a settlement's gross is the sum of its charges": """
         SELECT 'settlement from ' || s.first_sequence, coalesce(sum(c.amount_micros), 0), s.gross_micros
         FROM ledger_settlement s LEFT JOIN usage_callrange r ON r.organization_id = s.organization_id
              AND r.first_sequence BETWEEN s.first_sequence AND s.last_sequence
         LEFT JOIN usage_call c ON c.organization_id = r.organization_id
              AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
-        WHERE s.organization_id = %(id)s AND s.month >= %(since)s
-        GROUP BY s.id HAVING coalesce(sum(c.amount_micros), 0) <> s.gross_micros""",
+        WHERE s.organization_id = %(id)s AND s.month >= %(since)s AND s.source = 'calls'
+        GROUP BY s.id HAVING coalesce(sum(c.amount_micros), 0) <> s.gross_micros
+        UNION ALL
+        SELECT 'settlement from ' || s.first_sequence, coalesce(sum(h.amount_micros), 0), s.gross_micros
+        FROM ledger_settlement s LEFT JOIN usage_outcomecharge h ON h.organization_id = s.organization_id
+             AND h.sequence BETWEEN s.first_sequence AND s.last_sequence
+        WHERE s.organization_id = %(id)s AND s.month >= %(since)s AND s.source = 'outcomes'
+        GROUP BY s.id HAVING coalesce(sum(h.amount_micros), 0) <> s.gross_micros""",
+    "I2 a bucket's remainder is the sum of its entries": """
+        SELECT 'bucket ' || b.id, coalesce(sum(e.units), 0), b.remaining_units
+        FROM ledger_bucket b LEFT JOIN ledger_bucketentry e ON e.bucket_id = b.id
+        WHERE b.organization_id = %(id)s GROUP BY b.id HAVING coalesce(sum(e.units), 0) <> b.remaining_units""",
+    "I4 a bucket's units are the outcomes that it paid for": """
+        SELECT 'bucket ' || b.id, coalesce(paid.units, 0), coalesce(taken.units, 0) FROM ledger_bucket b
+        LEFT JOIN (SELECT bucket_id, sum(CASE kind WHEN 'charge' THEN 1 ELSE -1 END) AS units
+                   FROM usage_outcomecharge WHERE organization_id = %(id)s AND bucket_id IS NOT NULL GROUP BY 1) paid
+             ON paid.bucket_id = b.id
+        LEFT JOIN (SELECT bucket_id, -sum(units) AS units FROM ledger_bucketentry
+                   WHERE organization_id = %(id)s AND kind IN ('used', 'returned') GROUP BY 1) taken
+             ON taken.bucket_id = b.id
+        WHERE b.organization_id = %(id)s AND coalesce(paid.units, 0) <> coalesce(taken.units, 0)""",
+    "I4 a reversed outcome was given back once": """
+        SELECT 'reversal ' || h.id, 1, count(g.id)
+        FROM usage_outcomecharge h JOIN usage_outcomecharge o ON o.id = h.reverses_id
+        LEFT JOIN ledger_grant g ON g.organization_id = h.organization_id AND g.reference = 'outcome-reversal:' || h.id
+        WHERE h.organization_id = %(id)s AND h.sequence IS NOT NULL AND h.bucket_id IS NULL AND o.amount_micros > 0
+        GROUP BY h.id, o.amount_micros HAVING count(g.id) <> 1 OR max(g.amount_micros) <> o.amount_micros""",
     "I4 gross = burnt + accrued, per component": """
         SELECT l.component || ' of settlement ' || l.settlement_id, l.gross_micros,
                l.accrued_micros + coalesce(sum(b.micros), 0)

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from accounts.models import Organization
 from billing_portal.ledger import accounts, balances, journal, periods, totals
 from billing_portal.ledger.models import Account, Transaction, WriteOff, WriteOffLine
-from usage.models import Component
+from usage.models import Billable
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ def forgive(
             raise MoreThanOwed(month, owed, micros)
         left, parts = micros, {}
         accrued = totals.month(organization.pk, month).accrued
-        for component in Component.values:
+        for component in Billable.values:
             if taken := min(left, accrued.get(component, 0)):
                 parts[component] = taken
                 left -= taken

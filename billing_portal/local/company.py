@@ -12,7 +12,7 @@ from django.conf import settings
 
 from accounts import clock, mfa, people
 from accounts.models import Organization
-from billing_portal.ledger import checks, settlement
+from billing_portal.ledger import checks, settling
 from billing_portal.ledger.models import Account
 from billing_portal.local import story
 from billing_portal.local.demo import SEEDED
@@ -59,7 +59,7 @@ def live_until_today(plan: story.Plan) -> None:
     )
     story.post_calls(calls, advance=lambda _: None)
     for organization_id in Account.objects.values_list("organization_id", flat=True):
-        settlement.settle_all(organization_id, now=clock.now())
+        settling.settle_all(organization_id, now=clock.now())
 
 
 def make_gestures(plan: story.Plan) -> None:

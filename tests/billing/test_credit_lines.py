@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from billing_portal.billing import credit_lines, minor_units
 from billing_portal.ledger.models import Grant
-from usage.models import Component
+from usage.models import Billable
 
 burnt = st.dictionaries(
-    st.tuples(st.sampled_from(Grant.Kind.values), st.sampled_from(Component.values)),
+    st.tuples(st.sampled_from(Grant.Kind.values), st.sampled_from(Billable.values)),
     st.integers(min_value=1, max_value=10**12),
 )
 currencies = st.sampled_from(["USD", "JPY", "KWD"])

@@ -8,13 +8,13 @@ from billing_portal.billing import meters
 from billing_portal.billing.models import Intent, Meter, MeterPrice
 from tests.billing.world import MIDMONTH
 from tests.stripe.conftest import RunningSandbox
-from usage.models import Component
+from usage.models import Billable
 
 
 @pytest.mark.parametrize(("currency", "price"), [("USD", "0.0001"), ("JPY", "0.000001"), ("KWD", "0.001")])
 def test_every_component_is_priced_at_one_micro_a_unit(stripe: RunningSandbox, currency: str, price: str) -> None:
     made = meters.ensure(currency, now=MIDMONTH)
-    assert [one.meter.component for one in made] == Component.values
+    assert [one.meter.component for one in made] == Billable.values
     for one in stripe.dump()["objects"]["price"]:
         assert Decimal(one["unit_amount_decimal"]) == Decimal(price)
         assert one["currency"] == currency.lower()
@@ -30,9 +30,9 @@ def test_i06_making_them_again_makes_nothing(stripe: RunningSandbox) -> None:
 def test_a_second_currency_shares_the_meters(stripe: RunningSandbox) -> None:
     meters.ensure("USD", now=MIDMONTH)
     meters.ensure("EUR", now=MIDMONTH)
-    assert Meter.objects.count() == len(Component.values)
-    assert MeterPrice.objects.count() == 2 * len(Component.values)
-    assert len(stripe.dump()["objects"]["billing.meter"]) == len(Component.values)
+    assert Meter.objects.count() == len(Billable.values)
+    assert MeterPrice.objects.count() == 2 * len(Billable.values)
+    assert len(stripe.dump()["objects"]["billing.meter"]) == len(Billable.values)
 
 
 def test_f14_meters_that_stripe_has_and_we_forgot_are_found(stripe: RunningSandbox) -> None:
@@ -52,4 +52,4 @@ def test_f17_a_timeout_after_the_effect_makes_no_second_meter(stripe: RunningSan
     with pytest.raises(gateway.Unavailable):
         meters.ensure("USD", now=MIDMONTH)
     meters.ensure("USD", now=MIDMONTH)
-    assert len(stripe.dump()["objects"]["billing.meter"]) == len(Component.values)
+    assert len(stripe.dump()["objects"]["billing.meter"]) == len(Billable.values)

@@ -28,6 +28,8 @@ GLOBAL = {
     "usage_heldcall": "webhooks arrive before it is known whose they are",
     "usage_importjob": "the vendor's files hold calls of many organizations",
     "usage_importrefusal": "a line of such a file may name no organization that there is",
+    "usage_outcomeprice": "the vendor's, a copy on every node",
+    "usage_outcomeruleversion": "the vendor's, a copy on every node",
     "usage_pricebook": "the vendor's, a copy on every node",
     "usage_pricerate": "the vendor's, a copy on every node",
     "usage_pricestamp": "the vendor's, a copy on every node",
@@ -47,6 +49,7 @@ ISSUED = {
     ("billing_purchase", "public_id"): "122 random bits",
     ("billing_purchase", "stripe_session_id"): "issued by Stripe",
     ("billing_report", "identifier"): "begins with the organization's own identifier",
+    ("ledger_bucket", "public_id"): "122 random bits",
     ("support_staffaction", "public_id"): "122 random bits",
     ("usage_export", "public_id"): "122 random bits",
     # One welcome credit for a card or a company, whichever organizations they have: the one key that is meant to

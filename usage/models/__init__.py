@@ -6,25 +6,48 @@ from usage.models.exports import Export
 from usage.models.held_calls import HeldCall
 from usage.models.imports import ImportJob, ImportRefusal
 from usage.models.intake import Redelivery, Rejection, SequenceNote, SequenceRange
+from usage.models.outcomes import (
+    Billable,
+    Conversation,
+    ConversationEvent,
+    ConversationEventDetail,
+    DailyOutcomes,
+    EventKind,
+    OutcomeCharge,
+    OutcomePrice,
+    OutcomeRuleVersion,
+    OutcomeType,
+    ReplyKind,
+)
 from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
 from usage.models.rollups import DailyAgentUsage, DailyUsage, HourlyUsage
 
 __all__ = [
     "PRICE_LOCK",
     "Agent",
+    "Billable",
     "Call",
     "CallDetail",
     "CallKey",
     "CallKind",
     "CallRange",
     "Component",
+    "Conversation",
+    "ConversationEvent",
+    "ConversationEventDetail",
     "DailyAgentUsage",
+    "DailyOutcomes",
     "DailyUsage",
+    "EventKind",
     "Export",
     "HeldCall",
     "HourlyUsage",
     "ImportJob",
     "ImportRefusal",
+    "OutcomeCharge",
+    "OutcomePrice",
+    "OutcomeRuleVersion",
+    "OutcomeType",
     "PriceBook",
     "PriceRate",
     "PriceStamp",
@@ -33,6 +56,7 @@ __all__ = [
     "RecordedBatch",
     "Redelivery",
     "Rejection",
+    "ReplyKind",
     "SequenceNote",
     "SequenceRange",
     "UnratedCall",

@@ -11,7 +11,7 @@ from accounts.constraints import SameOrganization
 from accounts.models import Organization
 from billing_portal.billing.models.stripe_objects import Invoice
 from billing_portal.ledger.models import Transaction
-from usage.models import Component
+from usage.models import Billable
 
 _COVERED = models.Func(models.F("first_sequence"), models.F("last_sequence") + 1, function="int8range")
 
@@ -93,7 +93,7 @@ class InterimLine(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
     interim = models.ForeignKey(InterimInvoice, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
-    component = models.CharField(max_length=24, choices=Component)
+    component = models.CharField(max_length=24, choices=Billable)
     micros = models.BigIntegerField()
     amount_minor = models.BigIntegerField()
 

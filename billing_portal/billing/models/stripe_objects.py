@@ -8,7 +8,7 @@ from django.db import models
 from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
 from billing_portal.ledger.models import Grant, Settlement
-from usage.models import Component
+from usage.models import Billable
 
 
 def _note_card(name: str, operation: pgtrigger.Operation) -> pgtrigger.Trigger:
@@ -141,7 +141,7 @@ class CardSetup(models.Model):
 class Meter(models.Model):
     """The Stripe meter of one component: whole micros, summed."""
 
-    component = models.CharField(max_length=24, choices=Component, unique=True)
+    component = models.CharField(max_length=24, choices=Billable, unique=True)
     event_name = models.CharField(max_length=100, unique=True)
     stripe_meter_id = models.CharField(max_length=255, unique=True)
     stripe_product_id = models.CharField(max_length=255)
@@ -214,7 +214,7 @@ class Report(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     batch = models.ForeignKey(ReportBatch, on_delete=models.PROTECT, db_constraint=False, related_name="reports")
-    component = models.CharField(max_length=24, choices=Component)
+    component = models.CharField(max_length=24, choices=Billable)
     micros = models.BigIntegerField()
     identifier = models.CharField(max_length=100, unique=True)
     minute_at = models.DateTimeField(null=True)
@@ -363,7 +363,7 @@ class InvoiceLine(models.Model):
     stripe_line_id = models.CharField(max_length=255)
     position = models.PositiveIntegerField()
     kind = models.CharField(max_length=16, choices=Kind)
-    component = models.CharField(max_length=24, choices=Component, blank=True, default="")
+    component = models.CharField(max_length=24, choices=Billable, blank=True, default="")
     grant_kind = models.CharField(max_length=16, choices=Grant.Kind, blank=True, default="")
     description = models.CharField(max_length=500, blank=True, default="")
     quantity = models.BigIntegerField(null=True)
@@ -403,7 +403,7 @@ class CreditLine(models.Model):
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, db_constraint=False, related_name="credit_lines")
     grant_kind = models.CharField(max_length=16, choices=Grant.Kind)
-    component = models.CharField(max_length=24, choices=Component)
+    component = models.CharField(max_length=24, choices=Billable)
     micros = models.BigIntegerField()
     amount_minor = models.BigIntegerField(help_text="Positive; enters the invoice negative.")
     stripe_invoice_item_id = models.CharField(max_length=255, blank=True, default="")

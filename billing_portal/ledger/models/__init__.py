@@ -11,6 +11,7 @@ from billing_portal.ledger.models.books import (
     SettlementLine,
     Transaction,
 )
+from billing_portal.ledger.models.buckets import Bucket, BucketEntry
 from billing_portal.ledger.models.checks import Check, Finding
 from billing_portal.ledger.models.limits import MonthSpend, SpendLimit
 from billing_portal.ledger.models.reservations import Direction, Refusal, RefusalHour, Reservation
@@ -21,6 +22,8 @@ __all__ = [
     "Account",
     "Alert",
     "AlertSettings",
+    "Bucket",
+    "BucketEntry",
     "Burn",
     "Check",
     "Direction",

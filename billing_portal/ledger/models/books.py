@@ -5,7 +5,7 @@ from django.db import models
 
 from accounts.constraints import SameOrganization
 from accounts.models import Organization
-from usage.models import Component
+from usage.models import Billable
 
 _INSERT_ONLY = pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update | pgtrigger.Delete)
 
@@ -238,7 +238,12 @@ class Settlement(models.Model):
     of any single charge follows from its place in the range (`settlement.funding`).
     """
 
+    class Source(models.TextChoices):
+        CALLS = "calls", "Calls"
+        OUTCOMES = "outcomes", "Outcomes"
+
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    source = models.CharField(max_length=8, choices=Source, default=Source.CALLS)
     month = models.DateField()
     first_sequence = models.BigIntegerField()
     last_sequence = models.BigIntegerField()
@@ -290,7 +295,7 @@ class SettlementLine(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
-    component = models.CharField(max_length=24, choices=Component)
+    component = models.CharField(max_length=24, choices=Billable)
     gross_micros = models.BigIntegerField()
     accrued_micros = models.BigIntegerField()
 
@@ -314,7 +319,7 @@ class Burn(models.Model):
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, db_constraint=False, related_name="burns")
     grant = models.ForeignKey(Grant, on_delete=models.PROTECT, db_constraint=False, related_name="burns")
-    component = models.CharField(max_length=24, choices=Component)
+    component = models.CharField(max_length=24, choices=Billable)
     micros = models.BigIntegerField()
 
     class Meta:

@@ -6,7 +6,7 @@ from django.db import models
 from accounts.constraints import SameOrganization
 from accounts.models import Organization
 from billing_portal.ledger.models.books import Transaction
-from usage.models import Component
+from usage.models import Billable
 
 _INSERT_ONLY = pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update | pgtrigger.Delete)
 
@@ -43,7 +43,7 @@ class WriteOffLine(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     write_off = models.ForeignKey(WriteOff, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
-    component = models.CharField(max_length=24, choices=Component)
+    component = models.CharField(max_length=24, choices=Billable)
     micros = models.BigIntegerField()
 
     class Meta:

@@ -1,0 +1,280 @@
+"""Buckets and the settlement of outcomes: units first, then credit; given back once; never below zero or above size."""
+
+import random
+import threading
+import tomllib
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from billing_portal.ledger import (
+    accounts,
+    buckets,
+    credits,
+    outcome_settlement,
+    periods,
+    settling,
+    totals,
+    verification,
+)
+from billing_portal.ledger.journal import ReferenceReused
+from billing_portal.ledger.models import Bucket, BucketEntry, Grant, Settlement
+from tests.billing import world
+from tests.usage.outcomes.conftest import DOCUMENT, START, event, raw
+from usage.models import DailyOutcomes, OutcomeCharge
+from usage.outcomes import charges, recording, rules
+
+PRICE = 990_000
+YEAR = timedelta(days=365)
+
+
+@pytest.fixture
+def books(db, acme, now):
+    """Acme has books, and outcomes have prices."""
+    world.load_prices()
+    rules.load(tomllib.loads(DOCUMENT.read_text()), now=now)
+    accounts.open(organization=acme, now=START)
+    return acme
+
+
+def bucket(organization, size=10, *, reference="b", starts_at=START - YEAR / 2, **fields):
+    terms = buckets.Terms(
+        outcomes=fields.pop("outcomes", ("resolution",)),
+        size=size,
+        price_micros=size * 800_000,
+        starts_at=starts_at,
+        expires_at=fields.pop("expires_at", starts_at + YEAR),
+    )
+    return buckets.add(organization.pk, terms, reference=reference, now=START)
+
+
+def resolve(organization, *references, now, hours=1.0):
+    """Let conversations be resolved, each confirmed."""
+    told = []
+    for reference in references:
+        told.append(event("ai_answered", conversation=reference))
+        told.append(event("customer_replied", hours, conversation=reference, reply_kind="affirmative"))
+    recording.record([raw(each | {"organization": organization.reference}) for each in told], now=now)
+
+
+def come_back(organization, *references, now, hours=50.0):
+    told = [event("customer_replied", hours, conversation=each, reply_kind="needs_help") for each in references]
+    recording.record([raw(each | {"organization": organization.reference}) for each in told], now=now)
+
+
+def charge_of(reference):
+    return OutcomeCharge.objects.get(conversation__reference=reference, kind="charge", withdrawn_at=None)
+
+
+def assert_lawful(organization):
+    assert list(verification.verify(organization.pk)) == []
+    assert charges.differences(organization.pk) == []
+
+
+def test_an_outcome_takes_a_unit_first_and_money_only_without_one(books, now):
+    held = bucket(books, 2)
+    resolve(books, "c_1", "c_2", "c_3", now=now)
+    assert settling.settle_all(books.pk, now=now) == 3
+    assert [charge_of(each).bucket_id for each in ("c_1", "c_2", "c_3")] == [held.pk, held.pk, None]
+    assert totals.month(books.pk, START.date().replace(day=1)).gross == {"resolution": PRICE}
+    held.refresh_from_db()
+    assert (held.remaining_units, held.used_units) == (0, 2)
+    assert_lawful(books)
+
+
+def test_buckets_are_used_in_the_order_of_their_expiry(books, now):
+    late = bucket(books, 1, reference="late", starts_at=START - timedelta(days=1))
+    soon = bucket(books, 1, reference="soon")
+    resolve(books, "c_1", "c_2", now=now)
+    settling.settle_all(books.pk, now=now)
+    assert [charge_of("c_1").bucket_id, charge_of("c_2").bucket_id] == [soon.pk, late.pk]
+
+
+def test_a_bucket_pays_only_for_what_it_was_bought_for(books, now):
+    bucket(books, 5, outcomes=("qualification",))
+    resolve(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    assert charge_of("c_1").amount_micros == PRICE
+
+
+@pytest.mark.parametrize(("hours", "covered"), [(0.99, True), (1, False)])
+def test_f50_an_outcome_of_the_last_instant_still_finds_its_unit(books, now, hours, covered):
+    """The term is half-open, and judged by when the outcome was decided, however late it is settled."""
+    bucket(books, 5, expires_at=START + timedelta(hours=1))
+    resolve(books, "c_1", now=now, hours=hours)
+    settling.settle_all(books.pk, now=now)
+    assert (charge_of("c_1").amount_micros == 0) is covered
+
+
+def test_after_buckets_credit_pays_and_the_rest_is_accrued(books, now):
+    credits.grant(organization=books, kind="prepaid", micros=PRICE + 10_000, reference="p", now=START)
+    resolve(books, "c_1", "c_2", now=now)
+    settling.settle_all(books.pk, now=now)
+    sums = totals.month(books.pk, START.date().replace(day=1))
+    assert sums.burnt == {("prepaid", "resolution"): PRICE + 10_000}
+    assert sums.accrued == {"resolution": PRICE - 10_000}
+    assert_lawful(books)
+
+
+def test_a_reversed_outcome_gives_its_unit_back_to_its_bucket(books, now):
+    held = bucket(books, 2)
+    resolve(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    come_back(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    held.refresh_from_db()
+    assert held.remaining_units == 2
+    kinds = list(held.entries.order_by("id").values_list("kind", "units"))
+    assert kinds == [("bought", 2), ("used", -1), ("returned", 1)]
+    assert_lawful(books)
+
+
+def test_f48_a_reversal_after_its_month_closed_is_a_correction_credit_once_and_the_month_stays(books, now):
+    month = START.date().replace(day=1)
+    resolve(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    before = totals.month(books.pk, month)
+    later = now + timedelta(days=40)
+    periods.close(books.pk, month, now=later)
+    come_back(books, "c_1", now=later, hours=24 * 40)
+    settling.settle_all(books.pk, now=later)
+    settling.settle_all(books.pk, now=later)
+    grant = Grant.objects.get()
+    assert (grant.kind, grant.amount_micros, grant.expires_at) == ("correction", PRICE, None)
+    assert "c_1" in grant.reason
+    assert totals.month(books.pk, month) == before
+    assert_lawful(books)
+
+
+def test_a_unit_of_a_bucket_that_is_over_comes_back_as_what_it_cost(books, now):
+    held = bucket(books, 3, expires_at=START + timedelta(days=2))
+    resolve(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    assert buckets.expire(books.pk, now=now) == 1
+    assert buckets.expire(books.pk, now=now) == 0
+    come_back(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    held.refresh_from_db()
+    assert held.remaining_units == 0
+    assert Grant.objects.get().amount_micros == 800_000
+    assert held.entries.get(kind="expired").units == -2
+    assert_lawful(books)
+
+
+def test_a_bucket_is_added_once_for_its_reference(books):
+    assert bucket(books, 10) == bucket(books, 10)
+    with pytest.raises(ReferenceReused):
+        bucket(books, 11)
+    assert BucketEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": -1}, {"expires_at": START - YEAR}, {"outcomes": ()}], ids=str)
+def test_a_bucket_without_sense_is_refused(books, wrong):
+    with pytest.raises(buckets.TermInvalid):
+        bucket(books, **{"size": 10, **wrong})
+
+
+@pytest.mark.parametrize("units", [-1, 11])
+def test_i03_the_database_refuses_a_bucket_below_zero_or_above_its_size(books, units):
+    held = bucket(books, 10)
+    with pytest.raises(IntegrityError, match="bucket_holds_between"), transaction.atomic():
+        Bucket.objects.filter(pk=held.pk).update(remaining_units=units)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE ledger_bucketentry SET units = 5", "DELETE FROM ledger_bucketentry"])
+def test_i03_bucket_entries_are_kept(books, statement):
+    bucket(books, 10)
+    with pytest.raises(Exception, match=r"insert_only|Cannot"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def test_i04_a_settled_outcome_never_changes(books, now):
+    resolve(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    for change in ({"amount_micros": 1}, {"sequence": 9}, {"price_micros": 1}):
+        with pytest.raises(Exception, match="settled or withdrawn once"), transaction.atomic():
+            OutcomeCharge.objects.update(**change)
+
+
+def test_i08_however_the_waiting_are_split_the_balances_are_the_same(books, make_organization, now):
+    """Charges and reversals, by bucket and by money, settled whole and a few at a time."""
+    balances = []
+    for reference, limit in (("whole", 10_000), ("split", 3)):
+        chance = random.Random(4)
+        organization = make_organization(reference)
+        accounts.open(organization=organization, now=START)
+        bucket(organization, 12)
+        credits.grant(organization=organization, kind="prepaid", micros=5 * PRICE, reference="p", now=START)
+        names = [f"c_{number}" for number in range(40)]
+        resolve(organization, *names[:25], now=now)
+        settling.settle_all(organization.pk, now=now)
+        come_back(organization, *chance.sample(names[:25], 10), now=now)
+        resolve(organization, *names[25:], now=now)
+        while outcome_settlement.settle(organization.pk, now=now, limit=limit):
+            pass
+        sums = totals.month(organization.pk, START.date().replace(day=1))
+        left = list(Grant.objects.filter(organization=organization).values_list("kind", "remaining_micros"))
+        held = Bucket.objects.get(organization=organization)
+        balances.append((sums, sorted(left), held.remaining_units))
+        assert_lawful(organization)
+    assert balances[0] == balances[1]
+
+
+def test_i09_the_rollup_rebuilt_is_the_one_that_was_kept(books, now):
+    bucket(books, 2)
+    resolve(books, "c_1", "c_2", "c_3", now=now)
+    settling.settle_all(books.pk, now=now)
+    come_back(books, "c_1", "c_3", now=now)
+    settling.settle_all(books.pk, now=now)
+
+    def rows():
+        return sorted(
+            DailyOutcomes.objects.values_list("day", "outcome", "kind", "by_bucket", "outcomes", "amount_micros")
+        )
+
+    live = rows()
+    charges.rebuild(books.pk)
+    assert rows() == live
+    assert Counter(kind for _, _, kind, _, count, _ in live for _ in range(count)) == {"charge": 3, "reversal": 2}
+    DailyOutcomes.objects.filter(kind="charge", by_bucket=False).update(amount_micros=1)
+    assert charges.differences(books.pk) != []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_i03_eight_writers_take_no_unit_twice(now, make_organization):
+    """Events, reversals and settlements from eight connections: the bucket stays between nothing and its size."""
+    world.load_prices()
+    rules.load(tomllib.loads(DOCUMENT.read_text()), now=now)
+    organization = make_organization("acme")
+    accounts.open(organization=organization, now=START)
+    held = bucket(organization, 60)
+    failures: list[BaseException] = []
+
+    def work(number):
+        try:
+            for turn in range(10):
+                names = [f"c_{number}_{turn}_{place}" for place in range(3)]
+                resolve(organization, *names, now=now)
+                outcome_settlement.settle(organization.pk, now=now, limit=7)
+                if turn % 2:
+                    come_back(organization, names[0], now=now)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    settling.settle_all(organization.pk, now=now)
+    held.refresh_from_db()
+    assert held.remaining_units == 0
+    assert Settlement.objects.filter(organization=organization).count() > 8
+    standing = OutcomeCharge.objects.filter(kind="charge", withdrawn_at=None, reversals=None).count()
+    assert standing == 8 * 10 * 3 - 8 * 5
+    assert_lawful(organization)

@@ -1,0 +1,104 @@
+"""Charges of final outcomes, and their reversals.
+
+What is due is a column of the conversation, so the sweep is one statement for thousands of them, goes on wherever it
+was killed, and two sweeps at once take different conversations.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from usage import signals
+from usage.models.outcomes import Conversation
+from usage.outcomes.conversations import Judged
+
+BATCH = 10_000
+
+
+def charge(conversation_ids: Collection[int], *, now: datetime) -> set[int]:
+    """Charge those of the conversations, locked by the caller, that are due; return the organizations concerned."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CHARGE.format(due=_DUE_AMONG), {"ids": list(conversation_ids), "now": now})
+        return {organization_id for (organization_id,) in cursor.fetchall()}
+
+
+def charge_due(organization_id: int, *, now: datetime, limit: int = BATCH) -> int:
+    """Charge up to `limit` conversations whose outcome has become final; return how many. Safe twice and at once."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_CHARGE.format(due=_DUE_OF), {"organization": organization_id, "now": now, "limit": limit})
+        charged = len(cursor.fetchall())
+        if charged:
+            transaction.on_commit(
+                lambda: signals.outcomes_charged.send(sender=None, organization_ids=[organization_id])
+            )
+    return charged
+
+
+def organizations_due(*, now: datetime) -> list[int]:
+    """Return the organizations in which an outcome has become final and is not charged."""
+    due = Conversation.objects.filter(due_at__lte=now).order_by("organization_id")
+    return list(due.values_list("organization_id", flat=True).distinct())
+
+
+def undo(judged: Sequence[Judged], *, now: datetime) -> set[int]:
+    """Withdraw or reverse the charges that stand for another outcome than these; return the organizations concerned.
+
+    One that is not settled is withdrawn: it was never charged. A settled one gets a reversal, once, and stays as it is.
+    """
+    wrong = [each.standing for each in judged if each.standing.charge_id is not None and _is_other(each)]
+    if not wrong:
+        return set()
+    charge_ids = [each.charge_id for each in wrong]
+    with connection.cursor() as cursor:
+        cursor.execute(_WITHDRAW, {"charges": charge_ids, "now": now})
+        cursor.execute(_REVERSE, {"charges": charge_ids, "now": now})
+        reversed_in = {organization_id for (organization_id,) in cursor.fetchall()}
+        cursor.execute(_LET_GO, [[each.id for each in wrong]])
+    return reversed_in
+
+
+def _is_other(judged: Judged) -> bool:
+    """Say whether what stands charged is not what the events come to."""
+    rules_id = judged.rules and judged.rules.version_id
+    return (judged.standing.outcome, judged.standing.rules_id) != (judged.judgement.outcome, rules_id)
+
+
+_DUE_AMONG = """
+    SELECT * FROM usage_conversation WHERE id = ANY(%(ids)s::bigint[]) AND due_at <= %(now)s ORDER BY id"""
+
+_DUE_OF = """
+    SELECT * FROM usage_conversation WHERE organization_id = %(organization)s AND due_at <= %(now)s
+    ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED"""
+
+_CHARGE = """
+    WITH due AS MATERIALIZED ({due}),
+    made AS (
+        INSERT INTO usage_outcomecharge (organization_id, conversation_id, revision, kind, outcome, reason, rules_id,
+                                         price_micros, decided_at, created_at)
+        SELECT d.organization_id, d.id, d.revision + 1, 'charge', d.outcome, d.reason, d.rules_id, p.price_micros,
+               d.decided_at, %(now)s
+        FROM due d JOIN usage_outcomeprice p ON (p.version_id, p.outcome) = (d.rules_id, d.outcome)
+        RETURNING id, organization_id, conversation_id, revision)
+    UPDATE usage_conversation c SET charge_id = m.id, revision = m.revision, due_at = NULL
+    FROM made m WHERE c.id = m.conversation_id
+    RETURNING c.organization_id"""
+
+# In the order of ids, as settlement locks them.
+_WITHDRAW = """
+    UPDATE usage_outcomecharge SET withdrawn_at = %(now)s WHERE id IN (
+        SELECT id FROM usage_outcomecharge WHERE id = ANY(%(charges)s::bigint[]) AND sequence IS NULL
+        ORDER BY id FOR UPDATE)
+    AND sequence IS NULL"""
+
+_REVERSE = """
+    INSERT INTO usage_outcomecharge (organization_id, conversation_id, revision, kind, outcome, reason, rules_id,
+                                     price_micros, decided_at, created_at, reverses_id)
+    SELECT organization_id, conversation_id, revision, 'reversal', outcome, reason, rules_id, price_micros, %(now)s,
+           %(now)s, id
+    FROM usage_outcomecharge
+    WHERE id = ANY(%(charges)s::bigint[]) AND withdrawn_at IS NULL
+    ORDER BY id
+    RETURNING organization_id"""
+
+_LET_GO = "UPDATE usage_conversation SET charge_id = NULL WHERE id = ANY(%s::bigint[])"
