@@ -141,6 +141,13 @@ if not (DATABASE_URL and BROKER_URL):
 
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
 DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c timezone=UTC -c jit=off"
+# A standby of that database, for pages, lists and exports (`accounts.replica`); without it nothing is different.
+if REPLICA_URL := env.str("REPLICA_URL", ""):
+    DATABASES["replica"] = dj_database_url.parse(REPLICA_URL, conn_max_age=60, conn_health_checks=True)
+    DATABASES["replica"].setdefault("OPTIONS", {}).update(options="-c timezone=UTC -c jit=off", connect_timeout=2)
+# A replica that is further behind is not used, and so long somebody's read waits for what he wrote himself.
+REPLICA_MOST_LAG_SECONDS = env.int("REPLICA_MOST_LAG_SECONDS", 10)
+REPLICA_PATIENCE_MILLISECONDS = env.int("REPLICA_PATIENCE_MILLISECONDS", 200)
 # A broker that hangs must not hold a request for long: `accounts.queueing` leaves to the sweeps what cannot be queued.
 _BROKER_PATIENCE = {"socket_connect_timeout": 2, "socket_timeout": 5}
 CACHES = {
@@ -192,6 +199,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "accounts.replica.remember_writes",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

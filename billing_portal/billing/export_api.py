@@ -6,6 +6,7 @@ from django.http import StreamingHttpResponse
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from accounts import replica
 from billing_portal.billing import export_invoices
 from usage.api import description, queries
 from usage.api.keyed_views import KeyedView, organization_of
@@ -40,7 +41,9 @@ class _ExportView(KeyedView):
         chosen = FORMATS[self.name]
         selection = export_invoices.selection(organization, queries.filters_of(query, organization.zone))
         return StreamingHttpResponse(
-            chosen.blocks(selection), content_type=chosen.content_type, headers={"Cache-Control": "no-store"}
+            replica.streamed(request, lambda: chosen.blocks(selection)),
+            content_type=chosen.content_type,
+            headers={"Cache-Control": "no-store"},
         )
 
 

@@ -115,6 +115,8 @@ class Postgres:
     base: Path
     owner: daemons.Owner
     log: Path
+    # The server whose standby this one is: copied from it, and then fed by its log.
+    follows: "Postgres | None" = None
 
     @property
     def home(self) -> Path:
@@ -162,7 +164,8 @@ class Postgres:
             self.launch(programs, durable=durable)
         else:
             self.await_connection(self.pid(), since=0, patience_seconds=UNRESPONSIVE_SECONDS)
-        self.create_database()
+        if self.follows is None:
+            self.create_database()
 
     def major(self) -> int | None:
         """Return the version that made the data; None before there is any."""
@@ -176,22 +179,26 @@ class Postgres:
         for leftover in self.home.glob("data.new.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         unfinished = self.home / f"data.new.{os.getpid()}"  # of a killed starter, initdb may still write its own
-        locale = (
-            ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if programs.major >= 17 else ["--locale=C.UTF-8"]
-        )
-        answer = self.owner.run(
-            [
-                programs.directory / "initdb",
-                *("-D", str(unfinished), "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale),
-                *([] if durable else ["--no-sync"]),
-                "--no-instructions",
-            ]
-        )
+        commands = self.copying(unfinished) if self.follows else self.new_data(unfinished, programs, durable=durable)
+        answer = self.owner.run([programs.directory / commands[0], *commands[1:]])
         if answer.returncode:
             shutil.rmtree(unfinished, ignore_errors=True)
             said = "".join(f"\n    {line}" for line in answer.stdout.strip().splitlines()[-8:])
             raise daemons.did_not_start("PostgreSQL", self.home, said)
         unfinished.rename(self.data)
+
+    def new_data(self, directory: Path, programs: Programs, *, durable: bool) -> list[str]:
+        locale = (
+            ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if programs.major >= 17 else ["--locale=C.UTF-8"]
+        )
+        sync = [] if durable else ["--no-sync"]
+        return ["initdb", "-D", str(directory), "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale, *sync,
+                "--no-instructions"]  # fmt: skip
+
+    def copying(self, directory: Path) -> list[str]:
+        assert self.follows is not None
+        return ["pg_basebackup", "-D", str(directory), "-d", self.follows.url(), "-X", "stream", "--checkpoint=fast",
+                "--no-sync", "-R"]  # fmt: skip
 
     def launch(self, programs: Programs, *, durable: bool) -> None:
         # These name a dead process, its zombie or a stranger; PostgreSQL would believe the latter two.

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import msgspec
 from django.http import HttpResponse
+from django.utils.decorators import method_decorator
 from msgspec import Meta
 from rest_framework.request import Request
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.models import Organization
 from usage import completeness, intake_log
 from usage.api import description, queries
@@ -66,6 +67,7 @@ class CompletenessView(KeyedView):
     """Whether every call has arrived."""
 
     @description.reads("get_completeness", query=queries.OrganizationQuery, answer=Completeness)
+    @method_decorator(replica.reads)
     def get(self, request: Request) -> HttpResponse:
         """Say until when every call is here, and what is missing."""
         query = queries.read(request.query_params, queries.OrganizationQuery)

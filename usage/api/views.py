@@ -6,9 +6,10 @@ from http import HTTPStatus
 import msgspec
 from django.http import HttpResponse
 from django.urls import reverse
+from django.utils.decorators import method_decorator
 from rest_framework.request import Request
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.problems import Problem
 from usage import archived, calls, ingestion, periods, rollups
 from usage.api import answers, bodies, description, queries
@@ -24,6 +25,7 @@ class CallsView(KeyedView):
         return recorded(request, lambda body: _record(bodies.calls_of(request._request, body), request.auth.pk))
 
     @description.reads("list_calls", query=queries.CallsQuery, answer=answers.CallPage)
+    @method_decorator(replica.reads)
     def get(self, request: Request) -> HttpResponse:
         """List calls, the latest start first unless asked otherwise."""
         query = queries.read(request.query_params, queries.CallsQuery)
@@ -60,6 +62,7 @@ class UsageView(KeyedView):
     """Sums by day."""
 
     @description.reads("get_usage", query=queries.UsageQuery, answer=answers.UsageReport)
+    @method_decorator(replica.reads)
     def get(self, request: Request) -> HttpResponse:
         """Get settled usage by day and component."""
         query = queries.read(request.query_params, queries.UsageQuery)

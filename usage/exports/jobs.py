@@ -21,6 +21,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from accounts import replica
 from accounts.models import Organization, User
 from usage.calls import Filters
 from usage.exports import formats
@@ -174,19 +175,22 @@ def _go_on(export: Export, selection: Selection, deadline: float) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not resumes or not path.exists() or path.stat().st_size < export.bytes_done:
         _begin_anew(export)
+    # All that was committed when this began is in the file, also where it is read from a replica.
+    on_replica = replica.catches_up_now()
     with formats.writing(export.format, path, at=export.bytes_done) as out:
-        while _write_chunk(export, selection, out, path):
+        while _write_chunk(export, selection, out, path, on_replica=on_replica):
             if resumes and time.monotonic() > deadline:
                 return False
     _make_safe(path)
     return True
 
 
-def _write_chunk(export: Export, selection: Selection, out: Writer, path: Path) -> bool:
+def _write_chunk(export: Export, selection: Selection, out: Writer, path: Path, *, on_replica: bool) -> bool:
     """Write one chunk, and say whether more may follow."""
     after = Place(export.after_started_at, export.after_id) if export.after_started_at and export.after_id else None
-    upto = selection.end_of_chunk(after, rows=CHUNK_ROWS)
-    export.rows_done += out.add(selection, after, upto)
+    with replica.used(on_replica):
+        upto = selection.end_of_chunk(after, rows=CHUNK_ROWS)
+        export.rows_done += out.add(selection, after, upto)
     export.bytes_done = out.position()
     if upto is not None:
         export.after_started_at, export.after_id = upto

@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.access import Permission
 from accounts.models import Organization
 from accounts.organization_view import OrganizationRequest, organization_view
@@ -21,6 +21,7 @@ from usage.charges import Charge
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
+@replica.reads
 def call_list_page(request: OrganizationRequest) -> HttpResponse:
     """Show the calls of some days, filtered, in an order; htmx gets the list alone, with its address."""
     organization = request.organization
@@ -52,6 +53,7 @@ def call_list_page(request: OrganizationRequest) -> HttpResponse:
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
+@replica.reads
 def call(request: OrganizationRequest, call_id: str) -> HttpResponse:
     """Show one call: its price line by line, who paid for it, and its facts. One that is put away says so."""
     found = calls.find(request.organization.pk, call_id)

@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import invoices
@@ -25,6 +25,7 @@ _KINDS = [(kind.value, str(kind.label)) for kind in sorted(Grant.PRIORITIES, key
 
 @require_GET
 @organization_view(Permission.VIEW_BILLING)
+@replica.reads
 def credits_page(request: OrganizationRequest) -> HttpResponse:
     """Show the balance, the lots in burn order, credit over time and a month's statement, which htmx gets alone."""
     now, organization = clock.now(), request.organization

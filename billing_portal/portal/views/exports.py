@@ -11,6 +11,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import (
     FileResponse,
     Http404,
+    HttpRequest,
     HttpResponse,
     HttpResponseBase,
     QueryDict,
@@ -21,7 +22,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts import clock, queueing
+from accounts import clock, queueing, replica
 from accounts.access import Permission
 from accounts.models import Organization
 from accounts.organization_view import OrganizationRequest, PersonRequest, organization_view
@@ -72,7 +73,7 @@ def export_new(request: OrganizationRequest) -> HttpResponseBase:
     selection = export_invoices.selection(organization, filters.of_calls)
     count = selection.count(most=export_list.COUNTED)
     if export_list.is_at_once(FORMATS[name], count):
-        return _at_once(name, selection)
+        return _at_once(request, name, selection)
     try:
         asked = jobs.ask(
             organization=organization,
@@ -136,15 +137,20 @@ def _export(organization: Organization, public_id: UUID) -> Export:
     return found
 
 
-def _at_once(name: str, selection: Selection) -> HttpResponseBase:
+def _at_once(request: HttpRequest, name: str, selection: Selection) -> HttpResponseBase:
     chosen = FORMATS[name]
     file_name = export_list.name_of(selection.organization, selection.filters, chosen)
-    content = _written(name, selection) if chosen.style is Style.PLAIN else chosen.blocks(selection)
+    content = replica.streamed(request, lambda: _content(name, selection))
     headers = {
         "Content-Disposition": content_disposition_header(True, file_name) or "attachment",
         "Cache-Control": "no-store",
     }
     return StreamingHttpResponse(content, content_type=chosen.content_type, headers=headers)
+
+
+def _content(name: str, selection: Selection) -> Iterator[bytes]:
+    chosen = FORMATS[name]
+    return _written(name, selection) if chosen.style is Style.PLAIN else chosen.blocks(selection)
 
 
 def _written(name: str, selection: Selection) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import charging, gateway, interims, reconciliation
@@ -27,6 +27,7 @@ _UNKNOWN = (
 
 @require_GET
 @organization_view(Permission.VIEW_BILLING)
+@replica.reads
 def invoices(request: OrganizationRequest) -> HttpResponse:
     """List the invoices, the newest first."""
     rows = Invoice.objects.filter(organization=request.organization).select_related("purchase", "interim")
@@ -36,6 +37,7 @@ def invoices(request: OrganizationRequest) -> HttpResponse:
 
 @require_GET
 @organization_view(Permission.VIEW_BILLING)
+@replica.reads
 def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     """Show one invoice with every line reconciled."""
     found = _invoice(request, invoice)
@@ -72,6 +74,7 @@ def pay(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
 
 @require_GET
 @organization_view(Permission.VIEW_BILLING)
+@replica.reads
 def invoice_line(request: OrganizationRequest, invoice: UUID, component: str) -> HttpResponse:
     """Show the calls behind one usage line, in the order in which they were settled."""
     found = _invoice(request, invoice)

@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import interims
@@ -21,6 +21,7 @@ _LATEST = 8
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
+@replica.reads
 def overview(request: OrganizationRequest) -> HttpResponse:
     """Show this month's figures, the last 30 days, and the latest calls."""
     now, organization = clock.now(), request.organization

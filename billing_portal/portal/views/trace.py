@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import call_traces
@@ -15,6 +15,7 @@ from billing_portal.portal import call_page, seal
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
+@replica.reads
 def trace(request: OrganizationRequest) -> HttpResponse:
     """Show what became of the id asked for; without one, what is missing and what was rejected."""
     organization, now = request.organization, clock.now()

@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.portal import date_ranges, seal, usage_breakdown, usage_tabs
@@ -19,6 +19,7 @@ from usage.breakdowns import Dimension
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
+@replica.reads
 def usage(request: OrganizationRequest) -> HttpResponse:
     """Show a range's figures by one dimension; htmx gets the figures alone, with their address."""
     organization, now = request.organization, clock.now()
