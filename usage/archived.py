@@ -30,7 +30,7 @@ def months(organization_id: int, *, starts_at: datetime | None, ends_at: datetim
 
     Months are put away from the oldest on, so a span of recent days costs no look at the sums.
     """
-    kept = partitions.months()
+    kept = partitions.months_lately()
     until = _upto(kept)
     if until is None or (starts_at and starts_at >= until):
         return []
@@ -47,7 +47,7 @@ def months(organization_id: int, *, starts_at: datetime | None, ends_at: datetim
 def started_at(organization_id: int, call_id: str) -> datetime | None:
     """Return when a call started whose month is put away; None for one that is at hand, and for an unknown id."""
     found = CallKey.objects.filter(organization_id=organization_id, key=key_of(call_id)).first()
-    if found is None or partitions.month_of(found.started_at) in partitions.months():
+    if found is None or partitions.month_of(found.started_at) in partitions.months_lately():
         return None
     return found.started_at
 

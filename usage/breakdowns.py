@@ -4,7 +4,7 @@ Every breakdown adds up to `rollups.total` of its days, to the micro: what names
 component a call has a line in several parts, so only the money adds up; by anything else each call is in one part.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import date
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -92,12 +92,15 @@ _DAYS = """
 
 
 def totals(organization_id: int, dimension: Dimension, *, starts_on: date, ends_on: date) -> list[Part]:
-    """Return every value's part of the days, both included, the dearest first."""
+    """Return every value's part of the days, both included, the dearest first; `labelled` names them."""
+    rows = _query(_TOTALS, organization_id, dimension, starts_on, ends_on)
+    return [Part(value, value or "", *sums) for value, *sums in rows]
+
+
+def labelled(organization_id: int, dimension: Dimension, parts: Iterable[Part]) -> list[Part]:
+    """Return the parts with the names of their values: of several names, the newest."""
     labels = _labels(organization_id, dimension)
-    return [
-        Part(value, _label(value, labels), *sums)
-        for value, *sums in _query(_TOTALS, organization_id, dimension, starts_on, ends_on)
-    ]
+    return [part._replace(label=_label(part.value, labels)) for part in parts]
 
 
 def by_day(
@@ -124,7 +127,6 @@ def _query(
 
 
 def _labels(organization_id: int, dimension: Dimension) -> dict[str, str]:
-    """Return how values are called: of several names, the newest."""
     if dimension is Dimension.COMPONENT:
         return {value: str(label) for value, label in Component.choices}
     if dimension is Dimension.AGENT:

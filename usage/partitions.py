@@ -4,6 +4,7 @@ A month is a calendar month in UTC, which has nothing to do with billing: it onl
 table is made beside its parent and attached, which takes no lock that keeps readers or writers waiting.
 """
 
+import time
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
@@ -20,6 +21,9 @@ _LOCK = 7_301_002
 log = structlog.get_logger(__name__)
 
 _known: set[date] = set()
+# What readers go by: the months there were, and until when they take that for granted.
+_LATELY_SECONDS = 20.0
+_lately: list[tuple[float, list[date]]] = []
 
 
 def month_of(instant: datetime) -> date:
@@ -39,6 +43,7 @@ def ensure(months: Iterable[date]) -> None:
             for parent in _PARENTS:
                 _attach(parent, month)
             log.info("month attached", month=f"{month:%Y-%m}")
+        _lately.clear()
         transaction.on_commit(lambda: _known.update(missing))
 
 
@@ -64,6 +69,7 @@ def detach(month: date) -> list[str]:
                 cursor.execute(f"ALTER TABLE {parent} DETACH PARTITION {_name(parent, month)} CONCURRENTLY")
                 detached.append(_name(parent, month))
     _known.discard(month)
+    _lately.clear()
     log.info("month detached", month=f"{month:%Y-%m}", tables=detached)
     return detached
 
@@ -84,6 +90,13 @@ def months() -> list[date]:
     return sorted(_attached())
 
 
+def months_lately() -> list[date]:
+    """Return the months that have a table, as they were at most some seconds ago: for pages, which ask all the time."""
+    if not _lately or time.monotonic() > _lately[0][0]:
+        _lately[:] = [(time.monotonic() + _LATELY_SECONDS, months())]
+    return _lately[0][1]
+
+
 def _is_waiting(month: date) -> bool:
     span = {"gte": f"{month} 00:00+00", "lt": f"{periods.next_month(month)} 00:00+00"}
     waiting = CallRange.objects.filter(first_sequence=None, starts_at__lt=span["lt"], ends_at__gte=span["gte"])
@@ -94,6 +107,7 @@ def _is_waiting(month: date) -> bool:
 def forget() -> None:
     """Drop what this process knows: for one whose database is emptied under it, as tests do."""
     _known.clear()
+    _lately.clear()
 
 
 def _attached(parent: str = _PARENTS[-1]) -> set[date]:

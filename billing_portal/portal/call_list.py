@@ -28,7 +28,6 @@ STATUSES = (
 DIRECTIONS = (("inbound", "Inbound"), ("outbound", "Outbound"))
 ORDERS = ((Order.NEWEST.value, "Newest first"), (Order.OLDEST.value, "Oldest first"))
 PAGE_SIZE = 50
-AGENTS_OFFERED = 200
 _TONES = {"ended": "good", "error": "bad"}
 # What an address may filter by, besides the days.
 _NAMES = ("product", "agent", "status", "direction", "call_id")

@@ -54,7 +54,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Column:
-    """A day, or a run of days: where it stands, what it holds (in the order of the chart's series), what it says."""
+    """A day, or a run of days: where it stands, what it holds (in the order of the chart's series), what it says.
+
+    `texts` are the cells of its row in the table, the days compared with as the last, and `total` is its sum.
+    """
 
     starts_on: date
     ends_on: date
@@ -69,7 +72,9 @@ class Column:
     href: str
     tick: str
     tick_label: str
-    before: "Mark | None" = None
+    texts: tuple[str, ...]
+    total: str
+    before: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -357,7 +362,11 @@ def _column(
     if before is not None:
         ends = percent(left + (slot + bar_width) / 2)
         mark = Mark(micros=before, x1=x, x2=ends, y=pixels(top - before, top, plot_height))
-    parts = ", ".join(f"{part.label} {formats.money(sums[part.key], currency)}" for part in shown if sums[part.key])
+    amounts = tuple(sums[part.key] for part in shown)
+    texts = [formats.money(micros, currency) if micros else "–" for micros in amounts]
+    parts = ", ".join(f"{part.label} {text}" for part, text in zip(shown, texts, strict=True) if text != "–")
+    if before is not None:
+        texts.append(formats.money(before, currency))
     return Column(
         starts_on=span[0],
         ends_on=span[1],
@@ -369,11 +378,13 @@ def _column(
         width=percent(slot),
         center=percent(left + slot / 2),
         bars=tuple(bars),
-        amounts=tuple(sums[part.key] for part in shown),
+        amounts=amounts,
         micros=total,
         href=href,
         tick=tick,
         tick_label=formats.short_day(span[0]) if tick else "",
+        texts=tuple(texts),
+        total=formats.money(total, currency),
         before=mark,
     )
 

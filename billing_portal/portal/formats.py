@@ -4,9 +4,11 @@ Amounts arrive as integer micros of a major unit and are never turned into float
 language's; every function also takes it by name. A minus is U+2212, as wide as a digit and read aloud as "minus".
 """
 
+import re
 from datetime import date, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
+from typing import NamedTuple
 
 from babel import Locale, UnknownLocaleError, numbers
 from babel import dates as babel_dates
@@ -20,10 +22,19 @@ _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 def active_locale() -> Locale:
     """Return the locale of the active language; English when babel does not know it."""
+    return Locale.parse(_language())
+
+
+def _language() -> str:
+    return _locale_of(translation.get_language() or "en")
+
+
+@lru_cache(maxsize=64)
+def _locale_of(language: str) -> str:
     try:
-        return Locale.parse(translation.to_locale(translation.get_language() or "en"))
+        return str(Locale.parse(translation.to_locale(language)))
     except (UnknownLocaleError, ValueError):
-        return Locale.parse("en_US")
+        return "en_US"
 
 
 def money(micros: int, currency: str, *, locale: Locale | None = None) -> str:
@@ -62,6 +73,11 @@ def money_axis(micros: int, currency: str, *, step_micros: int, locale: Locale |
 
 def minor_digits(currency: str) -> int:
     """Return how many decimals the currency has: 2 for USD, 0 for JPY."""
+    return _minor_digits(currency)
+
+
+@lru_cache(maxsize=256)
+def _minor_digits(currency: str) -> int:
     return numbers.get_currency_precision(currency)
 
 
@@ -92,7 +108,12 @@ def duration(ms: int) -> str:
 
 def day(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
     """Return the day an instant falls on in `zone`, or a date as it is: "21 Nov 2026" in the locale's order."""
-    return babel_dates.format_date(_local_date(value, zone), format="medium", locale=locale or active_locale())
+    return _day(_local_date(value, zone), str(locale) if locale else _language())
+
+
+@lru_cache(maxsize=4096)
+def _day(value: date, locale: str) -> str:
+    return babel_dates.format_date(value, format="medium", locale=locale)
 
 
 def short_day(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
@@ -102,7 +123,12 @@ def short_day(value: date | datetime, zone: tzinfo | None = None, *, locale: Loc
 
 def long_day(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
     """Return a day with its weekday: "Sat, Nov 21, 2026"."""
-    return babel_dates.format_skeleton("yMMMEd", _local_date(value, zone), locale=locale or active_locale())
+    return _long_day(_local_date(value, zone), str(locale) if locale else _language())
+
+
+@lru_cache(maxsize=4096)
+def _long_day(value: date, locale: str) -> str:
+    return babel_dates.format_skeleton("yMMMEd", value, locale=locale)
 
 
 def month(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
@@ -147,10 +173,48 @@ def change(now: int, before: int, *, locale: Locale | None = None) -> str:
 
 
 def _currency(micros: int, currency: str, *, digits: int, locale: Locale | None) -> str:
-    locale = locale or active_locale()
-    amount = (Decimal(micros) / MICROS_PER_UNIT).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
-    pattern = _currency_pattern(str(locale), digits)
-    return _minus(pattern.apply(amount + 0, locale, currency=currency, currency_digits=False))
+    name = str(locale) if locale else _language()
+    unit = 10 ** (EXACT_DIGITS - digits)
+    smallest = (2 * abs(micros) + unit) // (2 * unit)
+    shape = _money_shape(name, currency, digits)
+    if shape is None:
+        return _by_babel(name, Decimal(smallest if micros > 0 else -smallest).scaleb(-digits), currency, digits)
+    whole, fraction = divmod(smallest, 10**digits)
+    text = f"{whole:,}".replace(",", shape.group)
+    if digits:
+        text += f"{shape.decimal}{fraction:0{digits}}"
+    before, after = shape.negative if micros < 0 and smallest else shape.positive
+    return f"{before}{text}{after}"
+
+
+class _MoneyShape(NamedTuple):
+    """What stands around and within an amount's figures, thousands in threes."""
+
+    positive: tuple[str, str]
+    negative: tuple[str, str]
+    group: str
+    decimal: str
+
+
+@lru_cache(maxsize=256)
+def _money_shape(locale: str, currency: str, digits: int) -> _MoneyShape | None:
+    """Return how babel writes amounts, read off one that it wrote, since it takes long; None where it groups otherwise.
+
+    A page has hundreds of amounts.
+    """
+    figures = re.compile(r"1(\D*)234(\D*)567" + (rf"(\D+){'8' * digits}" if digits else "()"))
+    probe = Decimal("1234567." + "8" * digits)
+    texts = [_by_babel(locale, probe, currency, digits), _by_babel(locale, -probe, currency, digits)]
+    found = [figures.search(text) for text in texts]
+    if found[0] is None or found[1] is None or found[0][1] != found[0][2]:
+        return None
+    around = [(text[: each.start()], text[each.end() :]) for text, each in zip(texts, found, strict=True) if each]
+    return _MoneyShape(around[0], around[1], found[0][1], found[0][3])
+
+
+def _by_babel(locale: str, amount: Decimal, currency: str, digits: int) -> str:
+    pattern = _currency_pattern(locale, digits)
+    return _minus(pattern.apply(amount + 0, Locale.parse(locale), currency=currency, currency_digits=False))
 
 
 @lru_cache(maxsize=256)

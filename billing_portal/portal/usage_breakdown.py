@@ -68,16 +68,18 @@ def of(
     parts_before = {part.value: part for part in _parts(organization, dimension, before)} if before else {}
     sums = rollups.total(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
     sums_before = rollups.total(organization.pk, starts_on=before.starts_on, ends_on=before.ends_on) if before else None
+    values = {part.value for part in parts}
     gone = [
-        part._replace(calls=0, duration_ms=0, micros=0, own_micros=0)
-        for value, part in parts_before.items()
-        if value not in {each.value for each in parts}
+        Part(part.value, "", calls=0, duration_ms=0, micros=0, own_micros=0)
+        for part in parts_before.values()
+        if part.value not in values
     ]
+    parts = breakdowns.labelled(organization.pk, dimension, [*parts, *gone])
     table = _Table(dimension, organization.currency, sums, parts_before, address, has_before=before is not None)
     chart = _chart(organization, dimension, parts, days=days, before=before)
     return Breakdown(
         label=table.label,
-        rows=table.rows([*parts, *gone]),
+        rows=table.rows(parts),
         total=table.total(sums_before),
         has_own=table.has_own,
         has_before=table.has_before,
@@ -185,7 +187,7 @@ def _colors(dimension: Dimension, parts: Sequence[Part]) -> dict[str, tuple[str,
     """Return the series, (key, label), of each value that has a color."""
     if dimension is Dimension.COMPONENT:
         return {key: (key, label) for key, label in charts.COMPONENTS}
-    named = [part for part in parts if part.value is not None][: len(_COLORS)]
+    named = [part for part in parts if part.value is not None and part.calls][: len(_COLORS)]
     return {str(part.value): (color, part.label) for part, color in zip(named, _COLORS, strict=False)}
 
 

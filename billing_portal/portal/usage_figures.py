@@ -5,9 +5,7 @@ from datetime import date
 
 from accounts.models import Organization
 from billing_portal.portal import charts
-from billing_portal.portal.date_ranges import Days
 from usage import rollups
-from usage.models import Component
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +26,3 @@ def of(organization: Organization, *, starts_on: date, ends_on: date) -> Figures
         shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
         total=rollups.total(organization.pk, starts_on=starts_on, ends_on=ends_on),
     )
-
-
-def products_of(organization: Organization, *, days: Days) -> list[str]:
-    """Return the names of the products used on the days."""
-    used = rollups.by_product(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
-    return sorted({each.product for each in used if each.component != Component.TOKEN_SURCHARGE})

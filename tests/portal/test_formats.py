@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -151,3 +152,15 @@ def test_filters_format_and_show_a_dash_for_what_is_missing():
 )
 def test_a_change_is_a_share_of_what_was_before(now, before, said):
     assert formats.change(now, before) == said
+
+
+@given(
+    st.integers(min_value=-(10**15), max_value=10**15),
+    st.sampled_from(["USD", "EUR", "JPY", "GBP", "BHD"]),
+    st.sampled_from(["en", "de", "fr", "de_CH", "en_IN", "sv", "ar", "ja", "es"]),
+    st.integers(min_value=0, max_value=6),
+)
+def test_amounts_are_written_as_babel_writes_them(micros, currency, locale, digits):
+    amount = (Decimal(micros) / 1_000_000).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0
+    wanted = formats._by_babel(locale, amount, currency, digits)
+    assert formats._currency(micros, currency, digits=digits, locale=Locale.parse(locale)) == wanted

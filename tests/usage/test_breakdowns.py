@@ -82,7 +82,8 @@ def test_a_call_of_two_models_is_of_both_together_and_one_of_none_of_none(many):
 
 
 def test_an_agent_is_its_reference_under_its_newest_name(many):
-    parts = {part.value: part for part in breakdowns.totals(many.pk, Dimension.AGENT, **DAYS)}
+    totals = breakdowns.totals(many.pk, Dimension.AGENT, **DAYS)
+    parts = {part.value: part for part in breakdowns.labelled(many.pk, Dimension.AGENT, totals)}
     assert set(parts) == {"agent_1", "agent_2", None}
     assert parts["agent_1"].label in {"Front desk", "Night"}
     assert parts["agent_1"].calls == Call.objects.filter(organization=many, agent__reference="agent_1").count()
@@ -99,5 +100,5 @@ def test_i16_a_breakdown_is_of_one_organization_and_its_days(many, other, dimens
 
 def test_a_breakdown_asks_as_often_for_many_values_as_for_few(many):
     with CaptureQueriesContext(connection) as queries:
-        breakdowns.totals(many.pk, Dimension.AGENT, **DAYS)
+        breakdowns.labelled(many.pk, Dimension.AGENT, breakdowns.totals(many.pk, Dimension.AGENT, **DAYS))
     assert len(queries) == 2

@@ -13,7 +13,7 @@ from accounts.models import Organization
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import settlement
-from billing_portal.portal import call_list, call_page, date_ranges, usage_figures, usage_tabs
+from billing_portal.portal import call_choices, call_list, call_page, date_ranges, usage_tabs
 from billing_portal.portal.call_list import Filters
 from usage import archived, calls, charges, periods
 from usage.charges import Charge
@@ -94,11 +94,10 @@ def _invoice(organization: Organization, charge: Charge) -> Invoice | None:
 
 def _choices(organization: Organization, filters: Filters) -> dict[str, Any]:
     """Return what the form offers; what is filtered by is always among it."""
-    products = usage_figures.products_of(organization, days=filters.days)
-    agents = calls.agents(organization.pk, most=call_list.AGENTS_OFFERED)
+    offered = call_choices.of(organization, filters.days)
     return {
-        "product_choices": sorted({*products, filters.product} - {""}),
-        "agent_choices": call_list.agent_choices(agents, filters.agent),
+        "product_choices": sorted({*offered.products, filters.product} - {""}),
+        "agent_choices": call_list.agent_choices(offered.agents, filters.agent),
         "status_choices": call_list.STATUSES,
         "direction_choices": call_list.DIRECTIONS,
         "order_choices": call_list.ORDERS,
