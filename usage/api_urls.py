@@ -3,7 +3,16 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from usage.api import changes_view, completeness_view, description, event_views, import_views, retell_views, views
+from usage.api import (
+    changes_view,
+    completeness_view,
+    conversation_views,
+    description,
+    event_views,
+    import_views,
+    retell_views,
+    views,
+)
 
 _OPEN: dict[str, list[object]] = {"authentication_classes": [], "permission_classes": []}
 
@@ -11,6 +20,8 @@ urlpatterns = [
     path("calls", views.CallsView.as_view(), name="api-calls"),
     path("calls/<str:call_id>", views.CallView.as_view(), name="api-call"),
     path("completeness", completeness_view.CompletenessView.as_view(), name="api-completeness"),
+    path("conversations/events", conversation_views.ConversationEventsView.as_view(), name="api-conversation-events"),
+    path("conversations/<str:conversation_id>", conversation_views.ConversationView.as_view(), name="api-conversation"),
     path("events", event_views.EventsView.as_view(), name="api-events"),
     path("events/batch", event_views.EventBatchView.as_view(), name="api-events-batch"),
     path("imports", import_views.ImportsView.as_view(), name="api-imports"),

@@ -7,11 +7,13 @@ from datetime import datetime
 from accounts.models import Organization
 from usage import call_events, events
 from usage.events import Event, EventAnswer, Handler
+from usage.outcomes import conversation_events
 
 # Some senders know no dots in names (Lago's codes, Retell's events): both spellings mean the same.
 HANDLERS: dict[str, Handler] = {
     "call.ended": call_events.record,
     "call_ended": call_events.record,
+    **dict.fromkeys(conversation_events.TYPES, conversation_events.record),
 }
 
 

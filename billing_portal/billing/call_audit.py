@@ -117,7 +117,9 @@ def _by_product(by_rate: Counter[int]) -> Counter[tuple[str, str]]:
 
 
 def _settlements(organization_id: int, month: date) -> Iterator[Settlement]:
-    settlements = Settlement.objects.filter(organization_id=organization_id, month=month).order_by("first_sequence")
+    settlements = Settlement.objects.filter(
+        organization_id=organization_id, month=month, source=Settlement.Source.CALLS
+    ).order_by("first_sequence")
     return settlements.prefetch_related("lines").iterator(chunk_size=_CHUNK)
 
 

@@ -23,6 +23,7 @@ from billing_portal.billing import (
     meter_sums,
     metering,
     minor_units,
+    outcome_audit,
 )
 from billing_portal.billing.call_audit import Difference
 from billing_portal.billing.models import CreditLine, InterimInvoice, Invoice, InvoiceLine, Purchase
@@ -31,6 +32,7 @@ from billing_portal.ledger.models import Entry, Settlement
 from billing_portal.ledger.totals import MonthTotals
 from usage import rollups
 from usage.models import Billable
+from usage.outcomes import charges as outcome_charges
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +117,16 @@ def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
 
 
 def usage_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:
-    """Yield every difference between the calls of a month, what they were charged, the rollups and the settlements."""
+    """Yield every difference between the usage of a month, what it was charged, the rollups and the settlements."""
     yield from call_audit.sequence_gaps(organization_id)
     if deep:
         yield from call_audit.audit(organization_id, month)
+        yield from outcome_audit.audit(organization_id, month)
         return
     cause = "The rollups do not hold what was settled; rebuild them."
     settled = totals.month(organization_id, month).gross
-    yield from _compare("rollups", settled, rollups.component_totals(organization_id, month), cause)
+    rolled_up = rollups.component_totals(organization_id, month) | outcome_charges.totals(organization_id, month)
+    yield from _compare("rollups", settled, rolled_up, cause)
 
 
 def report_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:

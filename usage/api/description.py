@@ -13,6 +13,7 @@ from usage.api.cloud_events import CloudEvent
 from usage.api.lago_events import LagoBatchRecorded, LagoEvent, LagoRecorded
 from usage.call_objects import CallItem
 from usage.ingestion import MAX_ITEMS
+from usage.outcomes.event_items import KINDS
 
 View = TypeVar("View", bound=Callable[..., Any])
 _REFERENCES = "#/components/schemas/{name}"
@@ -70,6 +71,15 @@ A body may be packed: `Content-Encoding: gzip`.
 A call with a product that no price covers is recorded with `rated: false`, and rated when its price arrives. Fields
 that are not listed are kept as they come.
 """
+_CONVERSATIONS_DESCRIPTION = f"""
+An array of at most {MAX_ITEMS:,} events, or an object with it as `events`; 10 MB at most. `type` is one of
+{", ".join(f"`{kind}`" for kind in KINDS)}.
+
+Events may come late, twice and in any order: what became of a conversation depends on the set of its events alone.
+Every event stands for itself: it is **recorded**, a **duplicate**, a **conflict** (other content is known under its id)
+or **rejected**, with the field and the reason. One whose answer is not known yet is **held**: recorded, and counted as
+soon as the answer before it is. The answer is 200 also when events were rejected. Fields that are not listed are kept.
+"""
 _EVENTS_DESCRIPTION = f"""
 CloudEvents 1.0, structured (one, or a batch of at most {MAX_ITEMS:,}) or binary (attributes as `ce-…` headers, data as
 the body), as OpenMeter's and other clients send them, and Lago's `{{"event": …}}` and `{{"events": […]}}`.
@@ -77,7 +87,9 @@ the body), as OpenMeter's and other clients send them, and Lago's `{{"event": �
 What is recorded depends on the event's `type` (Lago: `code`). `call.ended` (or `call_ended`) records a call: `data`
 (Lago: `properties`) is a call object as `POST /api/v1/calls` takes it, and may leave out what the event says already:
 `call_id` (the event's `id`), `organization` (its `subject`; Lago: `external_subscription_id`), `call_status`, and, with
-`duration_ms`, `start_timestamp` (the call ended at the event's `time`).
+`duration_ms`, `start_timestamp` (the call ended at the event's `time`). `conversation.ai_answered` and its like record
+what happened in a conversation: `data` is an event as `POST /api/v1/conversations/events` takes it, without what the
+event says already.
 
 Every event stands for itself, as a call does. When all are recorded, or were before, the answer is 204, or in Lago's
 shape 200. When some are refused, the others are recorded and the answer is 422, with the refused ones and why. With the
@@ -181,6 +193,24 @@ def records(operation: str) -> Callable[[View], View]:
         request={"application/json": {"oneOf": [array, _wrapped("calls", array)]}},
         responses={
             200: OpenApiResponse(reference(answers.Recorded), description="What became of each item."),
+            **_problems(400, 401, 403, 406, 409, 411, 413, 415, 422, 429, 503),
+        },
+    )
+
+
+def records_conversations(
+    operation: str, item: type[msgspec.Struct], answer: type[msgspec.Struct]
+) -> Callable[[View], View]:
+    """Describe the POST of conversation events."""
+    _more.update({item: None, answer: None})
+    array = _array(_item(item))
+    return _described(
+        operation_id=operation,
+        description=_CONVERSATIONS_DESCRIPTION.strip(),
+        parameters=[_IDEMPOTENCY_KEY],
+        request={"application/json": {"oneOf": [array, _wrapped("events", array)]}},
+        responses={
+            200: OpenApiResponse(reference(answer), description="What became of each event."),
             **_problems(400, 401, 403, 406, 409, 411, 413, 415, 422, 429, 503),
         },
     )

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 
 from accounts import clock, problems
 from accounts.problems import Problem
-from usage import event_types
+from usage import event_types, ingestion
 from usage.api import answers, description, event_bodies, lago_events
 from usage.api.event_bodies import Envelope, Reading
 from usage.api.keyed_views import KeyedView, answer, recorded
@@ -50,7 +50,7 @@ def _record(reading: Reading, request: Request) -> HttpResponse:
 
 def _answer_refused(outcome: answers.EventsRecorded) -> HttpResponse:
     """Answer senders who look at the status alone: some of what they sent must be corrected."""
-    refused = [item for item in outcome.items if item.reason is not None]
+    refused = [item for item in outcome.items if item.status in {ingestion.CONFLICT, ingestion.REJECTED}]
     detail = (
         f"{len(refused):,} of {len(outcome.items):,} events were refused, for the reasons in `refused`; the others are "
         "recorded. Correct these and send the request again: what is recorded already is not counted twice."

@@ -5,8 +5,9 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
+from django.db.models import Sum
 
-from usage.models.outcomes import OutcomeCharge
+from usage.models.outcomes import DailyOutcomes, OutcomeCharge
 
 REVERSAL = str(OutcomeCharge.Kind.REVERSAL)
 
@@ -65,6 +66,13 @@ def organizations_waiting(*, limit: int) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(_ORGANIZATIONS, [limit])
         return [organization_id for (organization_id,) in cursor.fetchall()]
+
+
+def totals(organization_id: int, month: date) -> dict[str, int]:
+    """Return what the outcomes billed in a month cost, in micros by type, from the rollup."""
+    of_month = DailyOutcomes.objects.filter(organization_id=organization_id, billed_month=month, amount_micros__gt=0)
+    sums = of_month.order_by("outcome").values_list("outcome").annotate(Sum("amount_micros"))
+    return {outcome: int(micros) for outcome, micros in sums}
 
 
 def rebuild(organization_id: int) -> None:
