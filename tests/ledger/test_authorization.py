@@ -11,12 +11,13 @@ from billing_portal.ledger import (
     credits,
     journal,
     limits,
+    reservations,
     settlement,
     standing,
     verification,
 )
 from billing_portal.ledger.authorization import Reason
-from billing_portal.ledger.models import Account, Direction, Entry, Grant, MonthSpend, SpendLimit
+from billing_portal.ledger.models import Account, Direction, Entry, Grant, MonthSpend, SpendLimit, Transaction
 from tests.billing import world
 from usage import rollups
 
@@ -161,8 +162,58 @@ def test_an_authorization_is_one_read(with_calls, now, django_assert_num_queries
 def test_unknown_organizations_are_named(acme, now):
     with pytest.raises(accounts.AccountMissing):
         authorization.authorize(acme.pk, now=now)
-    with pytest.raises(standing.OrganizationUnknown, match="nobody"):
+    with pytest.raises(standing.OrganizationUnknown, match=r"^No organization 'nobody' has books\.$") as unknown:
         standing.of_reference("nobody", now=now)
+    assert unknown.value.reference == "nobody"
+    with pytest.raises(standing.OrganizationUnknown):
+        standing.of_reference("acme", now=now)  # it has no books
+
+
+def test_everything_a_decision_rests_on_is_read(acme, other, now):
+    accounts.open(organization=other, now=now)
+    account = accounts.open(organization=acme, now=now)
+    found = standing.of(acme.pk, now=now)
+    assert (found.organization_id, found.reference, found.status, found.currency) == (acme.pk, "acme", "active", "USD")
+    assert (found.is_frozen, found.has_card, found.finishes_live_calls) == (False, False, True)
+    assert (found.arrears_limit_micros, found.accrued_micros) == (100_000_000, 0)
+    assert (found.credit_micros, found.held_micros, found.spent_micros) == (0, 0, 0)
+    assert (found.month, found.cap_micros, found.cap_stops) == (date(2026, 10, 1), None, False)
+    assert (found.outbound_percent, found.inbound_percent) == (100, 100)
+    assert authorization.cap_of(found, None) is None
+    give = {"organization": acme, "kind": Grant.Kind.GOODWILL, "now": now}
+    credits.grant(micros=3, reference="never", **give)
+    credits.grant(micros=4, reference="later", expires_at=now + timedelta(seconds=1), **give)
+    credits.grant(micros=8, reference="now", expires_at=now, **give)
+    credits.grant(organization=other, kind=Grant.Kind.GOODWILL, micros=100, reference="o", now=now)
+    world.settled(acme, {"platform": 5}, month=date(2026, 10, 1))
+    world.settled(acme, {"platform": 9}, month=date(2026, 9, 1))
+    sides = [journal.Side(Entry.Book.RECEIVABLE, -14), journal.Side(Entry.Book.USAGE, 14)]
+    journal.post(account, kind=Transaction.Kind.SETTLE, reference="s", sides=sides, now=now)
+    reservations.reserve(acme.pk, reservations.Wish("r1", 2, 600), now=now)
+    reservations.reserve(acme.pk, reservations.Wish("r2", 1, 600), now=now)
+    reservations.release(acme.pk, "r2")
+    Account.objects.filter(pk=account.pk).update(has_card=True)
+    cap(acme, now, 1_000, outbound_percent=90, inbound_percent=110, finishes_live_calls=False)
+    accounts.freeze(acme.pk, reason="x", now=now)
+    found = standing.of(acme.pk, now=now)
+    assert found == standing.of_reference("acme", now=now)
+    assert (found.is_frozen, found.has_card, found.finishes_live_calls) == (True, True, False)
+    assert (found.credit_micros, found.held_micros, found.spent_micros, found.accrued_micros) == (7, 2, 5, 14)
+    assert (found.cap_micros, found.cap_stops, found.outbound_percent, found.inbound_percent) == (1_000, True, 90, 110)
+    both = authorization.both_ways(found)
+    assert both == {
+        "authorization": authorization.decide(found, direction=INBOUND),
+        "outbound": authorization.decide(found, direction=OUTBOUND),
+    }
+    assert (authorization.cap_of(found, INBOUND), authorization.cap_of(found, OUTBOUND)) == (1_100, 900)
+    assert authorization.cap_of(found, None) == 900
+    free = replace(found, is_frozen=False)
+    room = 7 + 100_000_000 - 14 - 2
+    assert authorization.decide(replace(free, cap_micros=None)).available_micros == room
+    assert authorization.decide(replace(free, accrued_micros=10**12, cap_micros=None)).available_micros == 5
+    assert authorization.decide(replace(free, has_card=False)).available_micros == 5
+    assert authorization.decide(free, direction=INBOUND, micros=1_093).allowed
+    assert not authorization.decide(free, direction=INBOUND, micros=1_094).allowed
 
 
 def test_i02_the_caches_are_the_sums_they_stand_for(with_calls, now):

@@ -1,4 +1,5 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import IntegrityError, ProgrammingError, connection, transaction
@@ -32,16 +33,33 @@ def test_i06_the_same_reference_grants_once(acme, books, now):
 
 def test_a_reference_with_another_amount_is_refused_and_changes_nothing(acme, books, now):
     give(acme, now)
-    with pytest.raises(journal.ReferenceReused):
+    with pytest.raises(journal.ReferenceReused) as reused:
         give(acme, now, micros=6_000_000)
+    known, given = ("goodwill", 5_000_000), ("goodwill", 6_000_000)
+    assert (reused.value.reference, reused.value.known, reused.value.given) == ("r1", known, given)
+    with pytest.raises(journal.ReferenceReused):
+        give(acme, now, kind=Grant.Kind.PREPAID)
     assert balances.balance(books, now=now).credit_micros == 5_000_000
 
 
 @pytest.mark.parametrize("micros", [0, -1])
 def test_a_grant_of_nothing_or_less_is_refused(acme, books, now, micros):
-    with pytest.raises(credits.AmountNotPositive):
+    with pytest.raises(credits.AmountNotPositive, match=f"^{micros}$"):
         give(acme, now, micros=micros)
     assert not Grant.objects.exists()
+
+
+def test_a_grant_is_kept_as_it_was_given(acme, books, now):
+    expires_at = now + timedelta(days=3)
+    grant = give(acme, now, micros=1, kind=Grant.Kind.PREPAID, expires_at=expires_at, reason="Bought")
+    grant.refresh_from_db()
+    assert (grant.kind, grant.priority, grant.currency) == ("prepaid", Grant.PRIORITIES["prepaid"], "USD")
+    assert (grant.amount_micros, grant.remaining_micros) == (1, 1)
+    assert (grant.reference, grant.reason, grant.expires_at, grant.created_at) == ("r1", "Bought", expires_at, now)
+    posted = Transaction.objects.get()
+    assert (posted.kind, posted.reference, posted.occurred_at) == ("grant", "grant:r1", now)
+    assert set(posted.entries.values_list("book", "micros", "grant")) == {("issued", -1, None), ("credit", 1, grant.pk)}
+    assert give(acme, now, reference="r2").reason == ""
 
 
 def test_two_organizations_may_use_the_same_reference(acme, other, books, now):
@@ -57,6 +75,18 @@ def test_an_organization_without_books_is_named(acme, now):
 def test_the_welcome_credit_is_given_once(acme, books, now):
     assert credits.grant_welcome(organization=acme, now=now) == credits.grant_welcome(organization=acme, now=now)
     assert balances.balance(books, now=now).credit_micros == 10_000_000
+    grant = Grant.objects.get()
+    assert (grant.kind, grant.reference, grant.reason) == ("welcome", f"welcome:{acme.pk}", "Welcome")
+    assert (grant.expires_at, grant.created_at) == (None, now)
+
+
+def test_the_welcome_credit_lasts_as_long_as_is_set_and_has_an_amount_by_currency(acme, books, now, settings):
+    settings.WELCOME_CREDIT_EXPIRES_AFTER = timedelta(days=30)
+    settings.WELCOME_CREDIT_MICROS = {"USD": 7}
+    given = credits.grant_welcome(organization=acme, now=now)
+    assert (given.amount_micros, given.expires_at) == (7, now + timedelta(days=30))
+    settings.WELCOME_CREDIT_MICROS = {"EUR": 7}
+    assert credits.grant_welcome(organization=acme, now=now) is None
 
 
 def test_i05_burn_order_is_priority_expiry_creation_id(acme, books, now):
@@ -74,6 +104,17 @@ def test_i05_burn_order_is_priority_expiry_creation_id(acme, books, now):
     assert order == ["correction", "welcome, a", "welcome, b", "goodwill", "prepaid, soon", "prepaid, never"]
 
 
+def test_i05_of_two_alike_the_one_given_first_is_burnt_first_and_the_last_micro_is_spendable(acme, other, books, now):
+    give(acme, now, reference="later", micros=1)
+    give(acme, now - timedelta(days=1), reference="earlier")
+    give(acme, now - timedelta(days=1), reference="as early")
+    others = accounts.open(organization=other, now=now)
+    give(other, now, reference="theirs", kind=Grant.Kind.CORRECTION)
+    mine = ["earlier", "as early", "later"]
+    assert [grant.reference for grant in credits.spendable(books, now=now)] == mine
+    assert [grant.reference for grant in credits.spendable(others, books, now=now)] == [*mine, "theirs"]
+
+
 def test_i05_expired_credit_is_not_spendable_at_its_very_instant(acme, books, now):
     give(acme, now, expires_at=now + timedelta(days=1))
     assert balances.balance(books, now=now + timedelta(days=1)).credit_micros == 0
@@ -87,6 +128,35 @@ def test_i01_what_expires_becomes_breakage_once(acme, books, now):
     assert credits.expire(acme.pk, now=later) == 0
     assert Entry.objects.get(book=Entry.Book.BREAKAGE).micros == 5_000_000
     assert list(verification.verify(acme.pk)) == []
+
+
+def test_only_what_is_past_its_expiry_expires_to_the_last_micro_and_in_its_own_books(acme, other, books, now):
+    accounts.open(organization=other, now=now)
+    ends = now + timedelta(days=1)
+    give(other, now, expires_at=ends)
+    give(acme, now, reference="never")
+    give(acme, now, reference="later", expires_at=ends + timedelta(microseconds=1))
+    due = [give(acme, now, reference=f"due {micros}", micros=micros, expires_at=ends) for micros in (1, 2)]
+    assert credits.expire(acme.pk, now=ends) == 2
+    posted = Transaction.objects.filter(kind="expire").order_by("id")
+    assert [(each.reference, each.occurred_at) for each in posted] == [(f"expire:{each.pk}", ends) for each in due]
+    assert list(Entry.objects.filter(transaction__in=posted, book="credit").order_by("id").values_list("grant")) == [
+        (each.pk,) for each in due
+    ]
+    left = dict(Grant.objects.values_list("reference", "remaining_micros"))
+    assert left == {"r1": 5_000_000, "never": 5_000_000, "later": 5_000_000, "due 1": 0, "due 2": 0}
+
+
+def test_the_days_that_are_left_are_those_of_the_customers_calendar(acme, books, now):
+    midnight_in_berlin = datetime(2026, 10, 17, 22, tzinfo=UTC)
+    grant = give(acme, now, expires_at=midnight_in_berlin)
+    berlin = ZoneInfo("Europe/Berlin")
+    assert credits.days_left(grant, zone=berlin, now=now) == 2  # the 17th is the last day, and it is the 15th
+    assert credits.days_left(grant, zone=berlin, now=midnight_in_berlin - timedelta(hours=1)) == 0
+    assert credits.days_left(grant, zone=ZoneInfo("Asia/Tokyo"), now=now) == 3
+    grant.expires_at += timedelta(microseconds=1)
+    assert credits.days_left(grant, zone=berlin, now=now) == 3
+    assert credits.days_left(give(acme, now, reference="never"), zone=berlin, now=now) is None
 
 
 @pytest.mark.parametrize("statement", ["UPDATE ledger_entry SET micros = micros + 1", "DELETE FROM ledger_entry"])

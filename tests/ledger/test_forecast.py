@@ -1,5 +1,6 @@
 import random
 from datetime import date, timedelta
+from fractions import Fraction
 
 import pytest
 
@@ -78,3 +79,67 @@ def test_the_range_holds_three_times_of_four_or_more_on_noisy_wandering_usage():
         trials += 1
         inside += found.low_micros <= actual <= found.high_micros
     assert 0.75 <= inside / trials < 1  # neither a guess nor a range that says nothing
+
+
+def by_hand(days, today, spent_micros):
+    """Forecast as the module's words say it, written without looking at how it does it."""
+
+    def mean_before(known, day, before):
+        recent = {each: micros for each, micros in known.items() if each < before}
+        same = [
+            micros
+            for each, micros in recent.items()
+            if each.weekday() == day.weekday() and each >= before - timedelta(days=28)
+        ]
+        found = same or [micros for each, micros in recent.items() if each >= before - timedelta(days=7)]
+        return sum(found) // len(found)
+
+    first = min((day for day, micros in days.items() if micros and day < today), default=today)
+    if (today - first).days < 7:
+        return None
+    first = max(first, today - timedelta(days=70))
+    length = (today - first).days
+    known = {first + timedelta(days=number): 0 for number in range(length)}
+    known.update({day: micros for day, micros in days.items() if day in known})
+    last_of_month = (today.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+    ahead = [today + timedelta(days=number) for number in range((last_of_month - today).days + 1)]
+    rest = [mean_before(known, day, today) for day in ahead]
+    rest[0] = max(rest[0] - days.get(today, 0), 0)
+    horizon = max(min(len(ahead), (length - 7) // 2), 1)
+    ratios = []
+    for number in range(7, length - horizon + 1):
+        origin = first + timedelta(days=number)
+        tried = [origin + timedelta(days=step) for step in range(horizon)]
+        if expected := sum(mean_before(known, day, origin) for day in tried):
+            ratios.append(Fraction(sum(known[day] for day in tried), expected))
+    is_rough = len(ratios) < 5
+    low, high = Fraction(1, 2), Fraction(3, 2)
+    if not is_rough:
+        low = max(1 - (1 - min(ratios)) * 5 / 4, Fraction(0))
+        high = 1 + (max(ratios) - 1) * 5 / 4
+    return forecast.Forecast(
+        low_micros=spent_micros + int(sum(rest) * min(low, 1)),
+        expected_micros=spent_micros + sum(rest),
+        high_micros=spent_micros + int(sum(rest) * max(high, 1)),
+        rest=tuple(zip(ahead, rest, strict=True)),
+        is_rough=is_rough,
+    )
+
+
+def test_a_second_hand_comes_to_the_same_forecast():
+    rough, none = 0, 0
+    for seed in range(250):
+        rng = random.Random(seed)
+        today = date(2026, rng.randrange(1, 13), rng.randrange(1, 29))
+        length = rng.choice([rng.randrange(1, 12), rng.randrange(10, 30), rng.randrange(28, 90)])
+        factors = rng.choice([[1], [0, 1], [0, 0, 0, 3], [0.3, 1, 2.5], [0.9, 1, 1.1]])
+        days = history(length, factor=lambda day, rng=rng, factors=factors: rng.choice(factors), today=today)
+        for day in rng.sample(sorted(days), k=length // 4):
+            del days[day]  # a day without an entry had no usage
+        days.update({today + timedelta(days=number): rng.randrange(90_000) for number in range(rng.randrange(3))})
+        spent = rng.randrange(10**6)
+        found = forecast.of_month(days, today=today, spent_micros=spent)
+        assert found == by_hand(days, today, spent), seed
+        none += found is None
+        rough += found is not None and found.is_rough
+    assert none > 10 < rough

@@ -52,7 +52,12 @@ def laws_broken(organization):
 def test_i01_what_is_left_of_a_grant_is_taken_back_and_the_grant_stays(acme, books, grant, now):
     posted = take_back(acme, grant, now)
     assert balances.balance(books, now=now).credit_micros == 0
-    assert dict(posted.entries.values_list("book", "micros")) == {"credit": -5_000_000, "reversed": 5_000_000}
+    assert set(posted.entries.values_list("book", "micros", "grant")) == {
+        ("credit", -5_000_000, grant.pk),
+        ("reversed", 5_000_000, None),
+    }
+    assert (posted.kind, posted.reference, posted.reason) == ("reverse", "r1", "Given twice")
+    assert (posted.occurred_at, posted.reverses) == (now, None)
     assert Grant.objects.get().amount_micros == 5_000_000
     assert laws_broken(acme) == []
 
@@ -79,15 +84,24 @@ def test_a_reference_with_other_content_is_refused(acme, grant, now):
     for changed in ({"grant": another}, {"grant": grant, "reason": "Another"}):
         with pytest.raises(journal.ReferenceReused):
             take_back(acme, now=now, **changed)
-    with pytest.raises(journal.ReferenceReused):
+    with pytest.raises(journal.ReferenceReused) as reused:
         take_back(acme, another, now, reference="grant:g")
+    assert reused.value.reference == "grant:g"
+    assert reused.value.known == ("grant", "", None, grant.pk)
+    assert reused.value.given == ("reverse", "Given twice", None, another.pk)
     assert Grant.objects.get(pk=another.pk).remaining_micros == 1
 
 
 def test_a_spent_grant_has_nothing_to_take_back(acme, grant, now):
     take_back(acme, grant, now)
-    with pytest.raises(reversals.NothingLeft):
+    with pytest.raises(reversals.NothingLeft, match=r"^Nothing is left of goodwill credit 'g'.$") as spent:
         take_back(acme, grant, now, reference="r2")
+    assert spent.value.grant == grant
+
+
+def test_the_last_micro_of_a_grant_is_taken_back(acme, books, now):
+    last = credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=1, reference="g", now=now)
+    assert take_back(acme, last, now).entries.get(book=Entry.Book.REVERSED).micros == 1
 
 
 def test_i16_another_organization_s_grant_is_missing(other, grant, now):
@@ -97,14 +111,26 @@ def test_i16_another_organization_s_grant_is_missing(other, grant, now):
 
 
 def test_a_reversal_is_reversed_once_and_the_credit_is_back(acme, books, grant, now):
-    posted = take_back(acme, grant, now)
-    undo(acme, posted, now)
+    posted, later = take_back(acme, grant, now), now + timedelta(hours=1)
+    undone = undo(acme, posted, later)
+    assert (undone.kind, undone.reference, undone.reason) == ("reverse", "u1", "A mistake")
+    assert (undone.occurred_at, undone.reverses) == (later, posted)
+    assert list(undone.entries.order_by("id").values_list("book", "micros", "grant")) == [
+        ("credit", 5_000_000, grant.pk),
+        ("reversed", -5_000_000, None),
+    ]
     assert balances.balance(books, now=now).credit_micros == 5_000_000
-    assert undo(acme, posted, now).reverses == posted
-    with pytest.raises(reversals.AlreadyReversed):
+    assert undo(acme, posted, now) == undone
+    with pytest.raises(reversals.AlreadyReversed, match=r"^r1 is reversed already.$") as again:
         undo(acme, posted, now, reference="u2")
-    with pytest.raises(journal.ReferenceReused):
+    assert again.value.transaction == posted
+    with pytest.raises(journal.ReferenceReused) as reused:
         undo(acme, posted, now, reason="Another")
+    assert reused.value.known == ("reverse", "A mistake", posted.pk, grant.pk)
+    assert reused.value.given == ("reverse", "Another", posted.pk, grant.pk)
+    another = take_back(acme, grant, now, reference="r2")
+    with pytest.raises(journal.ReferenceReused):
+        undo(acme, another, now)
     assert laws_broken(acme) == []
 
 
@@ -120,15 +146,32 @@ def test_a_payment_that_bounced_is_owed_again(with_calls, now):
     assert laws_broken(acme) == []
 
 
-@pytest.mark.parametrize("kind", ["grant", "expire", "settle"])
-def test_what_has_no_opposite_says_what_to_do_instead(with_calls, now, kind):
+def test_i16_another_organization_s_transaction_is_missing(acme, other, grant, now):
+    accounts.open(organization=other, now=now)
+    posted = take_back(acme, grant, now)
+    with pytest.raises(Transaction.DoesNotExist):
+        undo(other, posted, now)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("grant", "Credit granted (grant:w) cannot be reversed. Take back what is left of the grant."),
+        ("expire", "Credit expired (expire:{grant}) cannot be reversed. Give goodwill credit."),
+        ("settle", "Usage (settle:1-3) cannot be reversed. Correct the calls, or give a correction."),
+    ],
+)
+def test_what_has_no_opposite_says_what_to_do_instead(with_calls, now, kind, says):
     acme = with_calls("acme", 3)
     soon = now + timedelta(days=1)
     credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=9, reference="w", now=now, expires_at=soon)
     credits.expire(acme.pk, now=soon)
     settlement.settle_all(acme.pk, now=soon)
-    with pytest.raises(reversals.NotReversible, match=r"Take back|Give goodwill|Correct the calls"):
-        undo(acme, Transaction.objects.get(organization=acme, kind=kind), soon)
+    posted = Transaction.objects.get(organization=acme, kind=kind)
+    with pytest.raises(reversals.NotReversible) as refused:
+        undo(acme, posted, soon)
+    assert str(refused.value) == says.format(grant=Grant.objects.get().pk)
+    assert refused.value.transaction == posted
     assert not Transaction.objects.filter(kind="reverse").exists()
 
 
@@ -141,7 +184,7 @@ def test_what_was_forgiven_is_put_back_only_while_its_month_is_open(with_calls, 
     undo(acme, first, now)
     november = now + timedelta(days=20)
     periods.close(acme.pk, october, now=november)
-    with pytest.raises(reversals.NotReversible, match="stands on the invoice"):
+    with pytest.raises(reversals.NotReversible, match=r"reversed. Its month is closed, so it stands on the invoice.$"):
         undo(acme, second, november, reference="u2")
     assert laws_broken(acme) == []
 
@@ -180,7 +223,7 @@ def test_a_reversal_whose_credit_was_spent_meanwhile_is_not_reversed(acme, grant
     Grant.objects.filter(pk=grant.pk).update(expires_at=soon)
     given_back = undo(acme, take_back(acme, grant, now), now)
     assert credits.expire(acme.pk, now=soon) == 1
-    with pytest.raises(reversals.NotReversible, match="has expired"):
+    with pytest.raises(reversals.NotReversible, match=r"reversed. Its credit was spent or has expired. Take back"):
         undo(acme, given_back, soon, reference="u2")
     assert laws_broken(acme) == []
 
@@ -191,7 +234,7 @@ def test_a_write_off_that_was_put_back_is_made_anew_and_not_by_undoing_twice(wit
     month = now.date().replace(day=1)
     give = {"organization": acme, "month": month, "reason": "Outage", "now": now}
     put_back = undo(acme, write_offs.forgive(**give, micros=1_000, reference="f1"), now)
-    with pytest.raises(reversals.NotReversible, match="anew"):
+    with pytest.raises(reversals.NotReversible, match=r"reversed. Forgive it anew.$"):
         undo(acme, put_back, now, reference="u2")
     write_offs.forgive(**give, micros=1_000, reference="f2")
     assert laws_broken(acme) == []

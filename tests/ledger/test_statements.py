@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -96,6 +97,135 @@ def test_f45_a_month_begins_at_the_customer_s_midnight(with_calls, now):
     assert october(acme, late).closing_credit_micros == 5
     november = statements.of_month(account_of(acme), date(2026, 11, 1), zone=UTC, now=late)
     assert [line.credit_micros for line in november.lines] == [10]
+
+
+def test_f45_the_instant_at_which_a_month_begins_is_in_it_and_the_one_at_which_it_ends_is_not(with_calls, now):
+    acme = with_calls("acme", 0)
+    begins, ends = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    first, last = give(acme, 5, "first", begins), give(acme, 7, "last", ends)
+    statement = october(acme, ends)
+    [line] = statement.lines
+    assert (line.occurred_at, line.kind, line.grant) == (begins, "grant", first)
+    assert line.transaction == Transaction.objects.get(reference="grant:first")
+    assert (statement.month, statement.closing_credit_micros) == (OCTOBER, 5)
+    assert october(acme, ends - timedelta(microseconds=1)).closing_credit_micros == 12  # of what is booked ahead, too
+    november = statements.of_month(account_of(acme), date(2026, 11, 1), zone=UTC, now=ends)
+    assert (november.lines[0].grant, november.opening_credit_micros) == (last, 5)
+
+
+def test_of_one_instant_what_was_booked_last_stands_first(with_calls, now):
+    acme = with_calls("acme", 0)
+    for micros in (3, 1, 2):
+        give(acme, micros, f"g{micros}", now)
+    assert [(line.credit_micros, line.credit_after_micros) for line in october(acme, now).lines] == [
+        (2, 6),
+        (1, 4),
+        (3, 3),
+    ]
+
+
+def test_f45_usage_is_told_by_the_day_of_the_zone_at_its_last_instant(with_calls, now):
+    acme = with_calls("acme", 6)
+    evening, night = datetime(2026, 10, 20, 23, 30, tzinfo=UTC), datetime(2026, 10, 21, 0, 30, tzinfo=UTC)
+    for instant in (evening, night):
+        settlement.settle(acme.pk, now=instant, limit=3)
+    later = now + timedelta(days=10)
+    assert [(line.label, line.occurred_at) for line in october(acme, later).lines] == [
+        ("Usage", night),
+        ("Usage", evening),
+    ]
+    zone = ZoneInfo("America/Los_Angeles")
+    [line] = october(acme, later, zone).lines
+    assert (line.occurred_at, line.transaction, line.grant) == (night, None, None)
+    assert (line.is_by_staff, line.reason) == (False, "")
+    assert line.owed_micros == october(acme, later).closing_owed_micros > 0
+
+
+def test_what_staff_did_is_marked_whether_it_moved_credit_or_debt(with_calls, now):
+    acme = with_calls("acme", 10)
+    settlement.settle_all(acme.pk, now=now)
+    give(acme, 5, "staff:1", now)
+    give(acme, 6, "welcome:1", now)
+    common = {"organization": acme, "now": now, "month": OCTOBER, "micros": 1, "reason": "Outage"}
+    write_offs.forgive(reference="staff:2", **common)
+    write_offs.forgive(reference="f", **common)
+    assert [line.is_by_staff for line in reversed(october(acme, now).lines)] == [False, True, False, True, False]
+
+
+def test_a_month_has_debt_where_any_was_owed_before_in_or_after_it(with_calls, now):
+    acme = with_calls("acme", 3)
+    give(acme, 5, "g", now)
+    assert not october(acme, now).has_debt
+    settlement.settle_all(acme.pk, now=now)
+    statement = october(acme, now)
+    assert statement.has_debt
+    account, following = account_of(acme), date(2026, 11, 1)
+    november = datetime(2026, 11, 5, tzinfo=UTC)
+    assert statements.of_month(account, following, zone=UTC, now=november).has_debt  # without a line
+    owed = balances.balance(account, now=now).accrued_micros
+    collections.collect(organization=acme, accrued_micros=owed, paid_micros=owed, reference="c", now=november)
+    assert statements.of_month(account, following, zone=UTC, now=november).has_debt
+    assert not statements.of_month(account, date(2026, 12, 1), zone=UTC, now=november).has_debt
+    assert october(acme, november).has_debt
+    line = replace(statement.lines[0], owed_micros=0)
+    settled = replace(statement, opening_owed_micros=0, closing_owed_micros=0, lines=[line])
+    assert not settled.has_debt
+    assert replace(settled, lines=[replace(line, owed_micros=1)]).has_debt
+
+
+def test_credit_of_each_kind_is_known_at_the_end_of_each_day_of_the_zone(with_calls, now):
+    acme = with_calls("acme", 0)
+    give(acme, 5, "early", datetime(2026, 10, 1, tzinfo=UTC))
+    give(acme, 3, "evening", datetime(2026, 10, 3, 23, tzinfo=UTC), kind=Grant.Kind.PREPAID)
+    wrong = give(acme, 2, "wrong", datetime(2026, 10, 4, tzinfo=UTC))
+    back = datetime(2026, 10, 5, 12, tzinfo=UTC)
+    reversals.reverse_grant(organization=acme, grant_id=wrong.pk, reason="r", reference="r", now=back)
+    give(acme, 9, "late", datetime(2026, 10, 9, tzinfo=UTC))
+
+    def by_day(zone):
+        span = {"starts_on": date(2026, 10, 3), "ends_on": date(2026, 10, 5), "zone": zone}
+        found = statements.credit_by_day(account_of(acme), **span)
+        return {(day.day, kind): micros for (day, kind), micros in found.items()}
+
+    assert by_day(UTC) == {
+        (3, "goodwill"): 5,
+        (3, "prepaid"): 3,
+        (4, "goodwill"): 7,
+        (4, "prepaid"): 3,
+        (5, "goodwill"): 5,
+        (5, "prepaid"): 3,
+    }
+    assert by_day(ZoneInfo("Europe/Berlin")) == {
+        (3, "goodwill"): 5,
+        (4, "goodwill"): 7,
+        (4, "prepaid"): 3,
+        (5, "goodwill"): 5,
+        (5, "prepaid"): 3,
+    }
+    with_nothing_after = statements.credit_by_day(
+        account_of(acme), starts_on=date(2026, 10, 9), ends_on=date(2026, 10, 10), zone=UTC
+    )
+    assert with_nothing_after == {
+        (date(2026, 10, day), kind): micros for day in (9, 10) for kind, micros in (("goodwill", 14), ("prepaid", 3))
+    }
+
+
+def test_what_usage_took_of_credit_is_counted_from_an_instant_on(with_calls, now):
+    acme, other = with_calls("acme", 8), with_calls("other", 2)
+    assert statements.spent_since(account_of(acme), now) == 0
+    for organization in (acme, other):
+        give(organization, 10**9, "g", now)
+    wrong = give(acme, 10**6, "wrong", now, kind=Grant.Kind.PREPAID)
+    settlement.settle(acme.pk, now=now, limit=4)
+    settlement.settle_all(other.pk, now=now)
+    first = 10**9 - Grant.objects.get(organization=acme, reference="g").remaining_micros
+    later = now + timedelta(hours=1)
+    settlement.settle_all(acme.pk, now=later)
+    reversals.reverse_grant(organization=acme, grant_id=wrong.pk, reason="r", reference="r", now=later)
+    everything = 10**9 - Grant.objects.get(organization=acme, reference="g").remaining_micros
+    assert statements.spent_since(account_of(acme), now) == everything > first > 0
+    assert statements.spent_since(account_of(acme), later) == everything - first
+    assert statements.spent_since(account_of(acme), later + timedelta(microseconds=1)) == 0
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

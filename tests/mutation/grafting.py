@@ -11,6 +11,10 @@ from types import CodeType, FunctionType, ModuleType
 Key = tuple[str, int]  # a qualified name, and which of those that share it
 
 
+class NotLive(LookupError):
+    """No live function was made from the file's text: it changed since it was loaded."""
+
+
 class Host:
     """A loaded module, and all functions that were made from its file, wherever a decorator has put them."""
 
@@ -27,7 +31,7 @@ class Host:
                     self.functions[key].append(each)
 
     def graft(self, source: str, scope: str) -> None:
-        """Let the module behave as `source` says. Raises what loading such a module would raise."""
+        """Let the module behave as `source` says. Raises what loading such a module would raise, and NotLive."""
         if not scope:
             self._set_constants(source)
             return
@@ -36,6 +40,8 @@ class Host:
             if key[0] == scope or key[0].startswith(f"{scope}.<locals>."):
                 for function in functions:
                     function.__code__ = codes[key]
+        if not self.functions[scope, 0]:
+            raise NotLive(scope)
         for function in self.functions[scope, 0]:
             _set_defaults(function, source, scope, vars(self.module))
 

@@ -1,6 +1,7 @@
 """The pytest session that is forked for each mutant: a plugin that finds in a file what `__main__` wants of it."""
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -16,13 +17,14 @@ from coverage import Coverage
 from django.db import connections
 
 from tests.mutation.catalogue import Mutant, SourceFile
-from tests.mutation.grafting import Host
+from tests.mutation.grafting import Host, NotLive
 
 # A test that takes longer tells of the whole, and another one of the part.
 _LONGEST_TEST_SECONDS = 3
 # What does not end by itself: by the clock where it waits, by the processor where it turns in a circle.
 _WAITS_SECONDS = 30
 _TURNS_SECONDS = 4
+_NOT_LIVE = 3
 _MEMORY_BYTES = 6 * 2**30
 
 
@@ -73,7 +75,7 @@ def record(session: pytest.Session) -> dict[str, Any]:
     data = coverage.get_data()
     lines = {file: data.contexts_by_lineno(file) for file in data.measured_files()}
     reached = {
-        file: {line: [test for test in tests if test] for line, tests in by_line.items()}
+        os.path.relpath(file): {line: [test for test in tests if test] for line, tests in by_line.items()}
         for file, by_line in lines.items()
     }
     return {"seconds": seconds, "reached": reached}
@@ -89,6 +91,7 @@ def try_mutants(session: pytest.Session, todo: dict[str, Any]) -> None:
     known = json.loads(Path(todo["map"]).read_text())
     items = {item.nodeid: item for item in session.items}
     fails(session, session.items[0])  # as in `record`
+    gc.freeze()  # so that a child copies less
     wanted = todo["only"] and set(todo["only"])
     number = 0
     with Path(todo["results"]).open("a") as results:
@@ -111,7 +114,7 @@ def try_mutants(session: pytest.Session, todo: dict[str, Any]) -> None:
 
 def _tests_for(mutant: Mutant, host: Host, known: dict[str, Any], killers: Counter[str]) -> list[str]:
     """Return the tests that reach the mutant: the quick first, and those that found others of its file."""
-    by_line: dict[str, list[str]] = known["reached"].get(host.file, {})
+    by_line: dict[str, list[str]] = known["reached"].get(os.path.relpath(host.file), {})
     lines = [str(line) for line in mutant.lines] if mutant.scope else list(by_line)
     seconds: dict[str, float] = known["seconds"]
     found = {test for line in lines for test in by_line.get(line, []) if seconds[test] <= _LONGEST_TEST_SECONDS}
@@ -142,6 +145,8 @@ def _try(
         noticed = answer.read()
     _, status = os.waitpid(child, 0)
     signal.alarm(0)
+    if os.waitstatus_to_exitcode(status) == _NOT_LIVE:
+        raise NotLive(mutant.name)
     if status:
         noticed = "time"
     return noticed, round(time.monotonic() - started, 2)
@@ -156,6 +161,8 @@ def _noticed_by(session: pytest.Session, host: Host, mutant: Mutant, items: list
     os.dup2(silence, 2)
     try:
         host.graft(mutant.source, mutant.scope)
+    except NotLive:
+        os._exit(_NOT_LIVE)
     except Exception as error:
         return f"loading: {type(error).__name__}"
     return next((item.nodeid for item in items if fails(session, item)), "")
