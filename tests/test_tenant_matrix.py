@@ -48,6 +48,7 @@ PAGES = {
     f"{O}usage/changes/<str:cause>/": Page(Permission.VIEW_USAGE, parts={"cause": "cause"}),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/new-calls/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/<str:call_id>/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
     f"{O}exports/": Page(Permission.VIEW_USAGE),
     f"{O}exports/new/": Page(Permission.VIEW_USAGE, "post"),

@@ -91,6 +91,7 @@ class Row(NamedTuple):
     duration: str
     cost: str
     state: str
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,15 @@ class Page:
     next_cursor: str
 
 
-def page(organization: Organization, filters: Filters, *, cursor: str) -> Page:
-    """Return the page that `cursor` names; the first for an empty or an unreadable one."""
+def page(organization: Organization, filters: Filters, *, cursor: str, since: int | None = None) -> Page:
+    """Return the page that `cursor` names; the first for an empty or an unreadable one.
+
+    Calls recorded after the one with id `since` are marked as new.
+    """
     after = _read(cursor)
     shown, following = calls.page(organization.pk, filters.of_calls, order=filters.order, after=after, limit=PAGE_SIZE)
     return Page(
-        calls=_rows(organization, shown),
+        calls=_rows(organization, shown, since),
         is_later=after is not None,
         is_partial=following is not None and len(shown) < PAGE_SIZE,
         next_cursor=_write(following) if following else "",
@@ -118,7 +122,7 @@ def page(organization: Organization, filters: Filters, *, cursor: str) -> Page:
 def latest(organization: Organization, *, limit: int) -> list[Row]:
     """Return the newest calls."""
     shown, _ = calls.page(organization.pk, calls.Filters(), limit=limit)
-    return _rows(organization, shown)
+    return _rows(organization, shown, None)
 
 
 def archived_months(organization: Organization, filters: Filters) -> Sequence[ArchivedMonth]:
@@ -128,6 +132,11 @@ def archived_months(organization: Organization, filters: Filters) -> Sequence[Ar
         starts_at=date_ranges.starts_at(filters.days, organization.zone),
         ends_at=date_ranges.ends_at(filters.days, organization.zone),
     )
+
+
+def number(text: str) -> int | None:
+    """Return the whole number that a text is, None for any other text and for one that no id reaches."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def agent_choices(agents: Sequence[tuple[str, str]], chosen: str) -> list[tuple[str, str]]:
@@ -148,7 +157,7 @@ def _plain(text: str) -> str:
     return text.replace("\0", "").strip()[:128]
 
 
-def _rows(organization: Organization, shown: Sequence[calls.ListedCall]) -> list[Row]:
+def _rows(organization: Organization, shown: Sequence[calls.ListedCall], since: int | None) -> list[Row]:
     """Return the rows of a table. What all of them share is looked up once."""
     here = reverse("calls", args=[organization.public_id])
     zone, currency = organization.zone, organization.currency
@@ -163,6 +172,7 @@ def _rows(organization: Organization, shown: Sequence[calls.ListedCall]) -> list
             duration=formats.duration(call.duration_ms),
             cost="" if call.amount_micros is None else formats.money_exact(call.amount_micros, currency),
             state="" if call.sequence else "being settled",
+            is_new=since is not None and call.id > since,
         )
         for call in shown
     ]

@@ -27,6 +27,7 @@ _organization = [
     path("usage/changes/<str:cause>/", changes.change, name="change"),
     path("usage/trace/", trace.trace, name="trace"),
     path("usage/calls/", calls.call_list_page, name="calls"),
+    path("usage/new-calls/", calls.new_calls, name="new_calls"),
     path("usage/calls/<str:call_id>/", calls.call, name="call"),
     path("exports/", exports.exports, name="exports"),
     path("exports/new/", exports.export_new, name="export_new"),

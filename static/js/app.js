@@ -6,8 +6,13 @@
   document.addEventListener("htmx:configRequest", (event) => {
     if (event.detail.verb !== "get") event.detail.headers["X-CSRFToken"] = meta("csrf-token");
   });
-  document.addEventListener("htmx:responseError", () => toast("That did not work. Please try again.", "bad"));
-  document.addEventListener("htmx:sendError", () => toast("No connection. Please try again.", "bad"));
+  const failed = (text) => (event) => event.target.matches?.("[data-live]") || toast(text, "bad");
+  document.addEventListener("htmx:responseError", failed("That did not work. Please try again."));
+  document.addEventListener("htmx:sendError", failed("No connection. Please try again."));
+  // What asks again by itself rests while nobody looks, and what fails is asked again, so it needs no message.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (document.hidden && event.target.matches?.("[data-live]")) event.preventDefault();
+  });
   document.addEventListener("toast", (event) => toast(event.detail.text ?? event.detail.value, event.detail.tone));
 
   function toast(text, tone = "info") {

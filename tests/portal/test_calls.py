@@ -5,13 +5,15 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from billing_portal.ledger import accounts, settlement
 from tests.billing import world
 from tests.portal.test_pages import HTMX, client, get, text_of
 from tests.usage.conftest import call_object
-from usage import ingestion, partitions
+from usage import arrivals, ingestion, partitions
 
 __all__ = ["client"]
 LATER = timedelta(hours=3)
@@ -73,6 +75,70 @@ def test_filters_by_agent_and_direction_keep_what_they_say(client, busy, now):
     assert shown(get(client, "calls", busy, agent="agent_x", direction="inbound")) == []
     page = re.sub(r"\s+", " ", get(client, "calls", busy, agent="nobody").content.decode())
     assert re.search(r'<option value="nobody" selected ?> ?nobody', page)
+
+
+def news(client, organization, seen, known=None, **query):
+    headers = {"if-none-match": f'"{known}"'} if known is not None else {}
+    url = reverse("new_calls", args=[organization.public_id])
+    return client.get(url, {"seen": seen, **query}, headers=headers)
+
+
+def record_outbound(now, *names):
+    start = (now + timedelta(hours=2)).isoformat()
+    item = call_object(direction="outbound", start_timestamp=start, end_timestamp=start)
+    ingestion.record([msgspec.json.encode(item | {"call_id": name}) for name in names], now=now + LATER)
+
+
+@pytest.mark.django_db
+def test_an_open_list_is_answered_304_until_a_call_comes_that_it_keeps(client, busy, now):
+    page = get(client, "calls", busy).content.decode()
+    seen = int(re.search(r"new-calls/\?days=30d&amp;seen=(\d+)", page)[1])
+    assert f'"If-None-Match": "\\"{seen}\\""' in page
+    assert seen == arrivals.newest(busy.pk)
+    silent = news(client, busy, seen, known=seen)
+    assert (silent.status_code, silent.content) == (304, b"")
+    settlement.settle_all(busy.pk, now=now + LATER)
+    assert news(client, busy, seen, known=seen).status_code == 304  # what is settled is not new
+    record_outbound(now, "call_out", "call_out_2")
+    told = news(client, busy, seen, known=seen)
+    assert "2 new calls: show" in text_of(told)
+    assert told["ETag"] == f'"{arrivals.newest(busy.pk)}"'
+    assert news(client, busy, seen, known=arrivals.newest(busy.pk)).status_code == 304
+    assert "new call" not in text_of(news(client, busy, seen, known=seen, direction="inbound"))
+    assert "new call" not in text_of(news(client, busy, seen, known=seen, **{"from": "2026-10-01", "to": "2026-10-14"}))
+    marked = get(client, "calls", busy, since=seen).content.decode()
+    assert marked.count("is-new") == 2
+    assert marked.count("autofocus") == 1
+
+
+@pytest.mark.django_db
+def test_asking_whether_anything_is_new_is_one_read_more_than_knowing_who_asks(client, busy):
+    seen = arrivals.newest(busy.pk)
+    news(client, busy, seen, known=seen)
+    with CaptureQueriesContext(connection) as queries:
+        news(client, busy, seen, known=seen)
+    assert [re.search(r"(usage|accounts|django)_\w+", query["sql"])[0] for query in queries] == [
+        "django_session",
+        "accounts_user",
+        "accounts_membership",
+        "usage_callrange",
+    ]
+
+
+@pytest.mark.django_db
+def test_a_list_asks_for_news_only_where_they_would_show(client, busy):
+    asks = "every 10s"
+    assert asks in get(client, "calls", busy).content.decode()
+    for query in ({"to": "2026-10-14"}, {"sort": "oldest"}, {"cursor": "x"}, {"live": "off"}):
+        assert asks not in get(client, "calls", busy, **query).content.decode()
+    assert "Go live" in text_of(get(client, "calls", busy, live="off"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seen", ["", "-1", "many", "9" * 30, "\u0663"])
+def test_a_strange_place_is_no_news(client, busy, seen):
+    assert "new call" not in text_of(news(client, busy, seen))
+    assert get(client, "calls", busy, since=seen).status_code == 200
 
 
 @pytest.mark.django_db(transaction=True)

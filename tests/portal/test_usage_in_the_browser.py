@@ -47,7 +47,8 @@ def opened(chromium: Browser, url: str, user, *, width=1360, theme="light") -> P
     client = Client()
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}])
+    home = "/".join(url.split("/")[:3])
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": home}])
     page = context.new_page()
     page.complaints = []
     page.on("console", lambda message: message.type in {"error", "warning"} and page.complaints.append(message.text))
@@ -81,4 +82,27 @@ def test_a_breakdown_changes_in_place_and_stays_in_the_address(chromium, live_se
     page.go_back()
     page.go_back()
     expect(page.get_by_role("heading", name="By component", exact=True)).to_be_visible()
+    assert page.complaints == []
+
+
+def test_new_calls_are_told_of_and_shown_when_one_wants(chromium, live_server, alice, busy, now):
+    page = opened(chromium, live_server.url + reverse("calls", args=[busy.public_id]), alice)
+    first = page.locator("tbody tr").first
+    before = first.bounding_box()
+    with page.expect_response(lambda answer: answer.status == 304, timeout=30_000):
+        pass  # nothing has changed, and the page is told so
+    world.record_calls(busy, 2, starts_at=now + timedelta(hours=1), now=now + LATER, seed=900)
+    show = page.get_by_role("link", name="2 new calls: show")
+    expect(show).to_be_visible(timeout=30_000)
+    assert first.bounding_box() == before  # nothing moves under the pointer
+    if out := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(out) / "live-1360-light.png", caret="initial")
+    show.click()
+    expect(page.locator("tr.is-new")).to_have_count(2)
+    expect(page.locator("tr.is-new").first.get_by_role("link")).to_be_focused()
+    if out := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(out) / "live-shown-1360-light.png", caret="initial")
+    page.get_by_role("link", name="Pause").click()
+    expect(page.get_by_role("link", name="Go live")).to_be_focused()
+    assert "live=off" in page.url
     assert page.complaints == []

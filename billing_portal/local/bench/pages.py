@@ -24,7 +24,7 @@ from accounts import api_keys
 from accounts.models import ApiKey, Membership, Organization
 from billing_portal.local import latencies, serving
 from billing_portal.local.bench import Figure, Goal, at_most, load, rows
-from usage import breakdowns, periods
+from usage import arrivals, breakdowns, periods
 from usage.breakdowns import Dimension
 
 _BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -179,12 +179,17 @@ class _Visitor:
             "JSON, deep": lambda: json(cursor=self._json_cursor()),
             "JSON, oldest first, deep": lambda: json(cursor=self._json_cursor(), order="oldest"),
         }
+        asked["news, none"] = partial(self._news, link, f"{home}/usage/new-calls/?seen=0", browser)
         for name, filters in _FILTERS.items():
             page = {key: value for key, value in filters.items() if key != "agent_id"}
             api = {key: value for key, value in filters.items() if key != "agent"}
             asked[f"HTML, deep, by {name}"] = partial(self._deep, html, self._html_cursor, page)
             asked[f"JSON, deep, by {name}"] = partial(self._deep, json, self._json_cursor, api)
         return asked
+
+    def _news(self, link: http.client.HTTPConnection, address: str, browser: dict[str, str]) -> object:
+        known = {"If-None-Match": f'"{arrivals.newest(self.organization.pk)}"'}
+        return _get(link, address, browser | known, status=http.HTTPStatus.NOT_MODIFIED)
 
     def _deep(self, ask: Callable[..., object], cursor: Callable[[], str], filters: dict[str, str]) -> object:
         return ask(cursor=cursor(), **filters)
@@ -200,11 +205,13 @@ class _Visitor:
         return f"{int(self._place().timestamp())}000000-0"
 
 
-def _get(link: http.client.HTTPConnection, address: str, headers: dict[str, str]) -> object:
+def _get(
+    link: http.client.HTTPConnection, address: str, headers: dict[str, str], *, status: int = http.HTTPStatus.OK
+) -> object:
     link.request("GET", address, headers=headers)
     response = link.getresponse()
     content = response.read()
-    if response.status != http.HTTPStatus.OK:
+    if response.status != status:
         raise RuntimeError(f"{address}: {response.status} {content.decode(errors='replace')[:300]}")
     return content
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import condition, require_GET
 
 from accounts import clock, replica
 from accounts.access import Permission
@@ -13,9 +13,9 @@ from accounts.models import Organization
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import settlement
-from billing_portal.portal import call_choices, call_list, call_page, date_ranges, usage_tabs
+from billing_portal.portal import call_choices, call_list, call_news, call_page, date_ranges, usage_tabs
 from billing_portal.portal.call_list import Filters
-from usage import archived, calls, charges, periods
+from usage import archived, arrivals, calls, charges, periods
 from usage.charges import Charge
 
 
@@ -29,12 +29,20 @@ def call_list_page(request: OrganizationRequest) -> HttpResponse:
     days = date_ranges.of(request.GET, today)
     filters = Filters.of(request.GET, days=days, zone=organization.zone)
     here = reverse("calls", args=[organization.public_id])
-    page = call_list.page(organization, filters, cursor=request.GET.get("cursor", ""))
+    is_live = request.GET.get("live") != "off"
+    # What is recorded from here on is news, also if the list has it already: better told twice than never.
+    news = call_news.at_first(
+        organization, filters, is_first_page="cursor" not in request.GET, today_shown=days.ends_on == today
+    )
+    since = call_list.number(request.GET.get("since", ""))
+    page = call_list.page(organization, filters, cursor=request.GET.get("cursor", ""), since=since)
     context: dict[str, Any] = {
         "filters": filters,
         "days": days,
         "tabs": usage_tabs.of(organization, days, current="calls"),
         "calls": page.calls,
+        "live": news if is_live else None,
+        "live_switch": _live_switch(filters, here, is_live=is_live) if news else None,
         "archived": call_list.archived_months(organization, filters),
         "export_url": filters.address(reverse("exports", args=[organization.public_id])),
         "reset_url": f"{here}?days={days.name}" if days.name else f"{here}?from={days.starts_on}&to={days.ends_on}",
@@ -45,10 +53,33 @@ def call_list_page(request: OrganizationRequest) -> HttpResponse:
     }
     if request.htmx:
         response = render(request, "portal/calls.html#calls", context)
-        response["HX-Push-Url"] = filters.address(here, cursor=request.GET.get("cursor", ""))
+        response["HX-Push-Url"] = filters.address(
+            here, cursor=request.GET.get("cursor", ""), live="" if is_live else "off"
+        )
         return response
     ranges = date_ranges.options(days, today, lambda named: _of_days(filters, here, named))
     return render(request, "portal/calls.html", context | {"ranges": ranges})
+
+
+def _newest(request: OrganizationRequest) -> str:
+    return f'"{arrivals.newest(request.organization.pk)}"'
+
+
+@require_GET
+@organization_view(Permission.VIEW_USAGE)
+@replica.reads
+@condition(etag_func=_newest)
+def new_calls(request: OrganizationRequest) -> HttpResponse:
+    """Tell an open list how many calls have come that it does not show; 304 while none has."""
+    organization, query = request.organization, request.GET
+    days = date_ranges.of(query, periods.day_of(clock.now(), organization.zone))
+    filters = Filters.of(query, days=days, zone=organization.zone)
+    newest = arrivals.newest(organization.pk)
+    seen = call_list.number(query.get("seen", ""))
+    news = call_news.since(organization, filters, seen=newest if seen is None else seen, newest=newest)
+    response = render(request, "portal/_new_calls.html", {"live": news})
+    response["Cache-Control"] = "private, no-cache"
+    return response
 
 
 @require_GET
@@ -102,6 +133,12 @@ def _choices(organization: Organization, filters: Filters) -> dict[str, Any]:
         "direction_choices": call_list.DIRECTIONS,
         "order_choices": call_list.ORDERS,
     }
+
+
+def _live_switch(filters: Filters, here: str, *, is_live: bool) -> dict[str, str]:
+    if is_live:
+        return {"label": "Pause", "icon": "pause", "url": filters.address(here, live="off")}
+    return {"label": "Go live", "icon": "play", "url": filters.address(here)}
 
 
 def _of_days(filters: Filters, here: str, named: dict[str, str]) -> str:
