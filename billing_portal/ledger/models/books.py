@@ -3,7 +3,7 @@
 import pgtrigger
 from django.db import models
 
-from accounts.constraints import SameOrganization
+from accounts.constraints import SameOrganization, refers_to_own
 from accounts.models import Organization
 from usage.models import Billable
 
@@ -115,6 +115,7 @@ class Grant(models.Model):
                 name="grant_running_out",
             ),
         ]
+        triggers = [pgtrigger.Protect(name="grant_is_kept", operation=pgtrigger.Delete)]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.reference}"
@@ -175,7 +176,9 @@ class Entry(models.Model):
         WRITTEN_OFF = "written_off", "Written off"
         ROUNDING = "rounding", "Rounding"
 
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, db_constraint=False, related_name="entries")
     book = models.CharField(max_length=16, choices=Book)
     grant = models.ForeignKey(Grant, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="entries")
@@ -185,8 +188,6 @@ class Entry(models.Model):
     class Meta:
         ordering = ["organization", "transaction", "id"]
         constraints = [
-            SameOrganization(field="transaction", name="entry_is_of_its_own_transaction"),
-            SameOrganization(field="grant", name="entry_is_of_its_own_grant"),
             models.CheckConstraint(
                 condition=models.Q(book="credit", grant__isnull=False)
                 | (~models.Q(book="credit") & models.Q(grant=None)),
@@ -197,15 +198,17 @@ class Entry(models.Model):
         indexes = [models.Index(fields=["organization", "book"], name="entry_by_book")]
         triggers = [
             _INSERT_ONLY,
+            refers_to_own("entry_is_of_its_own", transaction="ledger_transaction", grant="ledger_grant"),
+            # All entries of a transaction come by one statement, so none that are added later can unbalance it.
             pgtrigger.Trigger(
                 name="transaction_sums_to_zero",
+                level=pgtrigger.Statement,
                 when=pgtrigger.After,
                 operation=pgtrigger.Insert,
-                timing=pgtrigger.Deferred,
+                referencing=pgtrigger.Referencing(new="fresh"),  # type: ignore[no-untyped-call]
                 func="""
-                IF EXISTS (SELECT 1 FROM ledger_entry WHERE transaction_id = NEW.transaction_id
-                           GROUP BY currency HAVING sum(micros) <> 0) THEN
-                    RAISE EXCEPTION 'ledger transaction % does not sum to zero', NEW.transaction_id
+                IF EXISTS (SELECT FROM fresh GROUP BY transaction_id, currency HAVING sum(micros) <> 0) THEN
+                    RAISE EXCEPTION 'a ledger transaction does not sum to zero'
                         USING ERRCODE = 'integrity_constraint_violation';
                 END IF;
                 RETURN NULL;
@@ -293,7 +296,9 @@ class Settlement(models.Model):
 class SettlementLine(models.Model):
     """One component of a settlement: what it cost, and what of that is accrued to the card."""
 
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, db_constraint=False, related_name="lines")
     component = models.CharField(max_length=24, choices=Billable)
     gross_micros = models.BigIntegerField()
@@ -302,12 +307,14 @@ class SettlementLine(models.Model):
     class Meta:
         ordering = ["settlement", "component"]
         constraints = [
-            SameOrganization(field="settlement", name="settlement_line_is_of_its_own"),
             models.UniqueConstraint(
                 fields=["organization", "settlement", "component"], name="settlement_line_is_one_a_component"
             ),
         ]
-        triggers = [_INSERT_ONLY]
+        triggers = [
+            _INSERT_ONLY,
+            refers_to_own("settlement_line_is_of_its_own", settlement="ledger_settlement"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.component} {self.gross_micros}"
@@ -316,7 +323,9 @@ class SettlementLine(models.Model):
 class Burn(models.Model):
     """What one grant paid towards one component of a settlement."""
 
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, db_constraint=False, related_name="burns")
     grant = models.ForeignKey(Grant, on_delete=models.PROTECT, db_constraint=False, related_name="burns")
     component = models.CharField(max_length=24, choices=Billable)
@@ -325,14 +334,15 @@ class Burn(models.Model):
     class Meta:
         ordering = ["settlement", "id"]
         constraints = [
-            SameOrganization(field="settlement", name="burn_is_of_its_own_settlement"),
-            SameOrganization(field="grant", name="burn_is_of_its_own_grant"),
             models.UniqueConstraint(
                 fields=["organization", "settlement", "grant", "component"], name="burn_is_one_a_grant_and_component"
             ),
             models.CheckConstraint(condition=models.Q(micros__gt=0), name="burn_is_positive"),
         ]
-        triggers = [_INSERT_ONLY]
+        triggers = [
+            _INSERT_ONLY,
+            refers_to_own("burn_is_of_its_own", settlement="ledger_settlement", grant="ledger_grant"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.micros} of {self.grant_id}"
