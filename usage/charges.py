@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
-from usage import prices, rating, rollups
+from usage import columns, prices, rating, rollups
 from usage.models import Call, CallRange, PriceVersion
 from usage.rollups import MixMicros
 
@@ -153,7 +153,7 @@ _CHARGED = """
 
 _LINES = """
     SELECT c.organization_id, c.mix_id, c.line_micros
-    FROM unnest(%s::bigint[], %s::bigint[]) AS batch (organization_id, id)
+    FROM unnest(%(organizations)s::bigint[], %(ids)s::bigint[]) AS batch (organization_id, id)
     JOIN usage_callrange r ON r.organization_id = batch.organization_id AND r.first_id = batch.id
     JOIN usage_call c ON c.organization_id = r.organization_id
      AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
@@ -187,13 +187,13 @@ _MICROS_WITHIN = """
 def waiting(organization_ids: Sequence[int], limit: int) -> dict[int, list[WaitingRange]]:
     """Return waiting ranges by organization, in the order of their start: those of the first `limit` calls, or more."""
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, {"organizations": list(organization_ids), "limit": limit})
+        cursor.execute(_WAITING, {"organizations": columns.array(organization_ids), "limit": limit})
         rows = cursor.fetchall()
     found: dict[int, list[WaitingRange]] = {}
     calls = 0
-    for organization_id, *columns in rows:
+    for organization_id, *span in rows:
         if calls < limit:
-            each = WaitingRange(*columns)
+            each = WaitingRange(*span)
             calls += each.calls
             found.setdefault(organization_id, []).append(each)
     return found
@@ -251,12 +251,10 @@ def settle(batches: Sequence[Batch]) -> list[MixMicros]:
             batch.ranges, itertools.accumulate((each.calls for each in batch.ranges), initial=0), strict=False
         )
     ]
-    names = ("organizations", "ids", "sequences", "months", "zones")
-    columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     ranges = [each for batch in batches for each in batch.ranges]
     numbered, added = rollups.fold(
         _NUMBER,
-        columns,
+        columns.of(("organizations", "ids", "sequences", "months", "zones"), rows),
         starts_at=min(each.starts_at for each in ranges),
         ends_at=max(each.ends_at for each in ranges),
     )
@@ -269,7 +267,7 @@ def line_micros(batches: Sequence[Batch]) -> Iterator[tuple[int, int, list[int]]
     """Yield (organization, mix, micros by the places of its rates) of calls that were just numbered, in their order."""
     keys = [(batch.organization_id, each.first_id) for batch in batches for each in batch.ranges]
     with connection.cursor() as cursor:
-        cursor.execute(_LINES, [list(column) for column in zip(*keys, strict=True)])
+        cursor.execute(_LINES, columns.of(("organizations", "ids"), keys))
         yield from cursor.fetchall()
 
 

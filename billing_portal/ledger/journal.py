@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connection
 
 from billing_portal.ledger.models import Account, Entry, Grant, Transaction
+from usage import columns
 
 Book = Entry.Book
 
@@ -103,24 +105,24 @@ def post_all(postings: Sequence[Posting], *, kind: Transaction.Kind, now: dateti
     for posting in postings:
         if sum(side.micros for side in posting.sides):
             raise Unbalanced(f"{posting.reference}: {posting.sides}")
-    rows = [
-        (posting.account, side, side.grant.pk if side.grant else None)
+    named = [(posting.account.organization_id, posting.reference) for posting in postings]
+    entries = [
+        (
+            posting.account.organization_id,
+            str(side.book),
+            side.grant.pk if side.grant else None,
+            posting.account.currency,
+            side.micros,
+        )
         for posting in postings
         for side in posting.sides
         if side.micros
     ]
+    values: dict[str, Any] = {
+        "kind": str(kind),
+        "now": now,
+        **columns.of(("organizations", "references"), named),
+        **columns.of(("of", "books", "grants", "currencies", "micros"), entries),
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            _POST_ALL,
-            {
-                "kind": str(kind),
-                "now": now,
-                "organizations": [posting.account.organization_id for posting in postings],
-                "references": [posting.reference for posting in postings],
-                "of": [account.organization_id for account, _, _ in rows],
-                "books": [str(side.book) for _, side, _ in rows],
-                "grants": [grant_id for _, _, grant_id in rows],
-                "currencies": [account.currency for account, _, _ in rows],
-                "micros": [side.micros for _, side, _ in rows],
-            },
-        )
+        cursor.execute(_POST_ALL, values)

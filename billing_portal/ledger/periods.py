@@ -9,6 +9,7 @@ from accounts import organizations
 from accounts.models import Organization
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account, Period
+from usage import columns
 from usage import periods as months
 
 
@@ -42,7 +43,8 @@ def of_instant(account: Account, instant: datetime) -> Period:
 
 
 _OF_INSTANTS = """
-    SELECT period.* FROM unnest(%s::bigint[], %s::timestamptz[]) AS asked (organization_id, instant)
+    SELECT period.*
+    FROM unnest(%(organizations)s::bigint[], %(instants)s::timestamptz[]) AS asked (organization_id, instant)
     CROSS JOIN LATERAL (
         SELECT greatest(asked.instant, max(ends_at)) AS instant FROM ledger_period
         WHERE organization_id = asked.organization_id AND closed_at IS NOT NULL
@@ -56,10 +58,8 @@ _OF_INSTANTS = """
 
 def of_instants(asked: Sequence[tuple[Account, datetime]]) -> list[Period]:
     """Return for each account and instant what `of_instant` does, in their order; one query where all are open yet."""
-    values = [
-        [account.organization_id for account, _ in asked],
-        [max(instant, account.opened_at) for account, instant in asked],
-    ]
+    rows = [(account.organization_id, max(instant, account.opened_at)) for account, instant in asked]
+    values = columns.of(("organizations", "instants"), rows)
     known = {period.organization_id: period for period in Period.objects.raw(_OF_INSTANTS, values)}
     return [known.get(account.organization_id) or of_instant(account, instant) for account, instant in asked]
 

@@ -11,6 +11,7 @@ from django.db import connection
 from billing_portal.ledger import journal
 from billing_portal.ledger.allocation import Allocation
 from billing_portal.ledger.models import Account, Grant, Settlement, Transaction
+from usage import columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +123,11 @@ def write(funded: Sequence[Funded], *, now: datetime) -> None:
     taken = [(each.account.organization_id, grant.pk, micros) for each in funded for grant, micros in each.taken()]
     values: dict[str, Any] = {
         "now": now,
-        **_columns(("organizations", "sources", "months", "firsts", "lasts", "gross", "accrued"), batches),
-        **_columns(("line_organizations", "line_components", "line_gross", "line_accrued"), lines),
-        **_columns(("burn_organizations", "burn_grants", "burn_components", "burn_micros"), burns),
-        **_columns(("grant_organizations", "grant_ids", "grant_micros"), taken),
+        **columns.of(("organizations", "sources", "months", "firsts", "lasts", "gross", "accrued"), batches),
+        **columns.of(("line_organizations", "line_components", "line_gross", "line_accrued"), lines),
+        **columns.of(("burn_organizations", "burn_grants", "burn_components", "burn_micros"), burns),
+        **columns.of(("grant_organizations", "grant_ids", "grant_micros"), taken),
     }
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE, values)
     journal.post_all([each.posting() for each in funded], kind=Transaction.Kind.SETTLE, now=now)
-
-
-def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    return {name: [row[place] for row in rows] for place, name in enumerate(names)}

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
-        ("ledger", "0009_references_within_the_organization"),
+        ("ledger", "0010_keep_buckets_of_outcomes"),
     ]
 
     operations = [
