@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from accounts.models import ApiKey, Organization, User
 
@@ -147,11 +147,34 @@ def revoke(key: ApiKey, *, now: datetime, by: User | None = None) -> None:
         logger.info("api_key_revoked", key=key.pk)
 
 
+_KEY_FIELDS = [field.attname for field in ApiKey._meta.concrete_fields]
+_ORGANIZATION_FIELDS = [field.attname for field in Organization._meta.concrete_fields]
+# Every request of the API asks this, and for the platform's a caller waits: the ORM would take longer to phrase it than
+# PostgreSQL to answer.
+_FROM_USABLE = """
+    FROM accounts_apikey k LEFT JOIN accounts_organization o ON o.id = k.organization_id
+    WHERE k.digest = %s AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > %s)"""
+_USABLE = "SELECT " + ", ".join([f"k.{name}" for name in _KEY_FIELDS] + [f"o.{name}" for name in _ORGANIZATION_FIELDS])
+
+
 def recognize(secret: str, *, now: datetime) -> ApiKey | None:
     """Return the usable key behind `secret`, or None; note its use, at most once in five minutes."""
-    key = ApiKey.objects.usable(now=now).select_related("organization").filter(digest=ApiKey.digest_of(secret)).first()
+    key = _usable(ApiKey.digest_of(secret), now)
     if key and (key.last_used_at is None or now - key.last_used_at > _USED_RESOLUTION):
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    return key
+
+
+def _usable(digest: bytes, now: datetime) -> ApiKey | None:
+    """Return the key with its organization, as `ApiKey.objects.usable` would."""
+    with connection.cursor() as cursor:
+        cursor.execute(_USABLE + _FROM_USABLE, [digest, now])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    key = ApiKey.from_db(connection.alias, _KEY_FIELDS, row[: len(_KEY_FIELDS)])
+    if key.organization_id is not None:
+        key.organization = Organization.from_db(connection.alias, _ORGANIZATION_FIELDS, row[len(_KEY_FIELDS) :])
     return key
 
 
