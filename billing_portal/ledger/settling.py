@@ -1,5 +1,7 @@
 """Whatever waits for settlement, calls and outcomes alike."""
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from billing_portal.ledger import outcome_settlement, settlement
@@ -15,6 +17,18 @@ def settle_all(organization_id: int, *, now: datetime) -> int:
     return settlement.settle_all(organization_id, now=now) + outcome_settlement.settle_all(organization_id, now=now)
 
 
-def organizations(*, limit: int) -> set[int]:
-    """Return organizations in which something waits, up to `limit` of each kind."""
-    return set(charges.organizations_waiting(limit=limit)) | set(outcome_charges.organizations_waiting(limit=limit))
+def settle_calls(organization_ids: Sequence[int], *, now: datetime) -> Counter[int]:
+    """Settle the calls of several organizations, a statement for all of them, until none waits; return how many.
+
+    Who has no books or is frozen is left out.
+    """
+    total: Counter[int] = Counter()
+    while settled := settlement.settle_many(organization_ids, now=now):
+        total += settled
+    return total
+
+
+def organizations(*, limit: int) -> tuple[set[int], set[int]]:
+    """Return organizations in which only calls wait, and those in which outcomes do, up to `limit` of each."""
+    with_outcomes = set(outcome_charges.organizations_waiting(limit=limit))
+    return set(charges.organizations_waiting(limit=limit)) - with_outcomes, with_outcomes

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 _DEBOUNCE_SECONDS = 30
 _ALL = "ledger.settle"
 _CHECKS = 500
+_SHARE = 100  # organizations settled together, whose locks are held as long
 
 
 @shared_task
@@ -34,9 +35,21 @@ def settle_organization(organization_id: int) -> None:
 def settle_waiting() -> None:
     """Settle every organization in which something waits."""
     queueing.release(_ALL)
-    with_books = _unfrozen().values_list("organization_id", flat=True)
-    for organization_id in sorted(settling.organizations(limit=1000) & set(with_books)):
+    with_books = set(_unfrozen().values_list("organization_id", flat=True))
+    with_calls, with_outcomes = settling.organizations(limit=1000)
+    first, *others = _shares(sorted(with_calls & with_books)) or [[]]
+    for share in others:
+        if not queueing.send(settle_share, share):
+            _settle_share(share)
+    _settle_share(first)
+    for organization_id in sorted(with_outcomes & with_books):
         _apart(organization_id, lambda each: _settle(each, now=clock.now()))
+
+
+@shared_task
+def settle_share(organization_ids: list[int]) -> None:
+    """Settle the calls of some organizations together."""
+    _settle_share(organization_ids)
 
 
 @shared_task
@@ -112,12 +125,34 @@ def ask_to_settle_all() -> None:
         queueing.send(settle_waiting, countdown=1)
 
 
+def _shares(organization_ids: list[int]) -> list[list[int]]:
+    return [organization_ids[start : start + _SHARE] for start in range(0, len(organization_ids), _SHARE)]
+
+
+def _settle_share(organization_ids: list[int]) -> None:
+    """Settle together, and where that fails for all because of one, each by itself (F24)."""
+    now = clock.now()
+    try:
+        settled = list(settling.settle_calls(organization_ids, now=now))
+    except Exception:
+        log.exception("share not settled together", organizations=len(organization_ids))
+        for organization_id in organization_ids:
+            _apart(organization_id, lambda each: _settle(each, now=now))
+    else:
+        for organization_id in settled:
+            _apart(organization_id, lambda each: _tell(each, now=now))
+
+
 def _settle(organization_id: int, *, now: datetime) -> None:
-    """Settle what waits, and tell those who watch the balance. A deaf one is logged and keeps nobody from hearing."""
-    settled = settling.settle_all(organization_id, now=now)
-    if settled:
-        reservations.use_recorded(organization_id, now=now)
-        usage_settled.send_robust(sender=Account, organization_id=organization_id, now=now)
+    """Settle what waits in one organization."""
+    if settling.settle_all(organization_id, now=now):
+        _tell(organization_id, now=now)
+
+
+def _tell(organization_id: int, *, now: datetime) -> None:
+    """Tell those who watch the balance that it moved. A deaf one is logged and keeps nobody from hearing."""
+    reservations.use_recorded(organization_id, now=now)
+    usage_settled.send_robust(sender=Account, organization_id=organization_id, now=now)
 
 
 def _apart(organization_id: int, command: Callable[[int], object]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from accounts.models import Organization
-from billing_portal.ledger import settlement, tasks
+from billing_portal.ledger import settlement_rows, tasks
 from billing_portal.ledger.models import Settlement
 from billing_portal.ledger.signals import usage_settled
 
@@ -57,15 +57,32 @@ def test_a_deaf_listener_keeps_nothing_from_being_settled(
 
 def test_f24_an_organization_that_cannot_be_settled_holds_up_no_other(with_calls, now, monkeypatch):
     bad, good = with_calls("bad", 2), with_calls("good", 2)
-    settle_all = settlement.settle_all
+    write = settlement_rows.write
 
-    def failing(organization_id, *, now):
-        assert organization_id != bad.pk, "a poison"
-        return settle_all(organization_id, now=now)
+    def failing(funded, *, now):
+        assert bad.pk not in [each.account.organization_id for each in funded], "a poison"
+        write(funded, now=now)
 
-    monkeypatch.setattr(settlement, "settle_all", failing)
+    monkeypatch.setattr(settlement_rows, "write", failing)
     tasks.settle_waiting()
     assert list(Settlement.objects.values_list("organization_id", flat=True)) == [good.pk]
-    monkeypatch.setattr(settlement, "settle_all", settle_all)
+    monkeypatch.setattr(settlement_rows, "write", write)
     tasks.settle_waiting()
     assert set(Settlement.objects.values_list("organization_id", flat=True)) == {bad.pk, good.pk}
+
+
+def test_f20_many_organizations_are_dealt_out_and_settled_here_where_the_broker_is_away(with_calls, heard, monkeypatch):
+    waiting = [with_calls(name, 2).pk for name in ("a", "b", "c")]
+    monkeypatch.setattr(tasks, "_SHARE", 1)
+    dealt = []
+
+    def send(task, share, **_):
+        dealt.append((task, share))
+        return share != [waiting[2]]
+
+    monkeypatch.setattr(tasks.queueing, "send", send)
+    tasks.settle_waiting()
+    assert dealt == [(tasks.settle_share, [waiting[1]]), (tasks.settle_share, [waiting[2]])]
+    assert heard == [waiting[2], waiting[0]]
+    tasks.settle_share([waiting[1]])
+    assert set(Settlement.objects.values_list("organization_id", flat=True)) == set(waiting)
