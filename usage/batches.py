@@ -40,9 +40,7 @@ def digest_of(items: Sequence[bytes | msgspec.Raw], scope: Organization | None) 
     if len(items) < FEWEST:
         return None
     digest = hashlib.sha256(f"{scope.pk if scope else 0} {len(items)}".encode())
-    for item in items:
-        digest.update(b"\0")  # no JSON holds one, so where an item ends is beyond doubt
-        digest.update(item)
+    digest.update(b"\0".join(items))  # no JSON holds a NUL, so where an item ends is beyond doubt
     return UUID(bytes=digest.digest()[:16])
 
 

@@ -21,13 +21,14 @@ _AS_IN_PRODUCTION = {
 
 
 @contextmanager
-def web(*, workers: int = 2) -> Iterator[tuple[int, int]]:
+def web(*, workers: int = 2, threads: int = 4) -> Iterator[tuple[int, int]]:
     """Yield the port and the process number of gunicorn with so many web processes."""
     port = processes.free_port()
     command = [sys.executable, "-m", "gunicorn", "billing_portal.wsgi", "--bind", f"127.0.0.1:{port}", "--preload"]
+    command += ["--worker-class", "gthread"]
     with (Path(os.environ["LOCAL_DIR"]) / "web.log").open("wb") as output:
         server = subprocess.Popen(  # noqa: S603 - our own program
-            [*command, "--workers", str(workers), "--threads", "4", "--keep-alive", "60"],
+            [*command, "--workers", str(workers), "--threads", str(threads), "--keep-alive", "60"],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **_AS_IN_PRODUCTION},
