@@ -389,6 +389,7 @@ def _follows(before: _Numbered, call: _Numbered) -> bool:
     return (
         call.organization_id == before.organization_id
         and call.id == before.id + 1
+        and before.id % MAX_BATCH != 0  # ids of two blocks, which `rollups` takes for two ranges
         and call.received_at == before.received_at
         and timedelta(0) <= call.started_at - before.started_at <= _LONGEST_PAUSE
     )

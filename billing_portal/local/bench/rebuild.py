@@ -1,0 +1,32 @@
+"""All rollups from all calls anew, and that they come out as they were."""
+
+import argparse
+import time
+from collections.abc import Iterator
+
+from billing_portal.local.bench import Figure, at_most, load, rows
+from usage import rollup_checks, rollups
+
+_FULL, _SECONDS = 30_000_000, 150
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--holding", type=int, default=1_000_000, help="calls (default: %(default)s)")
+    parser.add_argument("--organizations", type=int, default=2_000)
+
+
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield how long rebuilding takes, the largest organization's part of it, and what is wrong afterwards."""
+    organizations = load.organizations(options.organizations)
+    rows.hold(organizations, options.holding)
+    started = time.perf_counter()
+    rollups.rebuild(organizations[0].pk)
+    yield Figure("rebuild of the largest organization", time.perf_counter() - started, "s")
+    started = time.perf_counter()
+    for organization in organizations:
+        rollups.rebuild(organization.pk)
+    seconds = time.perf_counter() - started
+    goal = at_most(_SECONDS * max(options.holding, 1_000_000) / _FULL)
+    yield Figure("rebuild of all rollups", seconds, "s", goal=goal)
+    wrong = len(rollup_checks.differing()) + sum(len(rollups.verify(each.pk)) for each in organizations[::100])
+    yield Figure("  cells and organizations that are wrong", wrong, "", goal=at_most(0))
