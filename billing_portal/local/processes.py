@@ -102,7 +102,7 @@ class MemoryWatch(threading.Thread):
     def run(self) -> None:
         while not self.done.wait(1.0):
             pids = [child.pid for child in list(self.processes.children.values())]
-            self.peak_bytes = max(self.peak_bytes, sum(_proportional_bytes(pid) for pid in _with_children(pids)))
+            self.peak_bytes = max(self.peak_bytes, sum(proportional_bytes(pid) for pid in _with_children(pids)))
 
 
 def is_free(port: int) -> bool:
@@ -144,7 +144,8 @@ def _with_children(pids: list[int]) -> list[int]:
     return found
 
 
-def _proportional_bytes(pid: int) -> int:
+def proportional_bytes(pid: int) -> int:
+    """Return the memory of a process, with its part of what it shares; 0 for one that has ended."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

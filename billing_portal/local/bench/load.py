@@ -5,7 +5,7 @@ import random
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -93,12 +93,12 @@ def key() -> str:
     return secret
 
 
-def post(port: int, requests: Sequence[bytes], *, secret: str, connections: int = 4) -> tuple[float, int]:
+def post(port: int, requests: Iterable[bytes], *, secret: str, connections: int = 4) -> tuple[float, int]:
     """Post all requests over kept connections; return (seconds, calls answered as recorded).
 
     Raises RuntimeError for an answer other than 200.
     """
-    left = iter(list(requests))
+    left = iter(requests)
     lock, recorded = threading.Lock(), [0]
     failures: list[str] = []
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from django.db import connection
@@ -55,6 +55,17 @@ def cpu_of(process: int) -> float:
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     ticks = sum(own[11:15]) + sum(sum(_stat(int(child))[11:13]) for child in children)
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(*roots: int) -> float:
+    """Return the megabytes of processes and all their children, what they share counted once."""
+    found, left = set[int](), list(roots)
+    while left:
+        process = left.pop()
+        found.add(process)
+        with suppress(FileNotFoundError):
+            left += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+    return sum(map(processes.proportional_bytes, found)) / 1e6
 
 
 def _stat(process: int) -> list[int]:
