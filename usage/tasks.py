@@ -33,14 +33,21 @@ def record_held_calls() -> None:
 
 @shared_task
 def charge_outcomes() -> None:
-    """Charge the outcomes that have become final, and judge the conversations whose rules have come, in batches."""
+    """Charge the outcomes that have become final, each organization in a task, and judge what waited for rules."""
     now = clock.now()
     for organization_id in charging.organizations_due(now=now):
-        for _ in range(_BATCHES):
-            if charging.charge_due(organization_id, now=now) < charging.BATCH:
-                break
+        queueing.send(charge_outcomes_of, organization_id)
     for _ in range(_BATCHES):
         if recording.judge_unruled(now=now) < recording.MAX_ITEMS:
+            return
+
+
+@shared_task
+def charge_outcomes_of(organization_id: int) -> None:
+    """Charge the outcomes of one organization that have become final, in batches."""
+    now = clock.now()
+    for _ in range(_BATCHES):
+        if charging.charge_due(organization_id, now=now) < charging.BATCH:
             return
 
 

@@ -303,8 +303,17 @@ class OutcomeCharge(models.Model):
             models.UniqueConstraint(
                 fields=["organization", "conversation", "revision", "kind"], name="outcome_charge_is_one_a_revision"
             ),
-            models.UniqueConstraint(fields=["organization", "sequence"], name="outcome_charge_number_is_unique"),
-            models.UniqueConstraint(fields=["organization", "reverses"], name="outcome_charge_is_reversed_once"),
+            # Partial, so that no other row pays for them.
+            models.UniqueConstraint(
+                fields=["organization", "sequence"],
+                condition=models.Q(sequence__isnull=False),
+                name="outcome_charge_number_is_unique",
+            ),
+            models.UniqueConstraint(
+                fields=["organization", "reverses"],
+                condition=models.Q(reverses__isnull=False),
+                name="outcome_charge_is_reversed_once",
+            ),
             models.CheckConstraint(
                 condition=models.Q(kind="charge", reverses=None) | models.Q(kind="reversal", reverses__isnull=False),
                 name="outcome_reversal_names_its_charge",

@@ -19,14 +19,16 @@ BATCH = 10_000
 def charge(conversation_ids: Collection[int], *, now: datetime) -> set[int]:
     """Charge those of the conversations, locked by the caller, that are due; return the organizations concerned."""
     with connection.cursor() as cursor:
-        cursor.execute(_CHARGE.format(due=_DUE_AMONG), {"ids": list(conversation_ids), "now": now})
+        cursor.execute(_CHARGE.format(which=_AMONG), {"ids": list(conversation_ids), "now": now})
         return {organization_id for (organization_id,) in cursor.fetchall()}
 
 
 def charge_due(organization_id: int, *, now: datetime, limit: int = BATCH) -> int:
     """Charge up to `limit` conversations whose outcome has become final; return how many. Safe twice and at once."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CHARGE.format(due=_DUE_OF), {"organization": organization_id, "now": now, "limit": limit})
+        cursor.execute(
+            _CHARGE.format(which=_OF_ORGANIZATION), {"organization": organization_id, "now": now, "limit": limit}
+        )
         charged = len(cursor.fetchall())
         if charged:
             transaction.on_commit(
@@ -64,25 +66,27 @@ def _is_other(judged: Judged) -> bool:
     return (judged.standing.outcome, judged.standing.rules_id) != (judged.judgement.outcome, rules_id)
 
 
-_DUE_AMONG = """
-    SELECT * FROM usage_conversation WHERE id = ANY(%(ids)s::bigint[]) AND due_at <= %(now)s ORDER BY id"""
+_AMONG = "c.id = ANY(%(ids)s::bigint[])"
 
-_DUE_OF = """
-    SELECT * FROM usage_conversation WHERE organization_id = %(organization)s AND due_at <= %(now)s
-    ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED"""
+# By their places in the table: by their ids, the planner might read all of it for each organization.
+_OF_ORGANIZATION = """
+    c.ctid = ANY(ARRAY(
+        SELECT ctid FROM usage_conversation WHERE organization_id = %(organization)s AND due_at <= %(now)s
+        ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED))"""
 
 _CHARGE = """
-    WITH due AS MATERIALIZED ({due}),
-    made AS (
-        INSERT INTO usage_outcomecharge (organization_id, conversation_id, revision, kind, outcome, reason, rules_id,
-                                         price_micros, decided_at, created_at)
-        SELECT d.organization_id, d.id, d.revision + 1, 'charge', d.outcome, d.reason, d.rules_id, p.price_micros,
-               d.decided_at, %(now)s
-        FROM due d JOIN usage_outcomeprice p ON (p.version_id, p.outcome) = (d.rules_id, d.outcome)
-        RETURNING id, organization_id, conversation_id, revision)
-    UPDATE usage_conversation c SET charge_id = m.id, revision = m.revision, due_at = NULL
-    FROM made m WHERE c.id = m.conversation_id
-    RETURNING c.organization_id"""
+    WITH charged AS (
+        UPDATE usage_conversation c SET
+            charge_id = nextval('usage_outcomecharge_id_seq'), revision = revision + 1,
+            due_at = NULL
+        WHERE {which} AND c.due_at <= %(now)s
+        RETURNING c.id, c.organization_id, c.charge_id, c.revision, c.outcome, c.reason, c.rules_id, c.decided_at)
+    INSERT INTO usage_outcomecharge (id, organization_id, conversation_id, revision, kind, outcome, reason, rules_id,
+                                     price_micros, decided_at, created_at)
+    SELECT c.charge_id, c.organization_id, c.id, c.revision, 'charge', c.outcome, c.reason, c.rules_id, p.price_micros,
+           c.decided_at, %(now)s
+    FROM charged c LEFT JOIN usage_outcomeprice p ON (p.version_id, p.outcome) = (c.rules_id, c.outcome)
+    RETURNING organization_id"""
 
 # In the order of ids, as settlement locks them.
 _WITHDRAW = """

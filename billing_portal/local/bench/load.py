@@ -93,8 +93,10 @@ def key() -> str:
     return secret
 
 
-def post(port: int, requests: Iterable[bytes], *, secret: str, connections: int = 4) -> tuple[float, int]:
-    """Post all requests over kept connections; return (seconds, calls answered as recorded).
+def post(
+    port: int, requests: Iterable[bytes], *, secret: str, connections: int = 4, path: str = "/api/v1/calls"
+) -> tuple[float, int]:
+    """Post all requests over kept connections; return (seconds, items answered as recorded).
 
     Raises RuntimeError for an answer other than 200.
     """
@@ -110,7 +112,7 @@ def post(port: int, requests: Iterable[bytes], *, secret: str, connections: int 
                 body = next(left, None)
             if body is None or failures:
                 return
-            link.request("POST", "/api/v1/calls", body, headers)
+            link.request("POST", path, body, headers)
             response = link.getresponse()
             answer = response.read()
             if response.status != http.HTTPStatus.OK:
