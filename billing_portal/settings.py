@@ -439,6 +439,7 @@ CELERY_BEAT_SCHEDULE = {
     "attach-months": {"task": "usage.tasks.attach_months", "schedule": crontab(hour=3, minute=41)},
     "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
     "continue-exports": {"task": "billing_portal.portal.tasks.continue_exports", "schedule": 30.0},
+    "count-metadata": {"task": "usage.tasks.count_metadata_behind", "schedule": 60.0},
     "expire-exports": {"task": "usage.tasks.expire_exports", "schedule": crontab(minute=53)},
     "continue-imports": {"task": "usage.tasks.continue_imports", "schedule": 30.0},
     "forget-imports": {"task": "usage.tasks.forget_imports", "schedule": crontab(hour=4, minute=47)},

@@ -37,6 +37,8 @@ class Filters:
     status: str = ""
     direction: str = ""
     call_id_prefix: str = ""
+    metadata_key: str = ""
+    metadata_value: str = ""
 
 
 class ListedCall(NamedTuple):
@@ -173,10 +175,13 @@ _WANTED = {
     "status": "c.kind_id IN (SELECT id FROM usage_callkind WHERE status = %(status)s)",
     "direction": "c.kind_id IN (SELECT id FROM usage_callkind WHERE direction = %(direction)s)",
     "call_id_prefix": "starts_with(c.call_id, %(call_id_prefix)s)",
+    "metadata_key": """EXISTS (
+        SELECT FROM usage_calldetail d WHERE d.organization_id = c.organization_id AND d.started_at = c.started_at
+        AND d.id = c.id AND d.metadata ->> %(metadata_key)s = %(metadata_value)s)""",
 }
 
 
 def _wanted(filters: Filters) -> tuple[list[str], dict[str, str]]:
     """Return what the calls must be like, as SQL with named values."""
     values = {name: value for name in _WANTED if (value := getattr(filters, name))}
-    return [_WANTED[name] for name in values], values
+    return [_WANTED[name] for name in values], values | {"metadata_value": filters.metadata_value}

@@ -1,14 +1,17 @@
 """Glue between the broker and usage: one verb, safe twice, bounded. What a lost task left, the next one finds."""
 
+import time
+
 from celery import shared_task
 from django.conf import settings
 
 from accounts import clock, queueing
-from usage import batches, completeness, imports, ingestion, intake_log, partitions, retell
+from usage import batches, completeness, imports, ingestion, intake_log, metadata_usage, partitions, retell
 from usage.exports import jobs
 from usage.outcomes import charging, recording
 
 _BATCH = 1000
+_COUNT_SECONDS = 60.0
 _BATCHES = 100
 _IMPORT_SECONDS, _PAUSE_SECONDS = 240.0, 2.0
 
@@ -102,3 +105,20 @@ def continue_imports() -> None:
 def forget_imports() -> None:
     """Remove imports of long ago, and files that were left."""
     imports.forget(now=clock.now())
+
+
+@shared_task
+def count_metadata(key_id: int) -> None:
+    """Go on with the sums of one key, and ask for the next part of it, since a task must not last for long."""
+    stop_at = time.monotonic() + _COUNT_SECONDS
+    while metadata_usage.count(key_id):
+        if time.monotonic() > stop_at:
+            queueing.send(count_metadata, key_id)
+            return
+
+
+@shared_task
+def count_metadata_behind() -> None:
+    """Add what has been settled to the sums of all keys that lack it."""
+    for key_id in metadata_usage.behind(limit=_BATCH):
+        queueing.send(count_metadata, key_id)

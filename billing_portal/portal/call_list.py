@@ -30,7 +30,7 @@ ORDERS = ((Order.NEWEST.value, "Newest first"), (Order.OLDEST.value, "Oldest fir
 PAGE_SIZE = 50
 _TONES = {"ended": "good", "error": "bad"}
 # What an address may filter by, besides the days.
-_NAMES = ("product", "agent", "status", "direction", "call_id")
+_NAMES = ("product", "agent", "status", "direction", "call_id", "key", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Filters:
     status: str
     direction: str
     call_id: str
+    key: str
+    value: str
     order: Order
     of_calls: calls.Filters
 
@@ -63,6 +65,8 @@ class Filters:
                 status=asked["status"],
                 direction=asked["direction"],
                 call_id_prefix=asked["call_id"],
+                metadata_key=asked["key"] if asked["value"] else "",
+                metadata_value=asked["value"],
             ),
         )
 

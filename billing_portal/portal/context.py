@@ -12,7 +12,12 @@ from accounts.models import Membership
 # View name, label, lucide icon, and the names of the views that belong to it.
 _PAGES = (
     ("overview", "Overview", "layout-dashboard", {"overview"}),
-    ("usage", "Usage", "chart-column", {"usage", "calls", "call", "trace", "exports", "changes", "change"}),
+    (
+        "usage",
+        "Usage",
+        "chart-column",
+        {"usage", "calls", "metadata_keys", "call", "trace", "exports", "changes", "change"},
+    ),
     ("invoices", "Invoices", "receipt-text", {"invoices", "invoice", "invoice_line"}),
     (
         "credits",

@@ -89,6 +89,7 @@ def in_words(filters: call_list.Filters) -> list[tuple[str, str]]:
         ("Status", call_list.label(filters.status) if filters.status else ""),
         ("Direction", call_list.label(filters.direction) if filters.direction else ""),
         ("Call id begins with", filters.call_id),
+        (f"Metadata {filters.key}", filters.value if filters.key else ""),
     )
     return [(label, value) for label, value in named if value]
 

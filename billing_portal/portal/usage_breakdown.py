@@ -8,17 +8,10 @@ from typing import NamedTuple
 from accounts.models import Organization
 from billing_portal.portal import charts, formats
 from billing_portal.portal.date_ranges import Days
-from usage import breakdowns, rollups
-from usage.breakdowns import Dimension, Part
+from billing_portal.portal.usage_subjects import Subject
+from usage import rollups
+from usage.breakdowns import Part
 
-# Dimension, its name, and what is said of calls without a value.
-DIMENSIONS = (
-    (Dimension.COMPONENT, "Component", ""),
-    (Dimension.MODEL, "Language model", "No language model"),
-    (Dimension.VOICE, "Voice", "No voice engine"),
-    (Dimension.TELEPHONY, "Telephony", "No telephony"),
-    (Dimension.AGENT, "Agent", "No agent named"),
-)
 _ROWS = 100
 # The colors of components are told apart by everybody; other values borrow them, the dearest first.
 _COLORS = [key for key, _ in charts.COMPONENTS][:6]
@@ -42,9 +35,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Breakdown:
-    """All that a page shows of one dimension. `total` is the table's last row."""
+    """All that a page shows of one subject, `noun` within a sentence. `total` is the table's last row."""
 
     label: str
+    noun: str
     rows: list[Row]
     total: Row
     has_own: bool
@@ -57,31 +51,32 @@ class Breakdown:
 
 def of(
     organization: Organization,
-    dimension: Dimension,
+    subject: Subject,
     *,
     days: Days,
     before: Days | None,
-    address: Callable[[str], str],
+    address: Callable[[dict[str, str]], str],
 ) -> Breakdown:
-    """Return the breakdown of the days, and of `before`, if any; `address` leads to the calls of a value."""
-    parts = _parts(organization, dimension, days)
-    parts_before = {part.value: part for part in _parts(organization, dimension, before)} if before else {}
-    sums = rollups.total(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
-    sums_before = rollups.total(organization.pk, starts_on=before.starts_on, ends_on=before.ends_on) if before else None
+    """Return the breakdown of the days, and of `before`, if any; `address` leads to the list with some filters."""
+    parts = subject.totals(days)
+    parts_before = {part.value: part for part in subject.totals(before)} if before else {}
     values = {part.value for part in parts}
     gone = [
         Part(part.value, "", calls=0, duration_ms=0, micros=0, own_micros=0)
         for part in parts_before.values()
         if part.value not in values
     ]
-    parts = breakdowns.labelled(organization.pk, dimension, [*parts, *gone])
-    table = _Table(dimension, organization.currency, sums, parts_before, address, has_before=before is not None)
-    chart = _chart(organization, dimension, parts, days=days, before=before)
+    parts = subject.labelled([*parts, *gone])
+    sums = rollups.total(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
+    sums_before = rollups.total(organization.pk, starts_on=before.starts_on, ends_on=before.ends_on) if before else None
+    table = _Table(subject, organization.currency, sums, parts_before, address, has_before=before is not None)
+    chart = _chart(organization, subject, parts, days=days, before=before)
     return Breakdown(
-        label=table.label,
+        label=subject.label,
+        noun=subject.label if subject.key else subject.label.lower(),
         rows=table.rows(parts),
         total=table.total(sums_before),
-        has_own=table.has_own,
+        has_own=subject.has_own,
         has_before=table.has_before,
         chart=chart,
         shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
@@ -90,30 +85,14 @@ def of(
     )
 
 
-def _parts(organization: Organization, dimension: Dimension, days: Days) -> list[Part]:
-    return breakdowns.totals(organization.pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on)
-
-
 @dataclass(frozen=True)
 class _Table:
-    dimension: Dimension
+    subject: Subject
     currency: str
     sums: rollups.Total
     before: dict[str | None, Part]
-    address: Callable[[str], str]
+    address: Callable[[dict[str, str]], str]
     has_before: bool
-
-    @property
-    def label(self) -> str:
-        return next(label for each, label, _ in DIMENSIONS if each is self.dimension)
-
-    @property
-    def none(self) -> str:
-        return next(none for each, _, none in DIMENSIONS if each is self.dimension)
-
-    @property
-    def has_own(self) -> bool:
-        return self.dimension in (Dimension.MODEL, Dimension.VOICE, Dimension.TELEPHONY)
 
     def rows(self, parts: Sequence[Part]) -> list[Row]:
         """Return a row a part; what is too much for a page is one row together."""
@@ -132,24 +111,19 @@ class _Table:
 
     def _row(self, part: Part, before: Part | None) -> Row:
         was = before.micros if before else 0
-        is_name = part.value is not None and part.label != part.value and self.dimension is not Dimension.COMPONENT
+        filters = self.subject.filters(part.value) if part.value is not None and part.calls else {}
         return Row(
-            label=part.label or self.none,
-            url=self._url(part),
-            note=part.value or "" if is_name else "",
+            label=part.label,
+            url=self.address(filters) if filters else "",
+            note=part.value or "" if filters and part.label != part.value else "",
             calls=formats.quantity(part.calls),
             minutes=formats.minutes(part.duration_ms),
-            own=formats.money(part.own_micros or 0, self.currency) if self.has_own else "",
+            own=formats.money(part.own_micros or 0, self.currency) if self.subject.has_own else "",
             amount=formats.money(part.micros, self.currency),
             share=formats.percent(part.micros, self.sums.micros),
             before=formats.money(was, self.currency) if self.has_before else "",
             change=formats.change(part.micros, was) if self.has_before else "",
         )
-
-    def _url(self, part: Part) -> str:
-        if part.value is None or " + " in part.value or self.dimension is Dimension.COMPONENT or not part.calls:
-            return ""
-        return self.address(part.value)
 
 
 def _sum(label: str, parts: Sequence[Part]) -> Part:
@@ -164,30 +138,30 @@ def _sum(label: str, parts: Sequence[Part]) -> Part:
 
 
 def _chart(
-    organization: Organization, dimension: Dimension, parts: Sequence[Part], *, days: Days, before: Days | None
+    organization: Organization, subject: Subject, parts: Sequence[Part], *, days: Days, before: Days | None
 ) -> charts.StackedChart:
     """Return the days' columns: by component as everywhere, otherwise the dearest values and all others together."""
-    colors = _colors(dimension, parts)
-    found = breakdowns.by_day(
-        organization.pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on, values=list(colors)
-    )
-    amounts = {(on, colors[value][0] if value else _OTHERS): micros for (on, value), micros in found.items()}
+    colors = _colors(subject, parts)
+    found = subject.by_day(days, list(colors))
+    amounts = {
+        (on, colors[value][0] if value is not None else _OTHERS): micros for (on, value), micros in found.items()
+    }
     series = [*colors.values(), (_OTHERS, "All others")]
     return charts.stacked_by_day(
         amounts,
         starts_on=days.starts_on,
         ends_on=days.ends_on,
         currency=organization.currency,
-        series=charts.COMPONENTS if dimension is Dimension.COMPONENT else series,
+        series=charts.COMPONENTS if subject.is_component else series,
         before=_by_day(organization, before) if before else None,
     )
 
 
-def _colors(dimension: Dimension, parts: Sequence[Part]) -> dict[str, tuple[str, str]]:
+def _colors(subject: Subject, parts: Sequence[Part]) -> dict[str, tuple[str, str]]:
     """Return the series, (key, label), of each value that has a color."""
-    if dimension is Dimension.COMPONENT:
+    if subject.is_component:
         return {key: (key, label) for key, label in charts.COMPONENTS}
-    named = [part for part in parts if part.value is not None and part.calls][: len(_COLORS)]
+    named = [part for part in parts if part.value is not None and "\0" not in part.value and part.calls]
     return {str(part.value): (color, part.label) for part, color in zip(named, _COLORS, strict=False)}
 
 

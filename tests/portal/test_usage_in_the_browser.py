@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
@@ -15,6 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from accounts.models import Organization
 from billing_portal.ledger import accounts, settlement
 from tests.billing import world
+from tests.usage.conftest import call_object
+from usage import ingestion, metadata_usage
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 LATER = timedelta(hours=3)
@@ -39,7 +42,21 @@ def busy(acme, now, monkeypatch) -> Organization:
     accounts.open(organization=acme, now=now - timedelta(days=60))
     for day in range(45):
         world.record_calls(acme, 3 + day % 5, starts_at=now - timedelta(days=day), now=now + LATER, seed=day)
+    campaigns = ["Spring mailing", "Autumn mailing", "Win back", "2027 preview"]
+    items = [
+        call_object(
+            f"call_meta_{number}",
+            start_timestamp=(now - timedelta(hours=5 * number)).isoformat(),
+            end_timestamp=...,
+            duration_ms=60_000 * (1 + number % 7),
+            metadata={"campaign": campaigns[number % 9 % 4], "cost_center": number % 3},
+        )
+        for number in range(60)
+    ]
+    ingestion.record([msgspec.json.encode(item) for item in items], now=now + LATER)
     settlement.settle_all(acme.pk, now=now + LATER)
+    key = metadata_usage.track(organization=acme, key="campaign", starts_on=(now - timedelta(60)).date(), now=now)
+    metadata_usage.count(key.pk)
     return acme
 
 
@@ -60,7 +77,14 @@ def opened(chromium: Browser, url: str, user, *, width=1360, theme="light") -> P
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_pages_are_sound(chromium, live_server, alice, busy, width, theme):
     page = opened(chromium, live_server.url, alice, width=width, theme=theme)
-    for shown in ("usage", "usage?by=model&days=month", "usage?by=agent&compare=none", "calls", "calls?status=error"):
+    for shown in (
+        "usage",
+        "usage?by=model&days=month",
+        "usage?by=metadata:campaign&days=month",
+        "calls",
+        "calls?status=error",
+        "metadata_keys",
+    ):
         name, _, query = shown.partition("?")
         page.goto(f"{live_server.url}{reverse(name, args=[busy.public_id])}?{query}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width

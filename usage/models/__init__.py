@@ -6,6 +6,7 @@ from usage.models.exports import Export
 from usage.models.held_calls import HeldCall
 from usage.models.imports import ImportJob, ImportRefusal
 from usage.models.intake import Redelivery, Rejection, SequenceNote, SequenceRange
+from usage.models.metadata import DailyMetadataUsage, MetadataKey
 from usage.models.outcomes import (
     Billable,
     Conversation,
@@ -36,6 +37,7 @@ __all__ = [
     "ConversationEvent",
     "ConversationEventDetail",
     "DailyAgentUsage",
+    "DailyMetadataUsage",
     "DailyOutcomes",
     "DailyUsage",
     "EventKind",
@@ -44,6 +46,7 @@ __all__ = [
     "HourlyUsage",
     "ImportJob",
     "ImportRefusal",
+    "MetadataKey",
     "OutcomeCharge",
     "OutcomePrice",
     "OutcomeRuleVersion",

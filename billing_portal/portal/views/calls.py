@@ -129,6 +129,7 @@ def _choices(organization: Organization, filters: Filters) -> dict[str, Any]:
     return {
         "product_choices": sorted({*offered.products, filters.product} - {""}),
         "agent_choices": call_list.agent_choices(offered.agents, filters.agent),
+        "key_choices": offered.keys,
         "status_choices": call_list.STATUSES,
         "direction_choices": call_list.DIRECTIONS,
         "order_choices": call_list.ORDERS,

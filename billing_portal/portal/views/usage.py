@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
@@ -11,10 +11,10 @@ from django.views.decorators.http import require_GET
 from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.portal import date_ranges, seal, usage_breakdown, usage_tabs
+from billing_portal.portal import date_ranges, seal, usage_breakdown, usage_subjects, usage_tabs
 from billing_portal.portal.date_ranges import Days
+from billing_portal.portal.usage_subjects import Subject
 from usage import periods
-from usage.breakdowns import Dimension
 
 
 @require_GET
@@ -26,24 +26,23 @@ def usage(request: OrganizationRequest) -> HttpResponse:
     today = periods.day_of(now, organization.zone)
     days = date_ranges.of(request.GET, today)
     how, before = date_ranges.compared(request.GET, days)
-    dimension = _dimension(request.GET)
+    subject = usage_subjects.of(organization, request.GET.get("by", ""))
     here, list_url = (reverse(name, args=[organization.public_id]) for name in ("usage", "calls"))
-    filtered = "agent" if dimension is Dimension.AGENT else "product"
     figures = usage_breakdown.of(
         organization,
-        dimension,
+        subject,
         days=days,
         before=before,
-        address=lambda value: f"{list_url}?{urlencode(days.parameters | {filtered: value})}",
+        address=lambda filters: f"{list_url}?{urlencode(days.parameters | filters)}",
     )
-    chosen = _chosen(dimension, how, before)
+    chosen = _chosen(subject, how, before)
     context: dict[str, Any] = {
         "days": days,
         "before": before,
         "how": how,
-        "dimension": dimension,
+        "subject": subject,
         "figures": figures,
-        "dimensions": [(each.value, label) for each, label, _ in usage_breakdown.DIMENSIONS],
+        "subjects": usage_subjects.choices(organization),
         "comparisons": date_ranges.COMPARISONS,
         "average_micros": figures.sums.micros // figures.sums.calls if figures.sums.calls else 0,
         "calls_url": f"{list_url}?{urlencode(days.parameters)}",
@@ -60,14 +59,9 @@ def usage(request: OrganizationRequest) -> HttpResponse:
     return render(request, "portal/usage.html", context)
 
 
-def _dimension(query: QueryDict) -> Dimension:
-    name = query.get("by", "")
-    return Dimension(name) if name in set(Dimension) else Dimension.COMPONENT
-
-
-def _chosen(dimension: Dimension, how: str, before: Days | None) -> dict[str, str]:
+def _chosen(subject: Subject, how: str, before: Days | None) -> dict[str, str]:
     """Return what an address says besides the days; nothing for what goes without saying."""
-    chosen = {} if dimension is Dimension.COMPONENT else {"by": dimension.value}
+    chosen = {} if subject.is_component else {"by": subject.name}
     if how == "days" and before:
         return chosen | {"compare": how, "with": str(before.starts_on)}
     return chosen if how == "before" else chosen | {"compare": how}

@@ -1,0 +1,137 @@
+"""What a page breaks usage down by: what calls are made of, who took them, or a key of their metadata."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+
+from accounts.models import Organization
+from billing_portal.portal.date_ranges import Days
+from usage import breakdowns, metadata_usage, rollups
+from usage.breakdowns import Dimension, Part
+from usage.metadata_usage import OTHERS
+from usage.models import MetadataKey
+
+_KEY = "metadata:"
+_UNCOUNTED = "\0uncounted"
+# Dimension, its name, what is said of calls without a value, and the list's filter that a value is for.
+_DIMENSIONS = (
+    (Dimension.COMPONENT, "Component", "", ""),
+    (Dimension.MODEL, "Language model", "No language model", "product"),
+    (Dimension.VOICE, "Voice", "No voice engine", "product"),
+    (Dimension.TELEPHONY, "Telephony", "No telephony", "product"),
+    (Dimension.AGENT, "Agent", "No agent named", "agent"),
+)
+_PRODUCTS = (Dimension.MODEL, Dimension.VOICE, Dimension.TELEPHONY)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One way to break down. `name` stands in addresses; `filters` are the list's for a value, empty for none.
+
+    `totals` and `by_day` are those of `breakdowns`; `labelled` names the values.
+    """
+
+    name: str
+    label: str
+    totals: Callable[[Days], list[Part]]
+    by_day: Callable[[Days, Collection[str]], dict[tuple[date, str | None], int]]
+    labelled: Callable[[list[Part]], list[Part]]
+    filters: Callable[[str], dict[str, str]]
+    has_own: bool = False
+    is_component: bool = False
+    key: MetadataKey | None = None
+
+
+def of(organization: Organization, name: str) -> Subject:
+    """Return the subject that an address names, components for an unknown one."""
+    if name.startswith(_KEY):
+        for key in metadata_usage.keys_of(organization.pk):
+            if key.key == name.removeprefix(_KEY):
+                return _of_key(organization, key)
+    named = Dimension(name) if name in set(Dimension) else Dimension.COMPONENT
+    return _of_dimension(organization, named)
+
+
+def choices(organization: Organization) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return (group, [(name, label)]) of all subjects."""
+    keys = [(_KEY + key.key, key.key) for key in metadata_usage.keys_of(organization.pk)]
+    return [
+        ("Calls", [(dimension.value, label) for dimension, label, *_ in _DIMENSIONS]),
+        *([("Metadata", keys)] if keys else []),
+    ]
+
+
+def address_of(key: MetadataKey) -> str:
+    """Return the name of a key's subject."""
+    return _KEY + key.key
+
+
+def _of_dimension(organization: Organization, dimension: Dimension) -> Subject:
+    _, label, none, filtered = next(each for each in _DIMENSIONS if each[0] is dimension)
+    pk = organization.pk
+
+    def labelled(parts: list[Part]) -> list[Part]:
+        return [
+            part._replace(label=part.label or none) for part in breakdowns.labelled(organization.pk, dimension, parts)
+        ]
+
+    return Subject(
+        name=dimension.value,
+        label=label,
+        totals=lambda days: breakdowns.totals(pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on),
+        by_day=lambda days, values: breakdowns.by_day(
+            pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on, values=values
+        ),
+        labelled=labelled,
+        filters=lambda value: {filtered: value} if filtered and " + " not in value else {},
+        has_own=dimension in _PRODUCTS,
+        is_component=dimension is Dimension.COMPONENT,
+    )
+
+
+def _of_key(organization: Organization, key: MetadataKey) -> Subject:
+    return Subject(
+        name=address_of(key),
+        label=key.key,
+        totals=partial(_totals_of_key, key),
+        by_day=lambda days, values: _with_uncounted(
+            organization,
+            days,
+            metadata_usage.by_day(key, starts_on=days.starts_on, ends_on=days.ends_on, values=values),
+        ),
+        labelled=partial(_labelled_by_key, key),
+        filters=lambda value: {"key": key.key, "value": value} if value and "\0" not in value else {},
+        key=key,
+    )
+
+
+def _totals_of_key(key: MetadataKey, days: Days) -> list[Part]:
+    """Return the parts of a key's values; what is not counted yet is one more, so that all add up to the total."""
+    parts = metadata_usage.totals(key, starts_on=days.starts_on, ends_on=days.ends_on)
+    total = rollups.total(key.organization_id, starts_on=days.starts_on, ends_on=days.ends_on)
+    rest = Part(
+        _UNCOUNTED,
+        "",
+        total.calls - sum(part.calls for part in parts),
+        total.duration_ms - sum(part.duration_ms for part in parts),
+        total.micros - sum(part.micros for part in parts),
+    )
+    return [*parts, rest] if rest.calls or rest.micros else parts
+
+
+def _labelled_by_key(key: MetadataKey, parts: list[Part]) -> list[Part]:
+    words = {None: f"No {key.key}", OTHERS: "All other values", _UNCOUNTED: "Not counted", "": "(empty)"}
+    return [part._replace(label=words.get(part.value, part.value or "")) for part in parts]
+
+
+def _with_uncounted(
+    organization: Organization, days: Days, amounts: dict[tuple[date, str | None], int]
+) -> dict[tuple[date, str | None], int]:
+    """Return the amounts with what is not counted yet among the others of its day."""
+    sums = rollups.micros_by_day(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
+    whole = dict(amounts)
+    for on, micros in sums.items():
+        rest = micros - sum(each for (day, _), each in amounts.items() if day == on)
+        whole[on, None] = whole.get((on, None), 0) + rest
+    return whole
