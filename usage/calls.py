@@ -127,6 +127,23 @@ def find(organization_id: int, call_id: str) -> Call | None:
     return calls.select_related("organization", "mix", "kind", "agent").order_by("-revision").first()
 
 
+# A probe of the ranges' key for each organization, as that key begins with it.
+_SPANS = """
+    SELECT o.id, r.starts_at, r.ends_at FROM accounts_organization o
+    CROSS JOIN LATERAL (
+        SELECT last_id, starts_at, ends_at FROM usage_callrange
+        WHERE organization_id = o.id AND first_id <= %(id)s ORDER BY first_id DESC LIMIT 1
+    ) AS r
+    WHERE r.last_id >= %(id)s"""
+
+
+def spans_of(call_number: int) -> list[tuple[int, datetime, datetime]]:
+    """Return where to look for the call with this number, whose organization is not known: (organization, from, to)."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SPANS, {"id": call_number})
+        return list(cursor.fetchall())
+
+
 def detail(call: Call) -> CallDetail | None:
     """Return what is personal or free-form about a call; None if nothing is, or if it was erased."""
     return CallDetail.objects.filter(

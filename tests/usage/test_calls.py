@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.usage.conftest import call_object
 from usage import calls
 from usage.calls import Filters, Order
+from usage.models import Call
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -145,3 +146,16 @@ def test_a_whole_id_is_found_wherever_it_is(priced, acme, record, monkeypatch):
     record(*[call_object(f"call_{n}", start_timestamp=1_790_000_000_000 + n, end_timestamp=...) for n in range(20)])
     page, _ = calls.page(acme.pk, Filters(call_id_prefix="call_3"), limit=5)
     assert [call.call_id for call in page] == ["call_3"]
+
+
+def test_a_call_is_found_by_its_number_alone_with_a_probe_an_organization(priced, acme, other, record, settle):
+    record(*[call_object(f"c{number}", organization=name) for number in range(3) for name in ("acme", "other")])
+    settle(acme)
+    for call in Call.objects.all():
+        assert (call.organization_id, call.started_at, call.started_at) in calls.spans_of(call.id)
+    assert calls.spans_of(0) == []
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {calls._SPANS}", {"id": 7})
+        plan = " ".join(line for (line,) in cursor.fetchall())
+    assert "Index Cond: ((organization_id = o.id) AND (first_id <= " in plan

@@ -9,12 +9,15 @@ from decimal import Decimal
 import openpyxl
 import pyarrow.parquet
 import pytest
+from django.db import OperationalError, connection
+from django.db.backends.signals import connection_created
 
+from accounts import web_connections
 from tests.usage.conftest import call_object
 from usage import calls, rollups
 from usage.calls import Filters
 from usage.exports import formats
-from usage.exports.selection import Place, Selection, Style
+from usage.exports.selection import Copy, Place, Selection, Style
 from usage.models import Component
 
 pytestmark = pytest.mark.django_db
@@ -200,3 +203,20 @@ def test_i16_a_file_holds_no_call_of_another_organization(exported, other):
     rows = of_csv(Selection(other, Filters()))
     assert {row["call_id"] for row in rows} == {f"call_{number:03}" for number in range(50)}
     assert {row["sequence"] for row in rows} == {""}  # Acme's are settled
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_stream_may_take_longer_than_a_web_process_grants_a_statement(settings):
+    settings.WEB_STATEMENT_TIMEOUT_SECONDS = 1
+    connection.close()
+    web_connections.limit()
+    try:
+        with pytest.raises(OperationalError), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(1.5)")
+        assert b"".join(Copy("COPY (SELECT 'late' FROM pg_sleep(1.5)) TO STDOUT", {})) == b"late\n"
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone() == ("1s",)  # for all that follows
+    finally:
+        connection_created.disconnect(dispatch_uid="accounts.web_connections")
+        connection.close()

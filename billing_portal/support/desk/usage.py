@@ -14,7 +14,7 @@ from accounts import clock
 from billing_portal.support.amounts import amount
 from billing_portal.support.desk.read_only import ReadOnlyAdmin
 from usage import calls, charges, ingestion, prices, storage
-from usage.models import Call, CallKey, CallRange, PriceBook, PriceRate, PriceVersion, UnratedCall
+from usage.models import Call, CallKey, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 
 @admin.register(Call)
@@ -48,10 +48,9 @@ class CallAdmin(ReadOnlyAdmin):
         calls_ = self.get_queryset(request).select_related(*self.list_select_related)
         if not object_id.isdecimal() or len(object_id) > 18:
             return None
-        spans = CallRange.objects.filter(first_id__lte=object_id, last_id__gte=object_id)
         waiting = UnratedCall.objects.filter(id=object_id)
         places = [
-            *spans.values_list("organization_id", "starts_at", "ends_at"),
+            *calls.spans_of(int(object_id)),
             *waiting.values_list("organization_id", "started_at", "started_at"),
         ]
         for organization_id, starts_at, ends_at in places:
