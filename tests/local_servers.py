@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psycopg
@@ -15,9 +16,23 @@ import pytest
 
 from billing_portal.local import servers
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 started: servers.Servers | None = None
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NO_CHROMIUM = "Chromium is not installed"
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# A page on a machine that does much else is slow, not wrong: what is waited for comes, or the test fails later.
+PATIENCE_MS = 60_000
 
 
 def in_ci() -> bool:
@@ -88,6 +103,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def chromium_path() -> str:
     """Return the path of the machine's own Chromium."""
     return demand_chromium()
+
+
+@pytest.fixture
+def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Browser]":
+    """Return a browser beside which the ORM may be used."""
+    from playwright.sync_api import expect, sync_playwright
+
+    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
 
 
 def demand_chromium() -> str:

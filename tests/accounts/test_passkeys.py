@@ -1,12 +1,12 @@
 """Passkeys, in Chromium with an authenticator of its own, under the strict CSP."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import CDPSession, Page, expect, sync_playwright
+from playwright.sync_api import CDPSession, Page, expect
 
 from accounts.models import User
 from tests.conftest import PASSWORD
@@ -44,23 +44,15 @@ class Browser:
 
 
 @pytest.fixture
-def browser(chromium_path: str, live_server: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        context = chromium.new_context(base_url=live_server.url, reduced_motion="reduce")  # type: ignore[attr-defined]
-        page = context.new_page()
-        devtools = context.new_cdp_session(page)
-        devtools.send("WebAuthn.enable")
-        browser = Browser(page, devtools)
-        page.on("pageerror", lambda error: browser.complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: message.type == "error" and browser.complaints.append(message.text),
-        )
-        yield browser
-        chromium.close()
+def browser(chromium: Any, live_server: Any) -> Browser:
+    context = chromium.new_context(base_url=live_server.url, reduced_motion="reduce")
+    page = context.new_page()
+    devtools = context.new_cdp_session(page)
+    devtools.send("WebAuthn.enable")
+    browser = Browser(page, devtools)
+    page.on("pageerror", lambda error: browser.complaints.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and browser.complaints.append(message.text))
+    return browser
 
 
 def log_in(page: Page, user: User) -> None:

@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.journeys.conftest import Portal
+from tests.local_servers import CHROMIUM_FLAGS
 
 EMAIL, PASSWORD = "olivia@first.example", "a long enough phrase"
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
@@ -19,10 +20,11 @@ PATIENCE_MS = 120_000
 
 @pytest.fixture
 def page(chromium_path: str) -> Iterator[Page]:
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_FLAGS)
+        expect.set_options(timeout=PATIENCE_MS)
         page = browser.new_page(viewport={"width": 1360, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
         yield page
         browser.close()
 
@@ -38,6 +40,8 @@ class Visitor:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def look(self) -> None:
+        """Look at the page that is there: who clicked waits for the next one first, or axe loses its ground."""
+        self.page.wait_for_load_state()
         assert self.complaints == [], f"{self.page.url}: {self.complaints}"
         result = Axe().run(self.page, options=AXE)
         assert result.violations_count == 0, f"{self.page.url}\n{result.generate_report()}"
@@ -106,6 +110,7 @@ def test_from_sign_up_to_a_paid_invoice_that_opens_down_to_the_call(portal: Port
 
     page.goto(f"{portal.url}/")
     page.get_by_role("link", name="Create an account").click()
+    expect(page).to_have_url(re.compile("/accounts/signup/"))
     olivia.look()
     page.get_by_label("Your name").fill("Olivia Owner")
     page.get_by_label("E-mail").fill(EMAIL)
@@ -126,6 +131,7 @@ def test_from_sign_up_to_a_paid_invoice_that_opens_down_to_the_call(portal: Port
     olivia.look()
 
     page.get_by_role("link", name="Payment methods").first.click()
+    expect(page).to_have_url(re.compile("/payment-methods/"))
     olivia.look()
     page.get_by_role("link", name="Add a card").first.click()
     frame = page.frame_locator("[data-payment-element] iframe")
@@ -136,7 +142,7 @@ def test_from_sign_up_to_a_paid_invoice_that_opens_down_to_the_call(portal: Port
         postal.fill("94107")
     olivia.look()
     page.get_by_role("button", name="Accept and save the card").click()
-    expect(page.get_by_text("Visa").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Visa").first).to_be_visible()
     expect(page.get_by_text("4242").first).to_be_visible()
     olivia.look()
 

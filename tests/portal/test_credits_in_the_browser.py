@@ -1,7 +1,6 @@
 """The credits page in Chromium: readable by everyone, whole on a phone, without a word of complaint."""
 
 import os
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from accounts.models import Organization
 from billing_portal.ledger import accounts, checks, credits, reversals, settlement, write_offs
@@ -59,16 +58,6 @@ def eventful(acme: Organization, now) -> Organization:
     settlement.settle_all(acme.pk, now=now)
     assert checks.check(acme.pk, now=now) == []
     return acme
-
-
-@pytest.fixture
-def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def test_the_credits_page_is_sound(eventful: Organization, alice, live_server, chromium: Browser) -> None:

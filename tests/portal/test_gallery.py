@@ -2,35 +2,22 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.local_servers import CHROMIUM_FLAGS, PATIENCE_MS
+
 SIZES = {"desk": (1360, 900), "phone": (400, 860)}
 
 pytestmark = [pytest.mark.browser, pytest.mark.urls("tests.portal.gallery")]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    if not CHROMIUM.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{CHROMIUM} is missing, and CI has to drive a browser")
-        pytest.skip(f"{CHROMIUM} is missing")
+def browser(chromium_path: str) -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = driver.chromium.launch(executable_path=chromium_path, args=CHROMIUM_FLAGS)
         os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright keeps a loop running in this thread.
         yield browser
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
@@ -55,7 +42,7 @@ def open_gallery(browser, address):
             viewport={"width": width, "height": height}, color_scheme=theme, java_script_enabled=scripts
         )
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -1,7 +1,6 @@
 """Limits & alerts in Chromium: readable by everyone, whole on a phone, without a word of complaint."""
 
 import os
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from accounts.models import Organization
 from billing_portal.ledger import accounts, alerts, authorization, limits, refusals, reservations, settlement
@@ -59,16 +58,6 @@ def limited(acme: Organization, alice, now) -> Organization:
             refused, call_id=f"call_77b{number}", direction=Direction.OUTBOUND, micros=400_000 + number, now=at
         )
     return acme
-
-
-@pytest.fixture
-def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def test_limits_and_alerts_are_sound(limited: Organization, alice, live_server, chromium: Browser) -> None:

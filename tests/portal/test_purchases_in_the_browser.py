@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client, override_settings
 from django.urls import reverse
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from billing_portal.billing import purchase_payment, purchases, top_ups
 from billing_portal.billing.models import Purchase
@@ -28,16 +28,6 @@ def _february(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accounts.clock.now", lambda: MIDMONTH)
     # The worker, at once.
     monkeypatch.setattr("accounts.queueing.send", lambda task, *args, **_: bool(task(*args)) or True)
-
-
-@pytest.fixture
-def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,29 +1,18 @@
 """The desk in Chromium: no violation of the strict CSP, nothing that scrolls sideways, light and dark."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext
 
 from accounts.models import Organization
 from billing_portal.billing.models import Invoice
 from usage.models import Call, HeldCall, ImportJob, PriceVersion
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def chromium(chromium_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # Playwright's loop runs in this thread; the ORM is used between its calls, never within one.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def as_staff(browser: Browser, desk: Client, url: str, *, width: int, theme: str) -> BrowserContext:

@@ -16,16 +16,8 @@ from starlette.routing import Route
 
 from billing_portal.sandbox import app, specification
 from billing_portal.sandbox.engine import Sandbox
+from tests.local_servers import CHROMIUM_FLAGS, PATIENCE_MS
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HERE = Path(__file__).parent
 
 
@@ -47,12 +39,13 @@ def serve(build: Callable[[str], Starlette]) -> Iterator[str]:
         listener.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: beside its loop, Django takes the ORM's use for a mistake
 def chromium(chromium_path):
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=chromium_path, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 
@@ -158,7 +151,7 @@ def shop(origin):
 def page(chromium):
     """A fresh browser window that fails the test for any error the browser reported, except a declined card's."""
     context = chromium.new_context(locale="en-US", viewport={"width": 560, "height": 900})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE_MS)
     window = context.new_page()
     window.complaints = []
     window.on("pageerror", lambda error: window.complaints.append(str(error)))
