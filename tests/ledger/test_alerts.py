@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -7,9 +8,9 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from accounts import letters, posting
 from accounts.models import Letter
-from billing_portal.ledger import accounts, alerts, credits, limits, settlement, tasks
+from billing_portal.ledger import accounts, alerts, credits, limits, reversals, settlement, standing, tasks
 from billing_portal.ledger.alerts import Terms
-from billing_portal.ledger.models import Alert, Grant, MonthSpend
+from billing_portal.ledger.models import Alert, AlertSettings, Grant, MonthSpend
 from tests.billing import world
 
 pytestmark = pytest.mark.django_db
@@ -48,6 +49,90 @@ def test_of_several_passed_at_once_only_the_highest_is_told(capped, now):
     assert (alert.percent, alert.threshold, alert.base, alert.used) == (90, 900, 1_000, 950)
     assert Alert.objects.count() == 3
     assert alerts.check(capped.pk, now=now) == []
+
+
+def test_an_alert_is_kept_with_all_it_was_raised_on_and_told_in_a_letter(capped, now):
+    spend(capped, 850)
+    later = now + timedelta(hours=1)
+    [told_of] = alerts.check(capped.pk, now=later)
+    quiet, alert = Alert.objects.order_by("percent")
+    assert (quiet.percent, quiet.threshold, quiet.is_quiet, quiet.recipients) == (50, 500, True, [])
+    assert (told_of, alert.percent, alert.is_quiet, alert.raised_at) == (alert, 80, False, later)
+    assert (alert.gauge, alert.period, alert.base, alert.used) == ("spend", "2026-10", 1_000, 850)
+    assert quiet.raised_at == later
+    letter = Letter.objects.get()
+    assert (letter.reference, letter.organization) == (alert.letter_reference, capped)
+    assert alert.recipients == letters.billing_addresses(capped)
+    assert "$0.00" in letter.text
+
+
+def test_a_threshold_is_passed_at_the_whole_unit_at_or_above_it_and_the_highest_of_one_amount_counts():
+    reading = alerts.Reading(Alert.Gauge.SPEND, "2026-10", used=5, base=9, percents=(50, 55, 56, 100, 10))
+    assert alerts.passed(reading) == {10: 1, 55: 5}  # 4.5 and 4.95 round up to 5, as 56 % does to 6
+    assert alerts.passed(replace(reading, used=4)) == {10: 1}
+    assert alerts.passed(replace(reading, used=9)) == {10: 1, 55: 5, 56: 6, 100: 9}
+
+
+def test_a_gauge_that_measures_nothing_shows_nothing(acme, other, now):
+    accounts.open(organization=acme, now=now)
+    found = standing.of(acme.pk, now=now)
+    assert alerts.readings(found, Terms()) == []
+    assert alerts.readings(replace(found, cap_micros=0), Terms()) == []
+    [reading] = alerts.readings(replace(found, cap_micros=1), Terms(spend_percents=(1,)))
+    assert (reading.gauge, reading.used, reading.base, reading.percents) == ("spend", 0, 1, (1,))
+    # A budget goes before a cap.
+    [reading] = alerts.readings(replace(found, cap_micros=5), Terms(budget_micros=3))
+    assert (reading.base, reading.percents) == (3, alerts.DEFAULT_PERCENTS)
+
+
+def test_credit_is_read_from_the_newest_grant_of_ones_own(acme, other, now):
+    for organization in (acme, other):
+        accounts.open(organization=organization, now=now)
+    give = {"kind": Grant.Kind.GOODWILL, "now": now}
+    older = credits.grant(organization=acme, micros=100, reference="a", **give)
+    newer = credits.grant(organization=acme, micros=50, reference="b", **give)
+    credits.grant(organization=other, micros=7, reference="c", **give)
+    reversals.reverse_grant(organization=acme, grant_id=older.pk, reason="r", reference="r", now=now)
+    [reading] = alerts.readings(standing.of(acme.pk, now=now), Terms(credit_percents=(5,)))
+    assert (reading.gauge, reading.period, reading.percents) == ("credit", f"grant:{newer.pk}", (5,))
+    assert (reading.used, reading.base) == (100, 150)
+    Grant.objects.filter(pk=newer.pk).update(reference="nothing posted")
+    assert alerts.readings(standing.of(acme.pk, now=now), Terms()) == []
+
+
+def test_the_settings_are_kept_in_order_once_each_with_who_set_them(capped, other, alice, now):
+    accounts.open(organization=other, now=now)
+    alerts.set(other.pk, Terms(budget_micros=9), by=None, now=now)
+    assert alerts.terms_of(capped.pk) == Terms()
+    wanted = Terms(
+        spend_percents=(90, 10, 90), credit_percents=(7, 5), budget_micros=8, recipients=("b@x.example", "a@x.example")
+    )
+    for by, at in ((None, now), (alice, now + timedelta(hours=1))):
+        alerts.set(capped.pk, wanted, by=by, now=at)
+    assert alerts.terms_of(capped.pk) == replace(wanted, spend_percents=(10, 90), credit_percents=(5, 7))
+    kept = AlertSettings.objects.get(organization=capped)
+    assert (kept.set_by, kept.set_at) == (alice, now + timedelta(hours=1))
+
+
+def test_who_is_frozen_is_told_all_the_same_and_who_has_no_books_is_named(capped, other, now):
+    accounts.freeze(capped.pk, reason="x", now=now)
+    alerts.set(capped.pk, Terms(), by=None, now=now)
+    spend(capped, 500)
+    assert [alert.percent for alert in alerts.check(capped.pk, now=now)] == [50]
+    for verb in (lambda: alerts.check(other.pk, now=now), lambda: alerts.set(other.pk, Terms(), by=None, now=now)):
+        with pytest.raises(accounts.AccountMissing):
+            verb()
+
+
+def test_who_changed_is_found_once_the_newest_month_first_and_no_more_than_asked_for(capped, other, now):
+    accounts.open(organization=other, now=now)
+    spend(capped, 1)
+    spend(capped, 1, month=date(2026, 9, 1))
+    spend(other, 1, month=date(2026, 11, 1))
+    assert alerts.due(limit=5) == [other.pk, capped.pk]
+    assert alerts.due(limit=1) == [other.pk]
+    alerts.check(other.pk, now=now)
+    assert alerts.due(limit=5) == [capped.pk]
 
 
 def test_a_new_month_begins_anew(capped, now):

@@ -60,8 +60,66 @@ def test_what_is_reserved_is_not_available_to_others(funded, now):
         reservations.reserve(funded.pk, wish("r2", micros=1_001), now=now)
     assert refused.value.refused.reason == Reason.CREDIT_USED_UP
     assert refused.value.refused.available_micros == 1_000
+    assert refused.value.micros == 1_001
+    assert str(refused.value) == "1001 micros were asked for, 1000 are available: credit_used_up."
     reservations.reserve(funded.pk, wish("r3", micros=1_000), now=now)
     assert not authorization.authorize(funded.pk, now=now).allowed
+
+
+def test_a_reservation_is_kept_and_answered_as_it_was_wished(funded, now):
+    asked = wish(micros=1, lasts_seconds=90, call_id="c", direction=Direction.OUTBOUND)
+    answered, _ = reservations.reserve(funded.pk, asked, now=now)
+    kept = Reservation.objects.get()
+    for field in Reservation._meta.concrete_fields:
+        assert getattr(answered, field.attname) == getattr(kept, field.attname), field.name
+    assert (kept.organization, kept.reference, kept.call_id, kept.direction) == (funded, "r1", "c", "outbound")
+    assert (kept.amount_micros, kept.currency, kept.lasts_seconds) == (1, "USD", 90)
+    assert kept.expires_at - kept.created_at == timedelta(seconds=90)
+    assert (kept.state, kept.ended_at) == (State.OPEN, None)
+    assert (wish().content(), asked.content()) == ((1_000, 60, "", ""), (1, 90, "c", "outbound"))
+
+
+def test_what_is_held_is_told_with_the_time_it_has_left_the_soonest_first(funded, other, now):
+    accounts.open(organization=other, now=now)
+    Account.objects.filter(organization=other).update(has_card=True)
+    reservations.reserve(other.pk, wish("theirs"), now=now)
+    for reference, seconds in (("long", 3_000), ("short", 1_000), ("alike", 1_000), ("over", 60), ("used", 60)):
+        made, _ = reservations.reserve(funded.pk, wish(reference, micros=1, lasts_seconds=seconds), now=now)
+        if reference == "over":
+            let_pass(made)
+    reservations.use(funded.pk, "used")
+    rows, count = reservations.held(funded.pk, limit=2)
+    assert ([each.reference for each, _ in rows], count) == (["short", "alike"], 3)
+    rows, _ = reservations.held(funded.pk, limit=5)
+    assert [each.reference for each, _ in rows] == ["short", "alike", "long"]
+    for each, left in rows:
+        assert timedelta(0) < timedelta(seconds=each.lasts_seconds) - left < timedelta(seconds=60)
+
+
+def test_a_reservation_is_found_as_it_is_now(funded, other, now):
+    made, _ = reservations.reserve(funded.pk, wish(), now=now)
+    reservations.reserve(funded.pk, wish("r2"), now=now)
+    assert reservations.find(funded.pk, "r1").state == State.OPEN
+    let_pass(made)
+    found = reservations.find(funded.pk, "r1")
+    assert (found.pk, found.state) == (made.pk, State.EXPIRED)
+    assert reservations.find(funded.pk, "r2").state == State.OPEN
+    with pytest.raises(reservations.ReservationUnknown, match=r"^There is no reservation 'r1'\.$") as unknown:
+        reservations.find(other.pk, "r1")
+    assert unknown.value.reference == "r1"
+
+
+def test_who_waits_for_calls_is_found_once_each(funded, other, now):
+    accounts.open(organization=other, now=now)
+    Account.objects.filter(organization=other).update(has_card=True)
+    reservations.reserve(other.pk, wish("theirs", call_id="c"), now=now)
+    reservations.reserve(funded.pk, wish("without a call"), now=now)
+    assert reservations.organizations_awaiting_calls() == [other.pk]
+    for reference in ("a", "b"):
+        reservations.reserve(funded.pk, wish(reference, call_id=reference), now=now)
+    assert reservations.organizations_awaiting_calls() == sorted([funded.pk, other.pk])
+    reservations.release(other.pk, "theirs")
+    assert reservations.organizations_awaiting_calls() == [funded.pk]
 
 
 def test_i06_the_same_reference_is_one_reservation(funded, now):
@@ -81,8 +139,10 @@ def test_i06_the_same_reference_is_one_reservation(funded, now):
 )
 def test_i06_a_reference_with_other_content_is_refused_and_nothing_changes(other, funded, now):
     reservations.reserve(funded.pk, wish(), now=now)
-    with pytest.raises(journal.ReferenceReused):
+    with pytest.raises(journal.ReferenceReused) as reused:
         reservations.reserve(funded.pk, wish(**other), now=now)
+    assert reused.value.reference == "r1"
+    assert (reused.value.known, reused.value.given) == (wish().content(), wish(**other).content())
     assert (held(funded, now), Refusal.objects.count()) == (1_000, 0)
 
 
@@ -100,14 +160,15 @@ def test_i16_two_organizations_may_use_the_same_reference(funded, other, now):
 
 @pytest.mark.parametrize("micros", [0, -1])
 def test_an_amount_of_nothing_is_refused(micros, funded, now):
-    with pytest.raises(reservations.AmountNotPositive):
+    with pytest.raises(reservations.AmountNotPositive, match=f"^{micros}$"):
         reservations.reserve(funded.pk, wish(micros=micros), now=now)
     assert Reservation.objects.count() == 0
 
 
 def test_f41_another_currency_is_refused(funded, now):
-    with pytest.raises(reservations.CurrencyMismatch, match="pays in USD, not in EUR"):
+    with pytest.raises(reservations.CurrencyMismatch, match=r"pays in USD, not in EUR\.$") as mismatch:
         reservations.reserve(funded.pk, wish(currency="EUR"), now=now)
+    assert (mismatch.value.given, mismatch.value.currency) == ("EUR", "USD")
     reservations.reserve(funded.pk, wish(currency="USD"), now=now)
 
 
@@ -138,8 +199,11 @@ def test_i14_a_reservation_ends_once_and_ending_it_again_the_same_way_changes_no
     assert end(funded.pk, "r1").ended_at == ended.ended_at
     for other_state, other_end in ENDS.items():
         if other_state != state:
-            with pytest.raises(reservations.ReservationEnded, match=f"is {state} already"):
+            with pytest.raises(
+                reservations.ReservationEnded, match=rf"^The reservation r1 is {state} already\.$"
+            ) as told:
                 other_end(funded.pk, "r1")
+            assert told.value.reservation == ended
     assert Reservation.objects.get().state == state
 
 
@@ -148,8 +212,9 @@ def test_i14_what_expired_cannot_be_ended_otherwise(end, funded, now):
     reservation, _ = reservations.reserve(funded.pk, wish(), now=now)
     let_pass(reservation)
     assert held(funded, now) == 0
-    with pytest.raises(reservations.ReservationExpired):
+    with pytest.raises(reservations.ReservationExpired) as expired:
         end(funded.pk, "r1")
+    assert expired.value.reservation == reservation
     reservation.refresh_from_db()
     assert (reservation.state, reservation.ended_at) == (State.EXPIRED, reservation.expires_at)
 
@@ -383,6 +448,36 @@ def test_beyond_an_hours_limit_refused_calls_are_counted_and_not_listed(acme, no
     assert (hour.calls, hour.unlisted) == (5, 2)
     refuse(acme, "call_next_hour", now + timedelta(hours=1))
     assert len(refusals.newest(acme.pk, limit=10)) == 4
+    # An hour is full after its third call, not before it, and those that were not full are not told.
+    assert list(RefusalHour.objects.order_by("hour_at").values_list("calls", "unlisted")) == [(5, 2), (1, 0)]
+    for number in range(4):
+        refuse(acme, f"later_{number}", now + timedelta(hours=2))
+    hour_at = now.replace(minute=0) + timedelta(hours=2)
+    told = refusals.unlisted(acme.pk, since=now - timedelta(days=1))
+    assert [(each.hour_at, each.calls, each.unlisted) for each in told] == [
+        (hour_at, 4, 1),
+        (now.replace(minute=0), 5, 2),
+    ]
+    assert [each.hour_at for each in refusals.unlisted(acme.pk, since=hour_at)] == [hour_at]
+    assert refusals.unlisted(acme.pk, since=hour_at + timedelta(seconds=1)) == []
+
+
+def test_a_refused_call_is_kept_as_it_was_asked_for_and_then_as_it_was_last(acme, other, now):
+    accounts.open(organization=other, now=now)
+    accounts.open(organization=acme, now=now)
+    refusals.record(authorization.authorize(acme.pk, now=now), call_id="c", now=now)
+    refuse(other, "c", now)
+    [kept] = refusals.newest(acme.pk, limit=5)
+    assert (kept.direction, kept.reason, kept.amount_micros, kept.times) == ("", "credit_used_up", None, 1)
+    accounts.freeze(acme.pk, reason="x", now=now)
+    later = now + timedelta(minutes=5)
+    refused = authorization.authorize(acme.pk, now=later)
+    refusals.record(refused, call_id="c", direction=Direction.INBOUND, micros=7, now=later)
+    [kept] = refusals.newest(acme.pk, limit=5)
+    assert (kept.reason, kept.amount_micros, kept.times) == ("frozen", 7, 2)
+    assert (kept.first_at, kept.last_at) == (now, later)
+    assert refusals.newest(other.pk, limit=5)[0].times == 1
+    assert refusals.newest(other.pk, limit=5)[0].direction == "outbound"
 
 
 def test_refused_calls_are_paged_by_the_place_of_the_last(acme, other, now):
