@@ -442,6 +442,8 @@ CELERY_BEAT_SCHEDULE = {
     "count-metadata": {"task": "usage.tasks.count_metadata_behind", "schedule": 60.0},
     "expire-exports": {"task": "usage.tasks.expire_exports", "schedule": crontab(minute=53)},
     "continue-imports": {"task": "usage.tasks.continue_imports", "schedule": 30.0},
+    "continue-what-ifs": {"task": "usage.tasks.continue_what_ifs", "schedule": 30.0},
+    "forget-what-ifs": {"task": "usage.tasks.forget_what_ifs", "schedule": crontab(hour=4, minute=23)},
     "forget-imports": {"task": "usage.tasks.forget_imports", "schedule": crontab(hour=4, minute=47)},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},

@@ -26,7 +26,7 @@ from tests.conftest import NOW, join
 from usage import ingestion
 from usage.calls import Filters
 from usage.exports import jobs
-from usage.models import ImportJob
+from usage.models import ImportJob, WhatIf
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +46,11 @@ PAGES = {
     f"{O}usage/": Page(Permission.VIEW_USAGE),
     f"{O}usage/changes/": Page(Permission.VIEW_USAGE),
     f"{O}usage/changes/<str:cause>/": Page(Permission.VIEW_USAGE, parts={"cause": "cause"}),
+    f"{O}usage/what-if/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/what-if/new/": Page(Permission.VIEW_USAGE, "post"),
+    f"{O}usage/what-if/<uuid:what_if>/": Page(Permission.VIEW_USAGE, parts={"what_if": "what_if"}),
+    f"{O}usage/what-if/<uuid:what_if>/csv/": Page(Permission.VIEW_USAGE, parts={"what_if": "what_if"}),
+    f"{O}usage/what-if/<uuid:what_if>/remove/": Page(Permission.VIEW_USAGE, "post", {"what_if": "what_if"}),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/": Page(Permission.VIEW_USAGE),
     f"{O}usage/metadata/": Page(Permission.VIEW_USAGE),
@@ -193,6 +198,14 @@ def furnish(organization):
         calls=1,
         now=NOW,
     )
+    what_if = WhatIf.objects.create(
+        organization=organization,
+        asked_by=organization.memberships.order_by("id")[0].user,
+        asked_at=NOW,
+        expires_at=NOW + timedelta(days=1),
+        llm="gpt_5",
+        months=["2026-09-01"],
+    )
     key, _ = api_keys.issue(organization=organization, name="Export", scopes=["usage:read"], now=NOW)
     reservation = Reservation.objects.create(
         organization=organization,
@@ -207,6 +220,7 @@ def furnish(organization):
     return {
         "key": str(key.public_id),
         "export": str(export.public_id),
+        "what_if": str(what_if.public_id),
         "invoice": str(invoice.public_id),
         "method": str(method.pk),
         "call": call_id,

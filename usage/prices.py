@@ -113,6 +113,15 @@ def snapshot(version_id: int) -> Snapshot:
     return _catalog().versions[version_id]
 
 
+def public(currency: str, *, at: datetime) -> list[Snapshot]:
+    """Return the prices of the currency's public books that are in force at `at`."""
+    newest: dict[str, Snapshot] = {}
+    for version in _catalog().defaults.get(currency, []):
+        if version.starts_at <= at:
+            newest[version.book] = version
+    return list(newest.values())
+
+
 def rate_refs(rate_ids: Collection[int]) -> dict[int, RateRef]:
     """Return what the rates are; KeyError for one that does not exist."""
     refs = _catalog().refs

@@ -9,6 +9,7 @@ from accounts import clock, queueing
 from usage import batches, completeness, imports, ingestion, intake_log, metadata_usage, partitions, retell
 from usage.exports import jobs
 from usage.outcomes import charging, recording
+from usage.what_if import jobs as what_ifs
 
 _BATCH = 1000
 _COUNT_SECONDS = 60.0
@@ -122,3 +123,24 @@ def count_metadata_behind() -> None:
     """Add what has been settled to the sums of all keys that lack it."""
     for key_id in metadata_usage.behind(limit=_BATCH):
         queueing.send(count_metadata, key_id)
+
+
+@shared_task
+def rate_what_if(what_if_id: int) -> None:
+    """Rate one month of a what-if, and ask for the next one, since a task must not last for long."""
+    rated = what_ifs.run(what_if_id, clock=clock.now, most_months=1)
+    if rated is not None and rated.is_under_way:
+        queueing.send(rate_what_if, what_if_id)
+
+
+@shared_task
+def continue_what_ifs() -> None:
+    """Take up what-ifs that were not queued, or whose worker is gone."""
+    for what_if_id in what_ifs.abandoned(limit=50):
+        queueing.send(rate_what_if, what_if_id)
+
+
+@shared_task
+def forget_what_ifs() -> None:
+    """Remove what-ifs whose time is over."""
+    what_ifs.forget(now=clock.now())

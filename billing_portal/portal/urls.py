@@ -19,6 +19,7 @@ from billing_portal.portal.views import (
     top_up,
     trace,
     usage,
+    what_if,
 )
 
 _organization = [
@@ -26,6 +27,11 @@ _organization = [
     path("usage/", usage.usage, name="usage"),
     path("usage/changes/", changes.changes, name="changes"),
     path("usage/changes/<str:cause>/", changes.change, name="change"),
+    path("usage/what-if/", what_if.what_ifs, name="what_ifs"),
+    path("usage/what-if/new/", what_if.what_if_new, name="what_if_new"),
+    path("usage/what-if/<uuid:what_if>/", what_if.what_if, name="what_if"),
+    path("usage/what-if/<uuid:what_if>/csv/", what_if.what_if_csv, name="what_if_csv"),
+    path("usage/what-if/<uuid:what_if>/remove/", what_if.what_if_remove, name="what_if_remove"),
     path("usage/trace/", trace.trace, name="trace"),
     path("usage/calls/", calls.call_list_page, name="calls"),
     path("usage/metadata/", metadata.metadata_keys, name="metadata_keys"),

@@ -22,6 +22,7 @@ from usage.models.outcomes import (
 )
 from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
 from usage.models.rollups import DailyAgentUsage, DailyUsage, HourlyUsage
+from usage.models.what_ifs import WhatIf
 
 __all__ = [
     "PRICE_LOCK",
@@ -63,4 +64,5 @@ __all__ = [
     "SequenceNote",
     "SequenceRange",
     "UnratedCall",
+    "WhatIf",
 ]

@@ -1,0 +1,1 @@
+"""What if: an organization's own calls under another public plan, model, voice or telephony, call by call."""
