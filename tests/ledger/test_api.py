@@ -231,6 +231,7 @@ def test_an_unknown_reservation_is_missing(verb, funded, platform):
 def test_a_field_that_is_not_accepted_is_named_and_nothing_is_held(wrong, field, funded, platform):
     document = assert_problem(reserve(platform, **wrong), 400, "invalid")
     assert [error["field"] for error in document["errors"]] == [field]
+    assert document["errors"][0]["reason"]
     assert Reservation.objects.count() == 0
 
 
@@ -255,6 +256,7 @@ def test_f41_another_currency_is_refused(funded, platform):
         (b"[" * 100_000, "application/json", 400, "unreadable-body"),
         (b'{"reference": %s' % (b"[" * 100_000), "application/json", 400, "unreadable-body"),
         (b"[]", "application/json", 400, "unreadable-body"),
+        (b" " * (10 * 1024 * 1024 + 1), "application/json", 413, "body-too-large"),
         (json.dumps({"reference": "r", "amount_micros": 1}).encode(), "text/plain", 415, "unsupported-media-type"),
     ],
 )

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.usage.conftest import call_object, problem
-from usage.models import Call, CallDetail
+from usage import imports
+from usage.models import Call, CallDetail, ImportRefusal
 
 pytestmark = pytest.mark.django_db
 JSON, BATCH = "application/json", "application/cloudevents-batch+json"
@@ -56,8 +57,7 @@ def text(call_id="call_1", **fields):
     return json.dumps(call_object(call_id, **fields)).encode()
 
 
-@WAYS
-@pytest.mark.parametrize(
+WRONG = pytest.mark.parametrize(
     ("bad", "field", "said"),
     [
         (text("bad", start_timestamp="2025-10-09T08:53:20"), "start_timestamp", "offset"),
@@ -83,6 +83,10 @@ def text(call_id="call_1", **fields):
         (text("bad", colour="x" * 1_100_000), "", "larger"),
     ],
 )  # fmt: skip
+
+
+@WAYS
+@WRONG
 def test_what_cannot_be_right_is_named_by_place_and_reason_and_loses_nothing_else(
     priced, acme, send, way, bad, field, said
 ):
@@ -91,6 +95,22 @@ def test_what_cannot_be_right_is_named_by_place_and_reason_and_loses_nothing_els
     assert (refused["index"], refused["field"]) == (1, field)
     assert said in refused["reason"]
     assert refused["reason"]
+
+
+@WRONG
+def test_what_cannot_be_right_in_a_file_is_kept_with_its_line_and_the_reason(
+    priced, acme, settings, tmp_path, now, bad, field, said
+):
+    settings.IMPORTS_DIR = tmp_path
+    lines = b"\n".join((text("good"), bad, text("also_good")))
+    job = imports.upload(iter([lines]), name="calls.jsonl", now=now)
+    imports.run(job.pk, clock=lambda: now)
+    job.refresh_from_db()
+    assert (job.recorded, job.rejected) == (2, 1)
+    refused = ImportRefusal.objects.get()
+    assert (refused.position, refused.line, refused.field) == (1, 2, field)
+    assert said in refused.reason
+    assert refused.reason
 
 
 @WAYS

@@ -17,7 +17,7 @@ from billing_portal.ledger import accounts
 from tests.conftest import NOW
 
 pytestmark = pytest.mark.django_db
-EXAMPLES = 60
+EXAMPLES, MANY_EXAMPLES = 60, 500
 WRITES = {
     "record_calls",
     "record_conversation_events",
@@ -96,6 +96,7 @@ def _let_headers_fit(case):
             del case.headers[name]
 
 
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(MANY_EXAMPLES, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("operation_id", "mode"),
     [
@@ -108,7 +109,7 @@ def _let_headers_fit(case):
     ],
 )
 def test_requests_made_up_from_the_description_are_answered_as_described(
-    operation_id, mode, description, application, acme, monkeypatch, tmp_path
+    operation_id, mode, examples, description, application, acme, monkeypatch, tmp_path
 ):
     monkeypatch.setattr("accounts.clock.now", lambda: NOW)
     monkeypatch.setattr(django_settings, "IMPORTS_DIR", tmp_path)
@@ -133,7 +134,7 @@ def test_requests_made_up_from_the_description_are_answered_as_described(
     )
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         database=None,
         derandomize=True,
