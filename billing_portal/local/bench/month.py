@@ -2,10 +2,12 @@
 
 import argparse
 import multiprocessing
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import accumulate
 from multiprocessing.synchronize import Event
 
 import msgspec
@@ -20,7 +22,9 @@ from usage import partitions, rollup_checks
 
 _FULL, _MINUTES = 30_000_000, 25
 _BATCH = 1_000
+_DRAWN = 100_003  # a prime
 _SHARE = 100  # organizations settled together, as the worker does it
+_PAUSE_SECONDS = 30  # as settlement is asked for by those who record calls
 _SAMPLED_EVERY_SECONDS = 5
 _CREDIT_MICROS = 10_000_000
 _fork = multiprocessing.get_context("fork")
@@ -75,27 +79,30 @@ def _open_books(organizations: Sequence[Organization]) -> None:
 
 def _requests(count: int, references: Sequence[str]) -> Iterator[bytes]:
     """Yield the month in requests of a thousand, each call like one of `load`'s, with an id and a time of its own."""
-    patterns = [_pattern(raw) for raw in load.calls(_BATCH, references, seed=1)]
+    patterns = [_pattern(raw) for raw in load.calls(_BATCH, references[:1], seed=1)]
+    weights = list(accumulate(1 / (rank + 1) for rank in range(len(references))))
+    names = [each.encode() for each in random.Random(1).choices(references, cum_weights=weights, k=_DRAWN)]  # noqa: S311
     step_ms = (load.ENDS_AT - load.MONTH - timedelta(hours=1)) / timedelta(milliseconds=1) / count
     first_ms = int(load.MONTH.timestamp() * 1000)
     for first in range(0, count, _BATCH):
-        # Whose a call is and what it is like are drawn anew in each request, by steps that have no divisor in common.
-        places = [(first // _BATCH * 7 + number * 389) % _BATCH for number in range(min(_BATCH, count - first))]
         items = []
-        for number, place in enumerate(places, first):
-            text, lasted_ms = patterns[place]
+        for number in range(first, min(first + _BATCH, count)):
+            # Whose a call is and what it is like are drawn anew, by steps that share no divisor with what there is.
+            text, lasted_ms = patterns[number * 389 % _BATCH]
             at = first_ms + int(number * step_ms)
-            items.append(text % (number, at, at + lasted_ms))
+            items.append(text % (number, names[number * 7919 % _DRAWN], at, at + lasted_ms))
         yield b"[" + b",".join(items) + b"]"
 
 
 def _pattern(raw: bytes) -> tuple[bytes, int]:
-    """Return a call's text with gaps for its id, its start and its end; and how long it lasted."""
+    """Return a call's text with gaps for its id, its organization, its start and its end; and how long it lasted."""
     call = msgspec.json.decode(raw)
     lasted_ms = call["end_timestamp"] - call["start_timestamp"]
-    call |= {"call_id": "@", "start_timestamp": "@start", "end_timestamp": "@end"}
-    text = msgspec.json.encode(call).replace(b"%", b"%%").replace(b'"@"', b'"call_%027x"')
-    return text.replace(b'"@start"', b"%d").replace(b'"@end"', b"%d"), lasted_ms
+    call |= {"call_id": "@", "organization": "@of", "start_timestamp": "@start", "end_timestamp": "@end"}
+    text = msgspec.json.encode(call).replace(b"%", b"%%")
+    for gap, filled in ((b'"@"', b'"call_%027x"'), (b"@of", b"%b"), (b'"@start"', b"%d"), (b'"@end"', b"%d")):
+        text = text.replace(gap, filled)
+    return text, lasted_ms
 
 
 class _Settlers:
@@ -143,7 +150,7 @@ def _settle(organization_ids: Sequence[int], is_over: Event) -> None:
                     break
         if is_last and not settled:
             return
-        is_over.wait(1 if settled else 5)
+        is_over.wait(_PAUSE_SECONDS)
 
 
 class _Peak:
