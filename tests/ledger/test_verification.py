@@ -82,3 +82,27 @@ def test_i02_a_falsified_row_is_named(acme, other, statement, law):
 def test_every_law_that_needs_no_falsified_call_has_its_falsification():
     of_charges = {"I4 a settlement's charges are all there", "I4 a settlement's gross is the sum of its charges"}
     assert set(verification._LAWS) - of_charges == set(FALSIFICATIONS.values())
+
+
+ONE_CALL = "(SELECT max(call_id) FROM usage_call WHERE amount_micros > 0)"
+
+
+@pytest.mark.parametrize(
+    ("falsify", "laws"),
+    [
+        (
+            f"DELETE FROM usage_call WHERE call_id = {ONE_CALL}",
+            {"I4 a settlement's charges are all there", "I4 a settlement's gross is the sum of its charges"},
+        ),
+        (
+            f"UPDATE usage_call SET amount_micros = amount_micros + 1 WHERE call_id = {ONE_CALL}",
+            {"I4 a settlement's gross is the sum of its charges"},
+        ),
+    ],
+)
+def test_i04_a_call_that_is_gone_or_costs_another_amount_breaks_its_settlement(acme, falsify, laws):
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")  # no trigger keeps it then
+        cursor.execute(falsify)
+        cursor.execute("SET LOCAL session_replication_role = origin")
+    assert {each.law for each in verification.verify(acme.pk)} == laws

@@ -174,6 +174,8 @@ class _Peak:
 
 def _difference(organizations: Sequence[Organization], calls: int) -> int:
     """Return by how many micros, or calls, the calls, ranges, rollups, settlements, burns and balances differ."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE usage_call, usage_callrange, ledger_settlement, ledger_settlementline, ledger_entry")
     ids = [organization.pk for organization in organizations]
     sums = rollup_checks.differing()
     off = sum(abs(each.micros_of_calls - each.micros_of_ranges) for each in sums)
