@@ -22,6 +22,7 @@ from billing_portal.billing import gateway
 from billing_portal.billing.models import Customer, Invoice, PaymentMethod, Purchase, TopUp
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Reservation
+from billing_portal.portal.models import SavedView
 from tests.conftest import NOW, join
 from usage import ingestion
 from usage.calls import Filters
@@ -53,6 +54,11 @@ PAGES = {
     f"{O}usage/what-if/<uuid:what_if>/remove/": Page(Permission.VIEW_USAGE, "post", {"what_if": "what_if"}),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/views/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/views/new/": Page(Permission.VIEW_USAGE, "post"),
+    f"{O}usage/views/<uuid:view>/change/": Page(Permission.VIEW_USAGE, "post", {"view": "view"}),
+    f"{O}usage/views/<uuid:view>/delete/": Page(Permission.VIEW_USAGE, "post", {"view": "view"}),
+    f"{O}usage/views/<uuid:view>/restore/": Page(Permission.VIEW_USAGE, "post", {"view": "deleted_view"}),
     f"{O}usage/metadata/": Page(Permission.VIEW_USAGE),
     f"{O}usage/metadata/new/": Page(Permission.VIEW_USAGE, "post"),
     f"{O}usage/metadata/remove/": Page(Permission.VIEW_USAGE, "post"),
@@ -104,7 +110,12 @@ OPEN = {"stripe/webhooks/", "api/v1/retell/webhook", "accounts/terms/", "exports
 ALLAUTH = "accounts/"
 STAFF = "staff/"
 # Pages on which an own organization may answer 404, because they need an object that the request must name.
-NEEDS_AN_OBJECT = {f"{O}payment-methods/mandate/", f"{O}payment-methods/added/"}
+NEEDS_AN_OBJECT = {
+    f"{O}payment-methods/mandate/",
+    f"{O}payment-methods/added/",
+    # Others' views are changed only by those who look after the organization.
+    *(f"{O}usage/views/<uuid:view>/{verb}/" for verb in ("change", "delete", "restore")),
+}
 
 PLATFORM = "api/v1/organizations/<str:organization>"
 API = {
@@ -230,7 +241,16 @@ def furnish(organization):
         "reservation": reservation.reference,
         "purchase": str(purchase.public_id),
         "import": str(job.public_id),
+        "view": str(_view(organization, "A view").public_id),
+        "deleted_view": str(_view(organization, "Gone", deleted_at=NOW).public_id),
     }
+
+
+def _view(organization, name, **fields):
+    owner = organization.memberships.order_by("id")[0].user
+    return SavedView.objects.create(
+        organization=organization, owner=owner, name=name, is_shared=True, created_at=NOW, **fields
+    )
 
 
 def address(route: str, organization_id: object, names: dict[str, str]) -> str:

@@ -20,6 +20,7 @@ _PAGES = (
             "usage",
             "calls",
             "metadata_keys",
+            "saved_views",
             "call",
             "trace",
             "exports",

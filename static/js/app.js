@@ -84,6 +84,11 @@
     }, 1600);
   });
 
+  // A form about what is shown sends the address as it is now, which filters may have changed since the page was read.
+  document.addEventListener("submit", (event) => {
+    if (event.target.matches?.("form[data-takes-query]")) event.target.elements.query.value = location.search.slice(1);
+  });
+
   // A form that makes something is sent once, however often its button is pressed; the server would refuse the rest.
   document.addEventListener("submit", (event) => {
     const form = event.target.closest?.("form[data-once]");

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from accounts.models import Organization
 from billing_portal.ledger import accounts, settlement
+from billing_portal.portal import saved_views
 from tests.billing import world
 from tests.usage.conftest import call_object
 from usage import ingestion, metadata_usage
@@ -46,6 +47,9 @@ def busy(acme, now, monkeypatch) -> Organization:
     settlement.settle_all(acme.pk, now=now + LATER)
     key = metadata_usage.track(organization=acme, key="campaign", starts_on=(now - timedelta(60)).date(), now=now)
     metadata_usage.count(key.pk)
+    member = acme.memberships.get()
+    for name, query in (("Errors this week", "days=7d&status=error"), ("Outbound", "days=30d&direction=outbound")):
+        saved_views.save(membership=member, name=name, query=query, is_shared=name == "Outbound", now=now)
     return acme
 
 
@@ -73,6 +77,7 @@ def test_the_pages_are_sound(chromium, live_server, alice, busy, width, theme):
         "calls",
         "calls?status=error",
         "metadata_keys",
+        "saved_views",
     ):
         name, _, query = shown.partition("?")
         page.goto(f"{live_server.url}{reverse(name, args=[busy.public_id])}?{query}")
@@ -118,4 +123,17 @@ def test_new_calls_are_told_of_and_shown_when_one_wants(chromium, live_server, a
     page.get_by_role("link", name="Pause").click()
     expect(page.get_by_role("link", name="Go live")).to_be_focused()
     assert "live=off" in page.url
+    assert page.complaints == []
+
+
+def test_what_is_filtered_in_place_is_what_is_saved(chromium, live_server, alice, busy):
+    page = opened(chromium, live_server.url + reverse("calls", args=[busy.public_id]), alice)
+    page.get_by_label("Status").select_option("error")
+    expect(page.get_by_text("No call matches")).to_be_visible()
+    page.get_by_role("button", name="Save view").click()
+    page.get_by_label("Name").fill("Broken ones")
+    page.get_by_role("dialog").get_by_role("button", name="Save view").click()
+    expect(page.get_by_text("Saved as Broken ones.")).to_be_visible()
+    assert page.url.endswith("?days=30d&status=error")
+    expect(page.get_by_role("link", name="Broken ones")).to_have_attribute("aria-current", "true")
     assert page.complaints == []

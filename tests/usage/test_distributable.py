@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 # People, organizations, roles and keys are the directory, in which a request's organization is found. It is small, a
 # person is in several organizations, and every node has a copy.
 DIRECTORY = {"accounts_organization", "accounts_user", "accounts_apikey"}
-APPS = ("usage", "ledger", "billing", "support")
+APPS = ("usage", "ledger", "billing", "portal", "support")
 
 # Tables that belong to no organization, or to one only when it is known.
 GLOBAL = {
@@ -50,6 +50,7 @@ ISSUED = {
     ("billing_purchase", "stripe_session_id"): "issued by Stripe",
     ("billing_report", "identifier"): "begins with the organization's own identifier",
     ("ledger_bucket", "public_id"): "122 random bits",
+    ("portal_savedview", "public_id"): "122 random bits",
     ("support_staffaction", "public_id"): "122 random bits",
     ("usage_export", "public_id"): "122 random bits",
     # One welcome credit for a card or a company, whichever organizations they have: the one key that is meant to

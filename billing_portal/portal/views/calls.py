@@ -1,6 +1,7 @@
 """Calls: the list, filtered and in an order, and every call in it, down to its price."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
@@ -13,7 +14,7 @@ from accounts.models import Organization
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import settlement
-from billing_portal.portal import call_choices, call_list, call_news, call_page, date_ranges, usage_tabs
+from billing_portal.portal import call_choices, call_list, call_news, call_page, date_ranges, saved_views, usage_tabs
 from billing_portal.portal.call_list import Filters
 from usage import archived, arrivals, calls, charges, periods
 from usage.charges import Charge
@@ -57,6 +58,7 @@ def call_list_page(request: OrganizationRequest) -> HttpResponse:
             here, cursor=request.GET.get("cursor", ""), live="" if is_live else "off"
         )
         return response
+    context |= {"views": _views(request, filters, here), "query": urlencode(filters.parameters)}
     ranges = date_ranges.options(days, today, lambda named: _of_days(filters, here, named))
     return render(request, "portal/calls.html", context | {"ranges": ranges})
 
@@ -134,6 +136,14 @@ def _choices(organization: Organization, filters: Filters) -> dict[str, Any]:
         "direction_choices": call_list.DIRECTIONS,
         "order_choices": call_list.ORDERS,
     }
+
+
+def _views(request: OrganizationRequest, filters: Filters, here: str) -> list[dict[str, Any]]:
+    """Return the saved views as links, the one that is shown marked; none without any."""
+    shown = urlencode(filters.parameters)
+    saved = saved_views.seen_by(request.membership)
+    views = [{"label": each.name, "url": f"{here}?{each.query}", "current": each.query == shown} for each in saved]
+    return [{"label": "All calls", "url": here, "current": shown == "days=30d"}, *views] if views else []
 
 
 def _live_switch(filters: Filters, here: str, *, is_live: bool) -> dict[str, str]:
