@@ -24,7 +24,7 @@ from accounts import api_keys
 from accounts.models import ApiKey, Membership, Organization
 from billing_portal.local import latencies, serving
 from billing_portal.local.bench import Figure, Goal, at_most, load, rows
-from usage import arrivals, breakdowns, periods
+from usage import arrivals, breakdowns, metadata_usage, periods
 from usage.breakdowns import Dimension
 
 _BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -38,6 +38,7 @@ _FILTERS = {
     "id": {"call_id": "call_0"},
     "nothing matches": {"status": "ongoing"},
 }
+_BY_METADATA = {"key": "campaign", "value": "no such campaign"}
 
 _BY_MODEL_RAW = """
     SELECT (c.started_at AT TIME ZONE 'UTC')::date, m.products, count(*), sum(c.duration_ms), sum(c.amount_micros)
@@ -69,6 +70,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     for name, organization in (("largest", largest), ("smallest", smallest)):
         yield Figure(f"calls of the {name} organization", _calls(organization, month), "")
     yield from _sums(largest, month)
+    yield _counted(largest, month)
     taken = _taken(largest, smallest, month, rounds=options.rounds)
     yield from _judged(taken)
 
@@ -108,6 +110,18 @@ def _sums(organization: Organization, month: date) -> Iterator[Figure]:
 
     slow, fast = _median(raw), _median(rolled)
     yield Figure("month by day and model, largest", fast, "ms", limit=slow, goal=at_most(1 / 500))
+
+
+def _counted(organization: Organization, month: date) -> Figure:
+    """Return how many calls a second are counted by a metadata key that was just chosen."""
+    key = metadata_usage.track(organization=organization, key="campaign", starts_on=month, now=datetime.now(UTC))
+    started = time.perf_counter()
+    counted = 0
+    while more := metadata_usage.count(key.pk):
+        counted += more
+    taken = time.perf_counter() - started
+    metadata_usage.untrack(organization=organization, key=key.key)
+    return Figure("calls counted by a metadata key", counted / taken, "/s")
 
 
 def _median(work: Callable[[], None]) -> float:
@@ -179,17 +193,17 @@ class _Visitor:
             "JSON, deep": lambda: json(cursor=self._json_cursor()),
             "JSON, oldest first, deep": lambda: json(cursor=self._json_cursor(), order="oldest"),
         }
-        asked["news, none"] = partial(self._news, link, f"{home}/usage/new-calls/?seen=0", browser)
+        known = {"If-None-Match": f'"{arrivals.newest(self.organization.pk)}"'}
+        asked["news, none"] = partial(
+            _get, link, f"{home}/usage/new-calls/?seen=0", browser | known, status=http.HTTPStatus.NOT_MODIFIED
+        )
+        asked["HTML, deep, by metadata that none has"] = partial(self._deep, html, self._html_cursor, _BY_METADATA)
         for name, filters in _FILTERS.items():
             page = {key: value for key, value in filters.items() if key != "agent_id"}
             api = {key: value for key, value in filters.items() if key != "agent"}
             asked[f"HTML, deep, by {name}"] = partial(self._deep, html, self._html_cursor, page)
             asked[f"JSON, deep, by {name}"] = partial(self._deep, json, self._json_cursor, api)
         return asked
-
-    def _news(self, link: http.client.HTTPConnection, address: str, browser: dict[str, str]) -> object:
-        known = {"If-None-Match": f'"{arrivals.newest(self.organization.pk)}"'}
-        return _get(link, address, browser | known, status=http.HTTPStatus.NOT_MODIFIED)
 
     def _deep(self, ask: Callable[..., object], cursor: Callable[[], str], filters: dict[str, str]) -> object:
         return ask(cursor=cursor(), **filters)
