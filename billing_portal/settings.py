@@ -437,6 +437,7 @@ CELERY_BEAT_SCHEDULE = {
     # Nightly in effect: each of many small runs takes those that were not proved for 20 hours.
     "check-books": {"task": "billing_portal.ledger.tasks.check_books", "schedule": crontab(minute="*/10", hour="1-5")},
     "attach-months": {"task": "usage.tasks.attach_months", "schedule": crontab(hour=3, minute=41)},
+    "compact-months": {"task": "usage.tasks.compact_months", "schedule": crontab(hour=4, minute=17)},
     "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
     "continue-exports": {"task": "billing_portal.portal.tasks.continue_exports", "schedule": 30.0},
     "count-metadata": {"task": "usage.tasks.count_metadata_behind", "schedule": 60.0},

@@ -6,7 +6,7 @@ table is made beside its parent and attached, which takes no lock that keeps rea
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import structlog
 from django.db import connection, transaction
@@ -14,6 +14,8 @@ from django.db import connection, transaction
 from usage import periods
 from usage.models import CallRange, UnratedCall
 
+# So long after its end hardly any call of a month comes.
+QUIET = timedelta(days=3)
 _PARENTS = ("usage_call", "usage_calldetail")
 # One process at a time makes tables; the second finds them made.
 _LOCK = 7_301_002
@@ -83,6 +85,36 @@ def archive(now: datetime, *, months_kept: int) -> list[str]:
     for _ in range(months_kept):
         oldest = periods.previous_month(oldest)
     return [name for month in months() if month < oldest and not _is_waiting(month) for name in detach(month)]
+
+
+def compact(now: datetime) -> list[str]:
+    """Build the indexes of months that are over anew, where they have become loose; return their names.
+
+    Calls of many organizations come in turn, and each organization's part of an index grows in its middle: pages are
+    split and stay half empty. Outside a transaction; readers and writers go on meanwhile.
+    """
+    compacted = []
+    with connection.cursor() as cursor:
+        for month in months():
+            if periods.starts_at(periods.next_month(month), UTC) + QUIET <= now:
+                for parent in _PARENTS:
+                    cursor.execute(_LOOSE_INDEXES, [_name(parent, month), _LOOSE_ENTRY_BYTES, _SMALL_BYTES])
+                    compacted += [name for (name,) in cursor.fetchall()]
+        for name in compacted:
+            cursor.execute(f"REINDEX INDEX CONCURRENTLY {name}")
+    if compacted:
+        log.info("indexes compacted", indexes=compacted)
+    return compacted
+
+
+# An entry of the key has 36 bytes, 40 in a page that is as full as a new index makes it.
+_LOOSE_ENTRY_BYTES = 52
+_SMALL_BYTES = 100_000
+_LOOSE_INDEXES = """
+    SELECT indexrelid::regclass::text
+    FROM pg_index JOIN pg_class AS month ON month.oid = indrelid
+    WHERE indrelid = %s::regclass AND indisprimary AND reltuples > 0
+      AND pg_relation_size(indexrelid) > greatest(reltuples * %s, %s)"""
 
 
 def months() -> list[date]:

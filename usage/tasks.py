@@ -65,6 +65,12 @@ def attach_months() -> None:
 
 
 @shared_task
+def compact_months() -> None:
+    """Build the loose indexes of months that are over anew."""
+    partitions.compact(clock.now())
+
+
+@shared_task
 def fold_sequences() -> None:
     """Merge the numbers that arrived into their sources' ranges."""
     for _ in range(_BATCHES):

@@ -3,6 +3,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from django.db import DatabaseError, connection, transaction
 
+from billing_portal.local.bench import load, rows
 from tests.charged import all_charges
 from tests.usage.conftest import call_object
 from usage import calls, partitions, periods, rollups
@@ -103,3 +104,23 @@ def test_i08_a_range_is_cut_where_a_settlement_ends(priced, acme, record, settle
     record(*[call_object(f"c{n}", start_timestamp=1_790_000_000_000 + n, end_timestamp=...) for n in range(7)])
     settle(acme)
     assert [charge.sequence for charge in all_charges()] == list(range(1, 8))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_indexes_of_a_month_that_is_over_are_compacted_once_and_keep_serving():
+    organizations = load.organizations(200)
+    rows.hold(organizations, 30_000)
+    name = f"usage_call_{load.MONTH:%Y%m}_pkey"
+    over = load.ENDS_AT + partitions.QUIET
+    assert partitions.compact(over - timedelta(seconds=1)) == []
+    loose = size_of(name)
+    assert partitions.compact(over) == [name]
+    assert size_of(name) < 0.8 * loose
+    assert partitions.compact(over) == []
+    assert sum(len(calls.page(each.pk, calls.Filters())[0]) for each in organizations[:5]) == 5 * 50
+
+
+def size_of(relation):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_relation_size(%s::regclass)", [relation])
+        return cursor.fetchone()[0]
