@@ -110,6 +110,8 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "usage": f"{home}usage/",
         "calls": f"{home}usage/calls/",
         "call": _link(page, f"{home}usage/calls/", _CALL),
+        "changes": f"{home}usage/changes/",
+        "what-if": f"{home}usage/what-if/",
         "completeness": f"{home}usage/trace/",
         "trace": _link(page, _link(page, f"{home}usage/calls/", _CALL), _TRACE),
         "invoices": f"{home}invoices/",

@@ -9,6 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from billing_portal.billing.models import Invoice
 from billing_portal.ledger import accounts, credits, periods, settlement, totals
 from billing_portal.ledger.models import Grant
 from billing_portal.portal import change_story, compared_periods
@@ -101,7 +102,7 @@ def test_without_a_choice_the_month_so_far_is_compared_with_the_same_days(client
 def test_every_step_opens_into_products_whose_parts_add_up_to_it(client, dearer):
     for cause, micros in changes.between(dearer.pk, *changes.so_far(TODAY)).parts.items():
         page = client.get(address(dearer, cause))
-        parts = [each["micros"] if isinstance(each, dict) else each.micros for each in page.context["rows"]]
+        parts = [each.micros for each in page.context["rows"]]
         assert sum(parts) == micros == page.context["micros"]
         assert bool(parts) == bool(micros) == ("Nothing changed here" not in text_of(page))
 
@@ -122,8 +123,14 @@ def test_volume_names_the_agents_and_credit_its_kinds(client, dearer):
     assert "+$0.30" in credit
 
 
-def test_an_invoice_and_the_overview_lead_here(client, dearer):
+def test_the_overview_the_usage_page_and_a_months_invoice_lead_here(client, dearer, now):
+    invoice = Invoice.objects.create(
+        organization=dearer, stripe_invoice_id="in_1", currency="USD", drafted_at=now, month=date(2026, 9, 1)
+    )
     assert address(dearer) in client.get(reverse("overview", args=[dearer.public_id])).content.decode()
+    assert address(dearer) in client.get(reverse("usage", args=[dearer.public_id])).content.decode()
+    page = client.get(reverse("invoice", args=[dearer.public_id, invoice.public_id])).content.decode()
+    assert address(dearer, month="2026-09") in page
 
 
 def test_nothing_at_all_says_what_to_do(client, acme):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.usage.conftest import call_object
 from tests.usage.test_rating import LIST_PRICES, PRODUCTS
 from usage import prices, rating, rollups
-from usage.models import Call, ProductMix
+from usage.models import Call, CallRange, ProductMix
 from usage.rating import CallFacts
 from usage.what_if import choices, rerating
 from usage.what_if.choices import Choice
@@ -141,3 +141,31 @@ def test_calls_that_the_plan_cannot_price_keep_their_charge_and_are_counted(used
     alone = ProductMix.objects.filter(products=["platform"])
     assert rated.kept_calls == 150 - Call.objects.filter(mix__in=alone).count()
     assert told(rated.then) == one_by_one(used, Choice(plan=plan.pk))
+
+
+def test_what_a_correction_was_charged_stays(used):
+    """A later revision of a call whose mix the choice changes, as settlement leaves it: seven micros more."""
+    call = Call.objects.filter(organization=used, mix__products__overlap=MODELS, amount_micros__gt=0).last()
+    settled = CallRange.objects.filter(organization=used).latest("last_id")
+    choice = Choice(llm=next(each for each in MODELS if each not in call.mix.products), voice="openai_tts")
+    before = rerating.month(used.pk, OCTOBER, choice)
+    later_id = settled.last_id + 1
+    fields = {field.attname: getattr(call, field.attname) for field in Call._meta.concrete_fields}
+    Call.objects.create(**{**fields, "id": later_id, "revision": 2, "line_micros": [7], "amount_micros": 7})
+    CallRange.objects.create(
+        organization=used,
+        first_id=later_id,
+        last_id=later_id,
+        starts_at=call.started_at,
+        ends_at=call.started_at,
+        micros=7,
+        received_at=call.started_at,
+        first_sequence=settled.first_sequence + settled.last_id - settled.first_id + 1,
+        billed_month=OCTOBER,
+        time_zone="UTC",
+    )
+    rollups.rebuild(used.pk)
+    after = rerating.month(used.pk, OCTOBER, choice)
+    for side in ("now", "then"):
+        assert sum(getattr(after, side).values()) - sum(getattr(before, side).values()) == 7
+    assert after.calls == before.calls

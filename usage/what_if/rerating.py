@@ -139,7 +139,8 @@ def _as_charged(organization_id: int, month: date, *, without: list[int]) -> dic
         return dict(cursor.fetchall())
 
 
-# The calls of the month's settled ranges, each with the rules of its mix as it is chosen.
+# The calls of the month's settled ranges, each with the rules of its mix as it is chosen. All ids of a range are of one
+# block of the sequence of ids, so that calls may find their range by hash, as in `rollups`.
 _CALLS = """
     FROM usage_callrange r
     JOIN usage_call c ON c.organization_id = r.organization_id
@@ -147,7 +148,8 @@ _CALLS = """
     JOIN unnest(%(mix)s::bigint[], %(grace_ms)s::bigint[], %(free_ms)s::bigint[], %(step_ms)s::bigint[],
                 %(threshold)s::bigint[], %(model_rate)s::bigint[]{columns})
       AS rule (mix_id, grace_ms, free_ms, step_ms, threshold, model_rate{names}) ON rule.mix_id = c.mix_id
-    WHERE r.organization_id = %(organization)s AND r.billed_month = %(month)s AND r.first_sequence IS NOT NULL"""
+    WHERE r.organization_id = %(organization)s AND r.billed_month = %(month)s AND r.first_sequence IS NOT NULL
+      AND (c.id - 1) / 10000 = (r.first_id - 1) / 10000"""
 
 _GROUPS = """
     SELECT c.mix_id, CASE WHEN c.duration_ms < rule.grace_ms THEN -1

@@ -9,7 +9,8 @@ from pathlib import Path
 from django.db import connection
 
 from billing_portal.local.bench import Figure, at_most, load, rows
-from usage import prices
+from usage import changes, prices
+from usage.changes import Span
 from usage.models import PriceVersion
 from usage.what_if import rerating
 from usage.what_if.choices import Choice
@@ -51,6 +52,12 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     rated = rerating.month(organization.pk, month, Choice(plan=_the_same_prices()))
     off = sum(rated.then.values()) - sum(rated.now.values())
     yield Figure("under a copy of the same prices, off by", abs(off), "micros", goal=at_most(0))
+    halves = [Span(month, month.replace(day=15)), Span(month.replace(day=16), month.replace(day=30))]
+    started = time.perf_counter()
+    explained = changes.between(organization.pk, *halves)
+    seconds = time.perf_counter() - started
+    assert sum(explained.parts.values()) == explained.micros
+    yield Figure("the change between its halves explained", seconds, "s", goal=at_most(1))
 
 
 def _the_same_prices() -> int:
