@@ -278,3 +278,33 @@ def test_i03_eight_writers_take_no_unit_twice(now, make_organization):
     standing = OutcomeCharge.objects.filter(kind="charge", withdrawn_at=None, reversals=None).count()
     assert standing == 8 * 10 * 3 - 8 * 5
     assert_lawful(organization)
+
+
+FALSIFICATIONS = {
+    "UPDATE ledger_bucket SET remaining_units = remaining_units + 1": (
+        "I2 a bucket's remainder is the sum of its entries"
+    ),
+    "UPDATE ledger_bucketentry SET units = units - 1 WHERE kind = 'used'": (
+        "I4 a bucket's units are the outcomes that it paid for"
+    ),
+    "UPDATE ledger_grant SET reference = 'lost' WHERE reference LIKE 'outcome-reversal:%'": (
+        "I4 a reversed outcome was given back once"
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "law"), FALSIFICATIONS.items(), ids=FALSIFICATIONS.values())
+def test_i02_a_falsified_row_of_outcomes_is_named(statement, law, books, now):
+    bucket(books, 2)
+    resolve(books, "c_1", "c_2", "c_3", now=now)
+    settling.settle_all(books.pk, now=now)
+    come_back(books, "c_3", now=now)
+    settling.settle_all(books.pk, now=now)
+    assert_lawful(books)
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(statement)
+        assert cursor.rowcount
+        cursor.execute("SET session_replication_role = DEFAULT")
+    assert law in {each.law for each in verification.verify(books.pk)}

@@ -37,6 +37,8 @@ def main() -> int:
     if not map_file.exists():
         print("Recording which tests reach which lines", flush=True)
         _run([{"do": "record", "map": str(map_file)}], there)
+    for name in json.loads(map_file.read_text())["broken"]:
+        print(f"Left out, as it fails without any mutant: {name}")
     alive = [name for name, row in results.items() if not row["by"]] if given.survivors else None
     share = {"do": "try", "map": str(map_file), "files": [[str(path), _module(path)] for path in files], "only": alive}
     shares = [

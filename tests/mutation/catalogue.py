@@ -75,6 +75,8 @@ class SourceFile:
         found = []
         for statement in self._tree.body:
             for scope, node, changed in _changes(statement, ""):
+                if not scope and ".models." in self.module:
+                    continue  # read when the models were made, as their fields are
                 source = self._with(statement, node, changed)
                 if source == self.text:
                     continue
