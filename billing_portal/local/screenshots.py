@@ -27,6 +27,7 @@ _UUID = "[0-9a-f-]{36}"
 _CALL = r"/usage/calls/[^/]+/$"
 _TRACE = r"/usage/trace/\?id=[^/]+$"
 _INVOICE = rf"/invoices/{_UUID}/$"
+_PURCHASE = rf"/credits/purchases/{_UUID}/$"
 _ORGANIZATION = rf"/staff/organizations/{_UUID}/$"
 _INVOICE_LINE = rf"/invoices/{_UUID}/[a-z_]+/$"
 
@@ -56,7 +57,8 @@ def take(address: str, out: Path, *, taken: Callable[[str], None]) -> int:
     try:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
-            shots = [*_strangers(address), *_customers(browser, address), *_staff(browser, address)]
+            shots = [*_strangers(address), *_customers(browser, address), *_topped_up(browser, address)]
+            shots += _staff(browser, address)
             for width in WIDTHS:
                 for theme in THEMES:
                     for name in _photograph(browser, shots, out, width=width, theme=theme):
@@ -118,6 +120,10 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "invoice": (invoice := _link(page, f"{home}invoices/", _INVOICE)),
         "invoice-line": _link(page, invoice, _INVOICE_LINE),
         "credits": f"{home}credits/",
+        "buy-credit": f"{home}credits/buy/",
+        "purchases": f"{home}credits/purchases/",
+        "purchase": _link(page, f"{home}credits/purchases/", _PURCHASE),
+        "limits": f"{home}limits/",
         "payment-methods": f"{home}payment-methods/",
         "add-card": f"{home}payment-methods/add/",
         "developers": f"{home}developers/",
@@ -127,6 +133,15 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
     page.context.close()
     for name, url in pages.items():
         yield Shot(name, url, state)
+
+
+def _topped_up(browser: Any, address: str) -> Iterator[Shot]:
+    """Yield what the customer with a standing order sees of it."""
+    page = _logged_in(browser, address, f"owner@{samples.organizations(count=2)[1].reference}.example")
+    state, home = page.context.storage_state(), page.url
+    page.context.close()
+    yield Shot("top-up", f"{home}credits/top-up/", state)
+    yield Shot("top-up-purchases", f"{home}credits/purchases/", state)
 
 
 def _staff(browser: Any, address: str) -> Iterator[Shot]:

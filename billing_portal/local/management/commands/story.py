@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from accounts.models import Organization
-from billing_portal.local import company, ending, story
+from billing_portal.local import company, ending, shopping, story
 from usage import periods
 
 
@@ -48,6 +48,7 @@ class Command(BaseCommand):
         company.seed_staff()
         story.vendor_key()
         self._sign_up(plan)
+        self._pay_ahead(plan)
         for month in plan.months:
             self._live_through(plan, month)
         self._show(plan, seconds=time.monotonic() - started)
@@ -61,6 +62,14 @@ class Command(BaseCommand):
             for sample in plan.customers:
                 story.sign_up(sample, is_known=plan.is_known(sample))
                 advance(1)
+
+    def _pay_ahead(self, plan: story.Plan) -> None:
+        with self._progress("Credit is bought, by hand and by automatic top-up", 2) as advance:
+            try:
+                shopping.pay_ahead(plan.customers)
+            except shopping.NotCredited as missing:
+                raise CommandError(f"What was bought was not credited. {missing}") from missing
+            advance(2)
 
     def _live_through(self, plan: story.Plan, month: date) -> None:
         """Record the month's calls through the API, then let the month end."""
@@ -96,6 +105,7 @@ class Command(BaseCommand):
         self.console.print(f"{total.calls:,} calls in {seconds:,.0f} s, from sign-up to paid ({rate:,.0f} a second).")
         interims = sum(row.interims for row in rows)
         self.console.print(f"{interims} interim invoices were charged before their month's end, near what may be owed.")
+        self.console.print(shopping.summary())
         for row in rows:
             for difference in row.differences:
                 self.console.print(f"[red]{row.name}: {difference}")
