@@ -14,16 +14,21 @@ class Allocation:
     accrued: Counter[str] = field(default_factory=Counter)
 
 
-def allocate(lines: Iterable[tuple[str, int]], remainders: list[int]) -> Allocation:
+def allocate(
+    lines: Iterable[tuple[str, int]], remainders: list[int], *, gross: Counter[str] | None = None
+) -> Allocation:
     """Spend `remainders` in order on `lines` of (component, micros); what they do not cover is accrued.
 
-    Pure. For every component, gross = burnt + accrued; and splitting the lines in two, the second part with what the
-    first one left, gives the same sums (I8).
+    Where `gross` says what the lines add up to, those past the end of the credit are not looked at. Pure. For every
+    component, gross = burnt + accrued; and splitting the lines in two, the second part with what the first one left,
+    gives the same sums (I8).
     """
     result = Allocation()
     left = list(remainders)
     position = 0
     for component, micros in lines:
+        if gross is not None and position == len(left):
+            return _accrue_the_rest(result, gross)
         result.gross[component] += micros
         owed = micros
         while owed and position < len(left):
@@ -37,3 +42,11 @@ def allocate(lines: Iterable[tuple[str, int]], remainders: list[int]) -> Allocat
         if owed:
             result.accrued[component] += owed
     return result
+
+
+def _accrue_the_rest(result: Allocation, gross: Counter[str]) -> Allocation:
+    """Return the allocation with everything accrued that is not burnt."""
+    accrued = Counter(gross)
+    for (_, component), micros in result.burnt.items():
+        accrued[component] -= micros
+    return Allocation(gross=Counter(gross), burnt=result.burnt, accrued=+accrued)

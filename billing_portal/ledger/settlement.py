@@ -183,7 +183,7 @@ def _allocate(
         lines = (
             line for _, mix_id, micros in of_organization for line in zip(components[mix_id], micros, strict=False)
         )
-        found[organization_id] = allocation.allocate(lines, remainders[organization_id])
+        found[organization_id] = allocation.allocate(lines, remainders[organization_id], gross=gross[organization_id])
     for batch in batches:
         if batch.organization_id not in found:
             of_sums = gross[batch.organization_id].items()

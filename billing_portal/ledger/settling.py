@@ -28,7 +28,11 @@ def settle_calls(organization_ids: Sequence[int], *, now: datetime) -> Counter[i
     return total
 
 
-def organizations(*, limit: int) -> tuple[set[int], set[int]]:
-    """Return organizations in which only calls wait, and those in which outcomes do, up to `limit` of each."""
-    with_outcomes = set(outcome_charges.organizations_waiting(limit=limit))
-    return set(charges.organizations_waiting(limit=limit)) - with_outcomes, with_outcomes
+def organizations(*, limit: int) -> set[int]:
+    """Return organizations in which something waits, up to `limit` of each kind."""
+    return set(charges.organizations_waiting(limit=limit)) | with_outcomes(limit=limit)
+
+
+def with_outcomes(*, limit: int) -> set[int]:
+    """Return up to `limit` organizations in which outcomes wait, which are settled one by one."""
+    return set(outcome_charges.organizations_waiting(limit=limit))

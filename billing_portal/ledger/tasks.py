@@ -36,13 +36,14 @@ def settle_waiting() -> None:
     """Settle every organization in which something waits."""
     queueing.release(_ALL)
     with_books = set(_unfrozen().values_list("organization_id", flat=True))
-    with_calls, with_outcomes = settling.organizations(limit=1000)
-    first, *others = _shares(sorted(with_calls & with_books)) or [[]]
+    waiting = settling.organizations(limit=1000) & with_books
+    with_outcomes = settling.with_outcomes(limit=1000)
+    first, *others = _shares(sorted(waiting - with_outcomes)) or [[]]
     for share in others:
         if not queueing.send(settle_share, share):
             _settle_share(share)
     _settle_share(first)
-    for organization_id in sorted(with_outcomes & with_books):
+    for organization_id in sorted(waiting & with_outcomes):
         _apart(organization_id, lambda each: _settle(each, now=clock.now()))
 
 

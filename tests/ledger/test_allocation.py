@@ -57,3 +57,18 @@ def test_without_credit_everything_is_accrued(lines):
     result = allocate(lines, [])
     assert result.accrued == +result.gross
     assert not result.burnt
+
+
+@given(lines, remainders)
+def test_i08_knowing_what_the_lines_come_to_changes_nothing(lines, remainders):
+    gross = Counter()
+    for component, micros in lines:
+        gross[component] += micros
+    known, unknown = allocate(lines, remainders, gross=+gross), allocate(lines, remainders)
+    assert (+known.gross, known.burnt, +known.accrued) == (+unknown.gross, unknown.burnt, +unknown.accrued)
+
+
+def test_lines_past_the_end_of_the_credit_are_not_looked_at():
+    lines = iter([("llm", 5), ("voice", 7), ("llm", 9), ("voice", 1)])
+    assert allocate(lines, [6], gross=Counter(llm=14, voice=8)).accrued == {"voice": 7, "llm": 9}
+    assert next(lines) == ("voice", 1)
