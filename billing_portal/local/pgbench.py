@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import connection
 
@@ -19,12 +21,23 @@ def simple_updates_a_second(*, writers: int = 8, seconds: int = 10) -> float:
 
     In the database in use; its tables are made first and dropped afterwards.
     """
+    with tables():
+        return updates_a_second(writers=writers, seconds=seconds)
+
+
+@contextmanager
+def tables() -> Iterator[None]:
+    """Have pgbench's tables in the database in use."""
     _run("-i", "-q", "-s", "10")
     try:
-        said = _run("-N", "-c", str(writers), "-j", "2", "-T", str(seconds))
+        yield
     finally:
         _run("-i", "-I", "d")
-    return float(_RATE.findall(said)[-1])
+
+
+def updates_a_second(*, writers: int, seconds: int) -> float:
+    """Return what `simple_updates_a_second` does, of tables that are there."""
+    return float(_RATE.findall(_run("-N", "-c", str(writers), "-j", "2", "-T", str(seconds)))[-1])
 
 
 def _run(*arguments: str) -> str:
