@@ -37,8 +37,9 @@ pytestmark = [
 ]
 
 READING = {
-    "overview", "usage", "calls", "call", "trace", "invoices", "invoice", "invoice_line", "credits",
-    "api-calls", "api-usage", "api-completeness",
+    "overview", "usage", "calls", "new_calls", "call", "trace", "changes", "change",
+    "invoices", "invoice", "invoice_line", "credits",
+    "api-calls", "api-usage", "api-usage-changes", "api-completeness",
 }  # fmt: skip
 
 
@@ -190,6 +191,8 @@ PAGES = [
     "/o/{0}/usage/?from=2025-10-01&to=2025-10-31",
     "/o/{0}/usage/calls/?from=2025-10-01&to=2025-10-31",
     "/o/{0}/usage/calls/call_one/",
+    "/o/{0}/usage/new-calls/",
+    "/o/{0}/usage/changes/",
     "/o/{0}/usage/trace/?call_id=call_one",
     "/o/{0}/invoices/",
     "/o/{0}/credits/",

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import msgspec
 from django.http import HttpResponse
+from django.utils.decorators import method_decorator
 from msgspec import Meta
 from rest_framework.request import Request
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.models import Organization
 from usage import changes, periods
 from usage.api import description, queries
@@ -111,6 +112,7 @@ class ChangesView(KeyedView):
     """The change of usage, split into its causes."""
 
     @description.reads("get_usage_changes", query=ChangesQuery, answer=ChangeReport)
+    @method_decorator(replica.reads)
     def get(self, request: Request) -> HttpResponse:
         """Explain the change of settled usage from one period to another."""
         query = queries.read(request.query_params, ChangesQuery)

@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from accounts import clock
+from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.portal import change_details, change_story, compared_periods, usage_tabs
@@ -18,6 +18,7 @@ from usage.causes import Cause
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
+@replica.reads
 def changes(request: OrganizationRequest) -> HttpResponse:
     """Show the change from one period to another, step by step."""
     organization = request.organization
@@ -44,6 +45,7 @@ def changes(request: OrganizationRequest) -> HttpResponse:
 
 @require_GET
 @organization_view(Permission.VIEW_USAGE)
+@replica.reads
 def change(request: OrganizationRequest, cause: str) -> HttpResponse:
     """Show what is behind one step: products, agents and credit, then and now, with their calls."""
     if cause not in change_story.WORDS:
