@@ -279,6 +279,10 @@ NOT_RACED = {
     "alerts.set",
     "checks.check",
     "actions.ask",  # in tests/support
+    "outcome_settlement.settle",  # in tests.ledger.test_buckets, by eight threads
+    # Not yet: these do move units, and wait for a race.
+    "buckets.add",
+    "buckets.expire",
 }
 
 
