@@ -65,8 +65,8 @@ def _calls(ranges: str) -> str:
 
 # All ids of a range are of one block of the sequence of ids. So all calls of an organization find their ranges by hash,
 # where comparing each with all of them would take hours.
-_OF_ORGANIZATION = (
-    _calls("(SELECT * FROM usage_callrange WHERE organization_id = %s AND first_sequence IS NOT NULL)")
+_OF_ORGANIZATIONS = (
+    _calls("(SELECT * FROM usage_callrange WHERE organization_id = ANY(%s) AND first_sequence IS NOT NULL)")
     + " AND (c.id - 1) / 10000 = (r.first_id - 1) / 10000"
 )
 _COUNT = "count(*) FILTER (WHERE c.revision = 1)"
@@ -162,8 +162,8 @@ def fold(
 
 
 def _tables() -> list[tuple[str, str, str]]:
-    """Return (table, columns, query of all its rows of an organization)."""
-    calls = f"({_OF_ORGANIZATION})"
+    """Return (table, columns, query of all its rows of some organizations)."""
+    calls = f"({_OF_ORGANIZATIONS})"
     return [
         ("usage_dailyusage", _DAY_COLUMNS, _mix_days(calls)),
         ("usage_dailyagentusage", _AGENT_COLUMNS, _agent_days(calls)),
@@ -175,16 +175,18 @@ def _tables() -> list[tuple[str, str, str]]:
 _ROOM = "SET LOCAL work_mem = '128MB'"
 
 
-def rebuild(organization_id: int) -> None:
-    """Throw the organization's rollups away and add all settled calls up anew, in the database.
+def rebuild(*organization_ids: int) -> None:
+    """Throw the rollups of organizations away and add all their settled calls up anew, in the database.
 
-    The caller holds the organization's lock, so that no settlement adds to them meanwhile.
+    The caller holds the organizations' locks, so that no settlement adds to them meanwhile. Many at once are added up
+    in one pass over the calls.
     """
+    ids = list(organization_ids)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_ROOM)
         for table, columns, query in _tables():
-            cursor.execute(f"DELETE FROM {table} WHERE organization_id = %s", [organization_id])
-            cursor.execute(f"INSERT INTO {table} ({columns}) {query}", [organization_id])
+            cursor.execute(f"DELETE FROM {table} WHERE organization_id = ANY(%s)", [ids])
+            cursor.execute(f"INSERT INTO {table} ({columns}) {query}", [ids])
 
 
 _DIFFERING = """
@@ -201,7 +203,9 @@ def verify(organization_id: int) -> list[str]:
         cursor.execute(_ROOM)
         for table, columns, query in _tables():
             kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"
-            cursor.execute(f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", [organization_id] * 2)
+            cursor.execute(
+                f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", [[organization_id], organization_id]
+            )
             found += [" ".join(str(value) for value in (table, *row)) for row in cursor.fetchall()]
     return found
 

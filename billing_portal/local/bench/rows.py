@@ -21,7 +21,6 @@ _PATTERN = 1_000
 _AGENTS = 5
 _AT_ONCE = 500_000
 _SLOTS = 100_000
-_SHARE = 100
 
 
 def hold(organizations: Sequence[Organization], calls: int, *, month: datetime = load.MONTH, detailed: int = 0) -> int:
@@ -48,11 +47,8 @@ def hold(organizations: Sequence[Organization], calls: int, *, month: datetime =
 
 
 def roll_up(organizations: Sequence[Organization]) -> None:
-    """Add up the rollups of all organizations, a hundred in a transaction."""
-    for first in range(0, len(organizations), _SHARE):
-        with transaction.atomic():
-            for organization in organizations[first : first + _SHARE]:
-                rollups.rebuild(organization.pk)
+    """Add up the rollups of all organizations."""
+    rollups.rebuild(*(organization.pk for organization in organizations))
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE usage_dailyusage, usage_dailyagentusage, usage_hourlyusage")
 
