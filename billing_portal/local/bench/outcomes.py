@@ -133,8 +133,7 @@ def _settle_until(over: threading.Event, organization_ids: Sequence[int]) -> Non
         last = False
         while not last:
             last = over.is_set()
-            waiting = set[int]().union(*settling.organizations(limit=10_000))
-            for organization_id in sorted(waiting.union(organization_ids if last else ())):
+            for organization_id in sorted(settling.organizations(limit=10_000) | set(organization_ids if last else ())):
                 settling.settle_all(organization_id, now=clock.now())
                 metering.write_reports(organization_id, now=clock.now())
     finally:
