@@ -37,6 +37,7 @@ class Day:
     tick_label: str
     href: str = ""
     bars: tuple[charts.Bar, ...] = ()
+    before: charts.Mark | None = None
 
 
 @dataclass(frozen=True)

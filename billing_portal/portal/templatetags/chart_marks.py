@@ -4,6 +4,7 @@ from django import template
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from billing_portal.portal.balance_chart import Day
 from billing_portal.portal.charts import Column
 
 register = template.Library()
@@ -12,7 +13,7 @@ _BAR = '<rect class="chart-bar {}" x="{}" width="{}" y="{}" height="{}" rx="{}"/
 
 
 @register.simple_tag
-def bars(column: Column, height: int) -> SafeString:
+def bars(column: Column | Day, height: int) -> SafeString:
     """Return a column's bars and the mark of the days compared with, behind what it says and what feels the pointer."""
     drawn = format_html_join(
         "", _BAR, ((bar.css, bar.x, bar.width, bar.y, bar.height, bar.radius) for bar in column.bars)
