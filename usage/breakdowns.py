@@ -39,15 +39,19 @@ class Part(NamedTuple):
 
 
 # Rows of (date, value, calls, duration_ms, micros, own_micros), which are added up below. Lines of one component in a
-# cell share its calls: the most that one of them has. What is free is charged to no call, and used by all that name it.
+# cell share its calls: the most that one of them has, or the least where corrections took calls off. What is free is
+# charged to no call, and used by all that name it.
 _OF_COMPONENTS = """
     SELECT d.date, r.component AS value,
-           max(CASE WHEN r.rate_micros = 0 AND r.unit <> 'surcharge' THEN d.calls ELSE line.calls END) AS calls,
+           CASE WHEN max(used.calls) > 0 THEN max(used.calls) ELSE min(used.calls) END AS calls,
            max(d.duration_ms) AS duration_ms, sum(line.micros) AS micros, NULL::numeric AS own_micros
     FROM usage_dailyusage d
     JOIN usage_productmix m ON m.id = d.mix_id
     CROSS JOIN LATERAL unnest(m.rate_ids, d.line_calls, d.line_micros) AS line (rate_id, calls, micros)
     JOIN usage_pricerate r ON r.id = line.rate_id
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN r.rate_micros = 0 AND r.unit <> 'surcharge' THEN d.calls ELSE line.calls END AS calls
+    ) AS used
     WHERE d.organization_id = %(organization)s AND d.date BETWEEN %(starts_on)s AND %(ends_on)s
     GROUP BY d.date, d.mix_id, d.billed_month, r.component"""
 # A call that names two models is of both together.

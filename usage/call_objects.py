@@ -4,7 +4,8 @@ Beside Retell's fields an item may carry `organization` (the vendor's reference 
 `voice_engine`, `llm_model`, `telephony`, `add_ons` and `products`, which add to those of `call_cost.product_costs`.
 Costs inside a call object are the vendor's own figures: kept, never used. What is not interpreted is kept as it came.
 `source` and `source_sequence` say by which number a source counted the call, so that a missing one is noticed
-(`completeness`); they are no part of its content.
+(`completeness`); they are no part of its content. Neither are `correction`, the `revision` that one replaces, and its
+`correction_reason`. A call that was `cancelled` has no billable facts, whatever else it says.
 
 Source of the shape: https://docs.retellai.com/api-references/get-call.
 """
@@ -29,6 +30,9 @@ CLOCK_SKEW = timedelta(minutes=5)
 # What the price version derives from tokens; in a call object it is only a figure of the vendor's.
 DERIVED_PRODUCTS = frozenset({"llm_token_surcharge"})
 _UNFINISHED = frozenset({"registered", "ongoing"})
+CANCELLED = "cancelled"
+_CANCELLED = frozenset({CANCELLED, "canceled"})
+MAX_REVISION = 2**15 - 2
 # Links are signed anew whenever the vendor's API is asked, so they say nothing about the call.
 _LINK_SUFFIX = "_url"
 # It opens the call's room: a secret, and never stored.
@@ -105,15 +109,27 @@ class CallItem(msgspec.Struct, frozen=True):
         ]
         | None
     ) = None
+    correction: (
+        Annotated[bool | str, msgspec.Meta(description="Whether this replaces what is recorded under the id.")] | None
+    ) = None
+    revision: (
+        Annotated[int | str, msgspec.Meta(description="Of a correction: the number of the revision that it replaces.")]
+        | None
+    ) = None
+    correction_reason: (
+        Annotated[str, msgspec.Meta(max_length=200, description="Of a correction: why; the customer reads it.")] | None
+    ) = None
 
 
 # How the call was counted on its way; the same call may come again by another number.
 _DELIVERY = frozenset({"source", "source_sequence"})
+# These mean something in a correction alone; elsewhere they are free fields.
+_CORRECTING = frozenset({"revision", "correction_reason"})
 # `call_cost` and `llm_token_usage` may hold more than is interpreted; then they are kept whole.
-_NAMED = frozenset(CallItem.__struct_fields__)
-_INTERPRETED = _NAMED - {"call_cost", "llm_token_usage"} - _DELIVERY
+_NAMED = frozenset(CallItem.__struct_fields__) - {"correction"} - _CORRECTING
+_INTERPRETED = _NAMED - {"call_cost", "llm_token_usage"} - _DELIVERY | {"correction"}
 _MEAN_TOKENS = frozenset({"average", "num_requests"})
-_EMPTY = msgspec.Raw(b"{}")
+EMPTY = msgspec.Raw(b"{}")
 
 
 class CallObject(msgspec.Struct, frozen=True, gc=False):
@@ -137,6 +153,8 @@ class CallObject(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     source: str
     source_sequence: int | None
+    replaces: int = 0  # the revision that this corrects, 0 for what is no correction
+    correction_reason: str = ""
 
     @property
     def over_at(self) -> datetime:
@@ -146,7 +164,7 @@ class CallObject(msgspec.Struct, frozen=True, gc=False):
     @property
     def has_detail(self) -> bool:
         """Say whether the call has anything personal or free-form."""
-        free = self.metadata is not _EMPTY or self.extra is not _EMPTY
+        free = self.metadata is not EMPTY or self.extra is not EMPTY
         return free or bool(self.from_number or self.to_number)
 
 
@@ -187,9 +205,9 @@ def decode(raw: bytes | msgspec.Raw, *, now: datetime) -> CallObject:
 
 def _call_object(item: CallItem, text: bytes, tree: dict[str, Any], now: datetime) -> CallObject:
     started_at, ended_at = _span(item, now)
-    duration_ms = _duration_ms(item, started_at, ended_at)
-    tokens, requests = _tokens(item.llm_token_usage, text)
-    facts = CallFacts(duration_ms, _products(item), tokens, requests)
+    is_cancelled = item.call_status in _CANCELLED
+    facts = _NOTHING if is_cancelled else _facts(item, text, started_at, ended_at)
+    replaces = _replaces(item, tree)
     metadata, extra = _free_fields(item, text, tree)
     return CallObject(
         organization=item.organization,
@@ -198,7 +216,7 @@ def _call_object(item: CallItem, text: bytes, tree: dict[str, Any], now: datetim
         started_at=started_at,
         ended_at=ended_at,
         call_type=item.call_type,
-        status=item.call_status,
+        status=CANCELLED if is_cancelled else item.call_status,
         direction=item.direction or "",
         disconnection_reason=item.disconnection_reason or "",
         agent_id=item.agent_id or "",
@@ -210,19 +228,61 @@ def _call_object(item: CallItem, text: bytes, tree: dict[str, Any], now: datetim
         digest=_digest(facts, started_at, ended_at, tree),
         source=item.source or "",
         source_sequence=item.source_sequence if item.source else None,
+        replaces=replaces,
+        correction_reason=(item.correction_reason or "").strip() if replaces else "",
     )
+
+
+_NOTHING = CallFacts(0, ())
+
+
+def _facts(item: CallItem, text: bytes, started_at: datetime, ended_at: datetime | None) -> CallFacts:
+    duration_ms = _duration_ms(item, started_at, ended_at)
+    tokens, requests = _tokens(item.llm_token_usage, text)
+    return CallFacts(duration_ms, _products(item), tokens, requests)
+
+
+def _replaces(item: CallItem, tree: dict[str, Any]) -> int:
+    """Return the revision that an item corrects, 0 if it is no correction; what says so is no part of the content."""
+    if item.correction is None:
+        return 0
+    tree.pop("correction")
+    if item.correction not in _TRUTHS:
+        raise CallRejected("correction", "Expected true or false.")
+    if not _TRUTHS[item.correction]:
+        return 0
+    for name in _CORRECTING:
+        tree.pop(name, None)
+    if item.revision is None:
+        raise CallRejected(
+            "revision", "A correction names the revision that it replaces, 1 for the call as first sent."
+        )
+    try:
+        replaces = int(item.revision)
+    except ValueError:
+        replaces = 0
+    if not 1 <= replaces <= MAX_REVISION:
+        raise CallRejected("revision", f"Expected a whole number between 1 and {MAX_REVISION:,}.")
+    return replaces
+
+
+# Texts are what a CSV file has.
+_TRUTHS: dict[bool | str, bool] = {True: True, False: False, "true": True, "false": False}
 
 
 def _free_fields(item: CallItem, text: bytes, tree: dict[str, Any]) -> tuple[msgspec.Raw, msgspec.Raw]:
     """Return the metadata, and what is not interpreted: as they came, cut out of the text where there are any."""
-    whole = item.call_cost is None and (item.llm_token_usage is None or _says_all(item.llm_token_usage, tree))
+    usage, is_cancelled = item.llm_token_usage, item.call_status in _CANCELLED
+    whole = item.call_cost is None and (usage is None or (_says_all(usage, tree) and not is_cancelled))
     if whole and not item.metadata and item.source is None and item.source_sequence is None and _NAMED.issuperset(tree):
-        return _EMPTY, _EMPTY
+        return EMPTY, EMPTY
     fields = _fields_decoder.decode(text)
     kept = _INTERPRETED | {"llm_token_usage"} if whole else _INTERPRETED
+    if item.correction is not None and "revision" not in tree:
+        kept |= _CORRECTING
     extra = {name: fields[name] for name in fields if name not in kept and name not in _SECRETS}
-    metadata = fields["metadata"] if item.metadata else _EMPTY
-    return metadata, msgspec.Raw(_encoder.encode(extra)) if extra else _EMPTY
+    metadata = fields["metadata"] if item.metadata else EMPTY
+    return metadata, msgspec.Raw(_encoder.encode(extra)) if extra else EMPTY
 
 
 def _says_all(usage: TokenUsage, tree: dict[str, Any]) -> bool:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from usage.models import Agent, Call, CallDetail, CallKey, UnratedCall
+from usage import revisions
+from usage.models import Agent, Call, CallDetail, CallKey, CallRevision, UnratedCall
 from usage.storage import key_of
 
 
@@ -42,7 +43,10 @@ class Filters:
 
 
 class ListedCall(NamedTuple):
-    """One row of a list. `amount_micros` is None while no price covers the call, `sequence` until it is settled."""
+    """One row of a list. `amount_micros` is None while no price covers the call, `sequence` until it is settled.
+
+    Each revision has a row, with what was charged of it, so a list adds up. One that `is_corrected` is not the newest.
+    """
 
     id: int
     call_id: str
@@ -55,11 +59,16 @@ class ListedCall(NamedTuple):
     products: list[str]
     amount_micros: int | None
     sequence: int | None
+    revision: int
+    given_back_micros: int
+    is_corrected: bool
 
 
 _PAGE = """
     SELECT c.id, c.call_id, c.started_at, c.duration_ms, k.status, k.direction, a.reference, a.name, m.products,
-           c.amount_micros, r.first_sequence + c.id - r.first_id
+           c.amount_micros, r.first_sequence + c.id - r.first_id, c.revision, coalesce(v.given_back_micros, 0),
+           EXISTS (SELECT FROM usage_callrevision l
+                   WHERE l.organization_id = c.organization_id AND l.previous_id = c.id)
     FROM ({calls} ORDER BY {order} LIMIT %(limit)s) AS c
     JOIN usage_callkind k ON k.id = c.kind_id
     JOIN usage_agent a ON a.id = c.agent_id
@@ -68,6 +77,7 @@ _PAGE = """
         SELECT first_id, last_id, first_sequence FROM usage_callrange
         WHERE organization_id = c.organization_id AND first_id <= c.id ORDER BY first_id DESC LIMIT 1
     ) AS r ON r.last_id >= c.id
+    LEFT JOIN usage_callrevision v ON c.revision > 1 AND v.organization_id = c.organization_id AND v.id = c.id
     ORDER BY {order}"""
 _ORDERED = {Order.NEWEST: "c.started_at DESC, c.id DESC", Order.OLDEST: "c.started_at, c.id"}
 
@@ -126,11 +136,27 @@ def agents(organization_id: int, *, most: int) -> list[tuple[str, str]]:
 
 def find(organization_id: int, call_id: str) -> Call | None:
     """Return the organization's call with the vendor's id, in its newest revision."""
-    keys = CallKey.objects.filter(organization_id=organization_id, key=key_of(call_id))
-    calls = Call.objects.filter(
-        organization_id=organization_id, started_at__in=keys.values("started_at"), call_id=call_id
+    key = {"organization_id": organization_id, "key": key_of(call_id)}
+    calls = Call.objects.filter(organization_id=organization_id, call_id=call_id)
+    newest = CallRevision.objects.filter(**key).order_by("-revision").first()
+    if newest is None:
+        calls = calls.filter(started_at__in=CallKey.objects.filter(**key).values("started_at"))
+    else:
+        calls = calls.filter(started_at=newest.started_at, id=newest.id)
+    return calls.select_related("organization", "mix", "kind", "agent").first()
+
+
+def all_revisions(call: Call) -> list[Call]:
+    """Return a call in all its revisions, the first one first; what is in the archive is left out."""
+    if call.revision == 1:
+        return [call]
+    later = revisions.all_of(call.organization_id, call.call_id)
+    first = CallKey.objects.filter(organization_id=call.organization_id, key=key_of(call.call_id)).first()
+    starts = {each.started_at for each in later} | ({first.started_at} if first else set())
+    found = Call.objects.filter(
+        organization_id=call.organization_id, call_id=call.call_id, started_at__in=sorted(starts)
     )
-    return calls.select_related("organization", "mix", "kind", "agent").order_by("-revision").first()
+    return list(found.select_related("organization", "mix", "kind", "agent").order_by("revision"))
 
 
 # A probe of the ranges' key for each organization, as that key begins with it.
@@ -186,8 +212,9 @@ def _place(organization_id: int, filters: Filters, order: Order, after: Cursor |
         # A whole id is found wherever it is.
         key = CallKey.objects.filter(organization_id=organization_id, key=key_of(filters.call_id_prefix))
         if started_at := key.values_list("started_at", flat=True).first():
-            conditions.append("c.started_at = %(found_at)s")
-            values["found_at"] = started_at
+            later = revisions.all_of(organization_id, filters.call_id_prefix)
+            conditions.append("c.started_at = ANY(%(found_at)s)")
+            values["found_at"] = sorted({started_at, *(each.started_at for each in later)})
     return " AND ".join(conditions), values
 
 

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
-from usage import columns, prices, rating, rollups
-from usage.models import Call, CallRange, PriceVersion
-from usage.rollups import MixMicros
+from usage import columns, deltas, prices, rating, revisions, rollups
+from usage.models import Call, CallRange, CallRevision, PriceVersion
+from usage.rollups import Folded
 
 _CHUNK = 2_000
 
@@ -50,7 +50,10 @@ class Batch(NamedTuple):
 
 
 class ChargedCall(NamedTuple):
-    """A settled call with its lines: amounts by the places of `rate_ids`, nothing at the end left out."""
+    """A settled call with its lines: amounts by the places of `rate_ids`, zeros at the end left out.
+
+    Of a later revision `line_micros` is what it costs more, `price_micros` its price in full.
+    """
 
     sequence: int
     id: int
@@ -64,11 +67,13 @@ class ChargedCall(NamedTuple):
     rate_ids: list[int]
     line_micros: list[int]
     amount_micros: int
+    revision: int
+    price_micros: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeLine:
-    """One line of a charge; `quantity` is milliseconds, calls or tokens, as the unit says."""
+    """One line of a price; `quantity` is milliseconds, calls or tokens, as the unit says."""
 
     component: str
     product: str
@@ -81,14 +86,16 @@ class ChargeLine:
 
 @dataclass(frozen=True)
 class Charge:
-    """What one call costs under one price version; until settlement it has no number, month or day.
+    """What one revision of a call costs under one price version; until settlement it has no number, month or day.
 
-    `date` is the day of the call in the organization's zone as it was at settlement.
+    `amount_micros` is what was charged of it, which of a later `revision` is only what it costs more than the one that
+    it replaces. `date` is the day of the call in the organization's zone as it was at settlement.
     """
 
     call: Call
     currency: str
     amount_micros: int
+    revision: CallRevision | None
     received_at: datetime
     sequence: int | None
     billed_month: date | None
@@ -100,10 +107,28 @@ class Charge:
         versions = PriceVersion.objects.select_related("book")
         return versions.get(pk=_version_of(self.call))
 
+    @property
+    def price_micros(self) -> int:
+        """What the call costs in this revision: what all revisions so far were charged, less what was given back."""
+        return self.amount_micros if self.revision is None else sum(self.revision.line_micros or ())
+
+    @property
+    def given_back_micros(self) -> int:
+        """What the revision costs less, component by component, than the one that it replaces."""
+        return self.revision.given_back_micros if self.revision else 0
+
     @cached_property
     def lines(self) -> list[ChargeLine]:
-        """The lines in the order of rating; their micros add up to the amount."""
-        return list(lines(self.call))
+        """The lines in the order of rating; their micros add up to the price."""
+        in_full = self.revision.line_micros or [] if self.revision else self.call.line_micros
+        return list(lines(self.call, in_full))
+
+    @cached_property
+    def charged(self) -> dict[str, int]:
+        """Micros charged by component; they add up to the amount."""
+        refs = prices.rate_refs(set(self.call.mix.rate_ids))
+        components = [refs[rate_id].component for rate_id in self.call.mix.rate_ids]
+        return dict(deltas.by_component(components, self.call.line_micros))
 
 
 _WAITING = """
@@ -143,11 +168,13 @@ _REST = """
 
 _CHARGED = """
     SELECT r.first_sequence + c.id - r.first_id, c.id, c.call_id, c.started_at, c.duration_ms, m.products, c.llm_tokens,
-           c.llm_requests, m.price_version_id, m.rate_ids, c.line_micros, c.amount_micros
+           c.llm_requests, m.price_version_id, m.rate_ids, c.line_micros, c.amount_micros, c.revision,
+           coalesce(v.line_micros, c.line_micros)
     FROM usage_callrange r
     JOIN usage_call c ON c.organization_id = r.organization_id
      AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id
     JOIN usage_productmix m ON m.id = c.mix_id
+    LEFT JOIN usage_callrevision v ON c.revision > 1 AND v.organization_id = c.organization_id AND v.id = c.id
     WHERE r.organization_id = %s AND {condition}
     ORDER BY r.first_sequence, c.id"""
 
@@ -172,7 +199,11 @@ _UNCHARGED = """
         WHERE organization_id = c.organization_id AND first_id <= c.id ORDER BY first_id DESC LIMIT 1
     ) AS r ON r.last_id >= c.id
     WHERE c.organization_id = %s AND c.started_at >= %s AND c.started_at < %s
-      AND CASE WHEN c.amount_micros IS NULL THEN u.id IS NULL ELSE r.last_id IS NULL END
+      AND CASE WHEN c.amount_micros IS NOT NULL THEN r.last_id IS NULL
+               ELSE u.id IS NULL AND NOT EXISTS (
+                   SELECT FROM usage_callrevision v
+                   WHERE v.organization_id = c.organization_id AND v.previous_id = c.id)
+          END
     ORDER BY c.started_at, c.id"""
 
 _MICROS_OF_RANGES = """
@@ -237,12 +268,12 @@ def _cut(organization_id: int, whole: WaitingRange, last_id: int) -> WaitingRang
     return WaitingRange(whole.first_id, last_id, whole.starts_at, ends_at, int(micros))
 
 
-def settle(batches: Sequence[Batch]) -> list[MixMicros]:
+def settle(batches: Sequence[Batch]) -> Folded:
     """Number the calls of the batches, bill them in their months, and add them to the rollups, in one statement.
 
-    Return what they cost. There is one batch an organization, whose lock the caller holds, in a transaction, since
-    before the batch was read; days are those of its time zone. Raises AlreadySettled, and then nothing has changed once
-    the transaction is rolled back.
+    Return what they cost, and whether corrections are among them. There is one batch an organization, whose lock the
+    caller holds, in a transaction, since before the batch was read; days are those of its time zone. Raises
+    AlreadySettled, and then nothing has changed once the transaction is rolled back.
     """
     rows = [
         (batch.organization_id, each.first_id, batch.first_sequence + before, batch.month, batch.time_zone)
@@ -252,15 +283,17 @@ def settle(batches: Sequence[Batch]) -> list[MixMicros]:
         )
     ]
     ranges = [each for batch in batches for each in batch.ranges]
-    numbered, added = rollups.fold(
+    folded = rollups.fold(
         _NUMBER,
         columns.of(("organizations", "ids", "sequences", "months", "zones"), rows),
         starts_at=min(each.starts_at for each in ranges),
         ends_at=max(each.ends_at for each in ranges),
     )
-    if numbered != len(rows):
-        raise AlreadySettled(f"Only {numbered} of {len(rows)} ranges waited.")
-    return added
+    if folded.ranges != len(rows):
+        raise AlreadySettled(f"Only {folded.ranges} of {len(rows)} ranges waited.")
+    if folded.has_corrections:
+        rollups.correct([row[0] for row in rows], [row[1] for row in rows])
+    return folded
 
 
 def line_micros(batches: Sequence[Batch]) -> Iterator[tuple[int, int, list[int]]]:
@@ -297,7 +330,10 @@ def micros_between(organization_id: int, first_sequence: int, charge: Charge) ->
 
 
 def uncharged(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> Iterator[str]:
-    """Yield the ids of calls of a span that neither wait for a price nor stand in a range: it should be none."""
+    """Yield the ids of calls of a span that neither wait for a price nor stand in a range: it should be none.
+
+    One that was corrected before a price covered it waits for none.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_UNCHARGED, [organization_id, starts_at, ends_at])
         yield from (call_id for (call_id,) in cursor.fetchall())
@@ -321,6 +357,7 @@ def of(call: Call) -> Charge | None:
         call=call,
         currency=call.organization.currency,
         amount_micros=call.amount_micros,
+        revision=revisions.of(call),
         received_at=received_at,
         sequence=first_sequence + call.id - first_id if settled else None,
         billed_month=month,
@@ -328,13 +365,13 @@ def of(call: Call) -> Charge | None:
     )
 
 
-def lines(call: Call) -> Iterator[ChargeLine]:
-    """Yield the lines of a priced call, in the order of rating; their micros add up to its amount."""
+def lines(call: Call, line_micros: Sequence[int]) -> Iterator[ChargeLine]:
+    """Yield the lines of a priced call, in the order of rating, with their micros, by the places of its mix."""
     snapshot = prices.snapshot(_version_of(call))
     facts = rating.CallFacts(call.duration_ms, tuple(call.mix.products), call.llm_tokens, call.llm_requests)
     quantities = rating.rate(facts, snapshot).quantities
     refs = prices.rate_refs(call.mix.rate_ids)
-    for rate_id, quantity, micros in zip(call.mix.rate_ids, quantities, call.line_micros, strict=False):
+    for rate_id, quantity, micros in zip(call.mix.rate_ids, quantities, line_micros, strict=False):
         ref = refs[rate_id]
         if quantity or micros:
             yield ChargeLine(ref.component, ref.product, ref.label, ref.unit, ref.rate_micros, quantity, micros)

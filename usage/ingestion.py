@@ -10,21 +10,23 @@ import structlog
 from django.db import DataError, connection, transaction
 
 from accounts.models import Organization
-from usage import batches, call_objects, completeness, intake_log, prices, signals, storage
+from usage import batches, call_objects, completeness, corrections, intake_log, prices, revisions, signals, storage
 from usage.call_objects import CallObject, CallRejected, Peeked
 from usage.completeness import Arrival
+from usage.corrections import Correction, Origin, Outcome
 from usage.intake_log import Rejected, Repeated
 from usage.models import Call, UnratedCall
 from usage.prices import Catalog
-from usage.rating import AmountOutOfRange, CallFacts, ProductsUnpriced, Rating, rate
-from usage.snapshots import Snapshot
+from usage.pricing import Payer, price
+from usage.rating import AmountOutOfRange, CallFacts
 from usage.storage import NewCall
 
 MAX_ITEMS = 1000
 
 log = structlog.get_logger(__name__)
 
-RECORDED, DUPLICATE, CONFLICT, REJECTED = "recorded", "duplicate", "conflict", "rejected"
+RECORDED, DUPLICATE = corrections.RECORDED, corrections.DUPLICATE
+CONFLICT, REJECTED = corrections.CONFLICT, corrections.REJECTED
 
 
 _KNOWN = frozenset({RECORDED, DUPLICATE})
@@ -34,7 +36,7 @@ class Answer(msgspec.Struct, gc=False):
     """What became of the item at `index`: recorded, duplicate, conflict or rejected.
 
     A conflict or a rejection has a reason, and a field if it is about one. `rated` says whether a recorded call has a
-    price already.
+    price already. Of a correction, `revision` is the one that was made, or, of a conflict, the newest there is.
     """
 
     index: int
@@ -43,18 +45,11 @@ class Answer(msgspec.Struct, gc=False):
     field: str | None = None
     reason: str | None = None
     rated: bool | None = None
+    revision: int | None = None
 
 
 class TooManyItems(ValueError):
     """A batch holds at most `MAX_ITEMS` items."""
-
-
-@dataclass(frozen=True, slots=True)
-class Payer:
-    """The organization that an item names."""
-
-    id: int
-    currency: str
 
 
 def record(
@@ -67,9 +62,9 @@ def record(
     """Record up to 1,000 call objects and return an answer for each, in their order.
 
     Every item stands for itself: a wrong one is answered as such and keeps no other from being recorded. A known id
-    with the same content is a duplicate, with other content a conflict; neither changes anything. With `scope`, items
-    need not name an organization and may name no other. `api_key_id` says whose they are, for the log. Raises
-    TooManyItems.
+    with the same content is a duplicate, with other content a conflict; neither changes anything. Corrections are held
+    against what is recorded once the others are. With `scope`, items need not name an organization and may name no
+    other. `api_key_id` says whose they are, for the log. Raises TooManyItems.
 
     One transaction; `signals.calls_recorded` follows its commit. Safe to run at once with the same items.
     """
@@ -82,13 +77,15 @@ def record(
     read = list(batch.read(items))
     with transaction.atomic():
         named = batch.with_payers(read, scope)
-        new = list(batch.rated(named, prices.current()))
+        catalog = prices.current()
+        new = list(batch.rated(named, catalog))
         recorded = _insert(batch, new)
         batch.answer_known([call for call in [*new, *batch.repeats] if call.index not in recorded])
+        changed = _correct(batch, catalog, api_key_id) if batch.corrected else set()
         batch.note(api_key_id)
-        if all(answer.status in _KNOWN for answer in batch.answers):
+        if not batch.corrected and all(answer.status in _KNOWN for answer in batch.answers):
             batches.remember(digest, now=now)
-        organization_ids = sorted({call.organization_id for call in new if call.index in recorded})
+        organization_ids = sorted({call.organization_id for call in new if call.index in recorded} | changed)
         if organization_ids:
             transaction.on_commit(lambda: announce(organization_ids))
     return batch.answers
@@ -124,6 +121,8 @@ def rate_unrated(*, now: datetime, limit: int = 1000) -> int:
                 log.error("waiting call costs more than an account can hold", call=call.pk)
                 continue
             if snapshot and rating:
+                if call.revision > 1:
+                    rating = corrections.price_late(call, rating)
                 rated = storage.RatedCall(
                     call.pk, payer.id, call.started_at, unrated.noticed_at, products, snapshot, rating
                 )
@@ -147,20 +146,6 @@ def _unrated() -> Iterator[tuple[UnratedCall, Call]]:
         yield unrated, calls.select_related("organization", "mix").get(id=unrated.id)
 
 
-def price(
-    catalog: Catalog, payer: Payer, facts: CallFacts, started_at: datetime, now: datetime
-) -> tuple[Snapshot | None, Rating | None, list[str]]:
-    """Return the version that prices a call and what it costs; or, without one, the products that lack a price."""
-    missing = list(facts.products)
-    versions = catalog.candidates(organization_id=payer.id, currency=payer.currency, at=started_at, now=now)
-    for position, snapshot in enumerate(versions):
-        try:
-            return snapshot, rate(facts, snapshot), []
-        except ProductsUnpriced as error:
-            missing = error.products if position == 0 else missing
-    return None, None, missing
-
-
 def announce(organization_ids: list[int]) -> None:
     """Tell the listeners that calls of these organizations were recorded or rated."""
     signals.calls_recorded.send(sender=None, organization_ids=organization_ids)
@@ -174,6 +159,7 @@ class _Batch:
     answers: list[Answer]
     # Items whose id another item of the batch has: what they are is known once that one is recorded, or is not.
     repeats: list[NewCall] = field(default_factory=list)
+    corrected: list[tuple[int, CallObject, Payer]] = field(default_factory=list)
     # What could not be read, and all whose organization is known, for the log.
     unread: list[tuple[int, Peeked]] = field(default_factory=list)
     arrived: list[tuple[int, int, CallObject | Peeked]] = field(default_factory=list)
@@ -216,6 +202,9 @@ class _Batch:
         """Yield the calls with their price, or with what they lack; of one id only the first that has either."""
         seen: set[tuple[int, str]] = set()
         for index, call, payer in named:
+            if call.replaces:
+                self.corrected.append((index, call, payer))
+                continue
             if (payer.id, call.call_id) in seen:
                 self.repeats.append(NewCall(index, payer.id, call, None, None, []))
                 continue
@@ -230,16 +219,25 @@ class _Batch:
     def answer_known(self, calls: list[NewCall]) -> None:
         """Answer the calls whose ids are known already, be it since this very batch."""
         known = storage.digests(calls) if calls else {}
+        others = [call for call in calls if known.get((call.organization_id, call.call.call_id)) != call.call.digest]
+        later = revisions.digests({(call.organization_id, call.call.call_id) for call in others}) if others else {}
         for new in calls:
-            digest = known.get((new.organization_id, new.call.call_id))
+            place = (new.organization_id, new.call.call_id)
+            digest = known.get(place)
             answer = self.answers[new.index]
             if digest is None:
                 self.reject(new.index, "call_id", "An earlier item of the batch has this id and was rejected.")
-            elif new.call.digest == digest:
+            elif new.call.digest == digest or new.call.digest in later.get(place, ()):
                 answer.status = DUPLICATE
             else:
                 answer.status = CONFLICT
                 answer.field, answer.reason = "call_id", "Another content is recorded under this id."
+
+    def answer_correction(self, index: int, outcome: Outcome) -> None:
+        """Answer a correction as it came out."""
+        answer = self.answers[index]
+        answer.status, answer.field, answer.reason = outcome.status, outcome.field or None, outcome.reason or None
+        answer.revision, answer.rated = outcome.revision, outcome.rated
 
     def note(self, api_key_id: int | None) -> None:
         """Keep by which numbers the items were counted, and which were refused or known: last, as it locks rows."""
@@ -286,6 +284,28 @@ def _insert(batch: _Batch, new: list[NewCall]) -> set[int]:
             answer = batch.answers[call.index]
             answer.status, answer.rated = RECORDED, call.rating is not None
     return recorded
+
+
+def _correct(batch: _Batch, catalog: Catalog, api_key_id: int | None) -> set[int]:
+    """Record the corrections, answer them, and return the organizations whose calls have a new revision."""
+    asked = [
+        Correction(index, payer, call, call.replaces, call.correction_reason, Origin.API, api_key_id)
+        for index, call, payer in batch.corrected
+    ]
+    try:
+        with transaction.atomic():
+            outcomes = corrections.record(asked, catalog=catalog, now=batch.now)
+    except DataError:
+        unfit = storage.unfit([NewCall(each.index, each.payer.id, each.call, None, None, []) for each in asked])
+        if not unfit:
+            raise
+        for index in unfit:
+            batch.reject(index, "", "The item holds a number that cannot be stored.")
+        asked = [each for each in asked if each.index not in unfit]
+        outcomes = corrections.record(asked, catalog=catalog, now=batch.now)
+    for index, outcome in outcomes.items():
+        batch.answer_correction(index, outcome)
+    return {each.payer.id for each in asked if outcomes[each.index].status == RECORDED}
 
 
 # One array costs less to send and to plan than hundreds of parameters.

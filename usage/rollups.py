@@ -2,9 +2,13 @@
 
 Folding is addition, so the order and the size of batches change nothing; `rebuild` adds everything anew. The live way
 and the rebuild share their SQL: what they sum up, by which day and hour, is written once.
+
+Money is what was charged, so a corrected call adds what its revision costs more. Counts, times and tokens are those of
+the newest revision: it counts where it belongs, and what it replaces is taken off where that was counted, in the month
+in which the revision is billed. A cell may so hold less than nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -53,7 +57,10 @@ class MixMicros(NamedTuple):
 
 
 def _calls(ranges: str) -> str:
-    """Return the query of the calls of settled ranges, each with its day and hour. A correction is no further call."""
+    """Return the query of the calls of settled ranges, each with its day and hour.
+
+    Of a later revision it gives the money alone; what else that changes is in `_changes`.
+    """
     return f"""
         SELECT r.organization_id, r.billed_month, (c.started_at AT TIME ZONE r.time_zone)::date AS date,
                date_trunc('hour', c.started_at, r.time_zone) AS hour_at, c.mix_id, c.agent_id, c.revision,
@@ -63,12 +70,35 @@ def _calls(ranges: str) -> str:
          AND c.started_at BETWEEN r.starts_at AND r.ends_at AND c.id BETWEEN r.first_id AND r.last_id"""
 
 
+def _changes(ranges: str) -> str:
+    """Return the query of what settled revisions change besides money: themselves, and, taken off, what they replace.
+
+    `lines` are prices in full, `charged` what of them `_calls` has counted already.
+    """
+    return f"""
+        SELECT r.organization_id, r.billed_month, (c.started_at AT TIME ZONE c.time_zone)::date AS date,
+               date_trunc('hour', c.started_at, c.time_zone) AS hour_at, c.mix_id, c.agent_id, c.calls, c.duration_ms,
+               c.llm_tokens, c.lines, c.charged
+        FROM {ranges} AS r
+        JOIN usage_callrevision v ON v.organization_id = r.organization_id AND v.id BETWEEN r.first_id AND r.last_id
+        JOIN usage_call n ON n.organization_id = v.organization_id AND n.started_at = v.started_at AND n.id = v.id
+        LEFT JOIN usage_call o ON o.organization_id = v.organization_id AND o.started_at = v.replaces_at
+         AND o.id = v.replaces_id
+        LEFT JOIN usage_callrevision w ON w.organization_id = v.organization_id AND w.id = v.replaces_id
+        CROSS JOIN LATERAL (VALUES
+            (1, n.started_at, r.time_zone, n.mix_id, n.agent_id, n.duration_ms, n.llm_tokens::bigint, v.line_micros,
+             n.line_micros),
+            (-1, o.started_at, coalesce(nullif(v.replaces_zone, ''), r.time_zone), o.mix_id, o.agent_id,
+             -o.duration_ms, -o.llm_tokens::bigint, coalesce(w.line_micros, o.line_micros), '{{}}'::bigint[])
+        ) AS c (calls, started_at, time_zone, mix_id, agent_id, duration_ms, llm_tokens, lines, charged)
+        WHERE c.started_at IS NOT NULL"""
+
+
 # All ids of a range are of one block of the sequence of ids. So all calls of an organization find their ranges by hash,
 # where comparing each with all of them would take hours.
-_OF_ORGANIZATIONS = (
-    _calls("(SELECT * FROM usage_callrange WHERE organization_id = ANY(%s) AND first_sequence IS NOT NULL)")
-    + " AND (c.id - 1) / 10000 = (r.first_id - 1) / 10000"
-)
+_SETTLED = "(SELECT * FROM usage_callrange WHERE organization_id = ANY(%s) AND first_sequence IS NOT NULL)"
+_SETTLED_CALLS = _calls(_SETTLED) + " AND (c.id - 1) / 10000 = (r.first_id - 1) / 10000"
+_SETTLED_CHANGES = _changes(_SETTLED) + " AND (v.id - 1) / 10000 = (r.first_id - 1) / 10000"
 _COUNT = "count(*) FILTER (WHERE c.revision = 1)"
 _MS = "(coalesce(sum(c.duration_ms) FILTER (WHERE c.revision = 1), 0))::bigint"
 _TOKENS = "(coalesce(sum(c.llm_tokens) FILTER (WHERE c.revision = 1), 0))::bigint"
@@ -81,22 +111,70 @@ def _mix_days(calls: str) -> str:
     line_calls = ", ".join(f"count(*) FILTER (WHERE c.line_micros[{n}] <> 0)" for n in places)
     line_micros = ", ".join(f"coalesce(sum(c.line_micros[{n}]), 0)::bigint" for n in places)
     return f"""
-        SELECT organization_id, billed_month, cell.date, cell.mix_id, calls, duration_ms, llm_tokens, micros,
+        SELECT organization_id, billed_month, date, c.mix_id, {_COUNT} AS calls, {_MS} AS duration_ms,
+               {_TOKENS} AS llm_tokens, {_MICROS} AS micros,
+               ARRAY[{line_calls}]::bigint[] AS line_calls, ARRAY[{line_micros}]::bigint[] AS line_micros
+        FROM {calls} AS c GROUP BY organization_id, billed_month, date, c.mix_id"""
+
+
+def _changed_mix_days(changes: str) -> str:
+    """Return the query of what corrections change in the cube's cells."""
+    places = range(1, _places() + 1)
+    line_calls = ", ".join(
+        f"sum(c.calls * (coalesce(c.lines[{n}], 0) <> 0)::int - (coalesce(c.charged[{n}], 0) <> 0)::int)"
+        for n in places
+    )
+    return f"""
+        SELECT organization_id, billed_month, date, c.mix_id, sum(c.calls)::bigint AS calls,
+               sum(c.duration_ms)::bigint AS duration_ms, sum(c.llm_tokens)::bigint AS llm_tokens, 0::bigint AS micros,
+               ARRAY[{line_calls}]::bigint[] AS line_calls,
+               array_fill(0::bigint, ARRAY[{len(places)}]) AS line_micros
+        FROM {changes} AS c GROUP BY organization_id, billed_month, date, c.mix_id"""
+
+
+def _cut_to_mix(cells: str) -> str:
+    """Return cells with as many places as their mix has lines."""
+    return f"""
+        SELECT organization_id, billed_month, date, mix_id, calls, duration_ms, llm_tokens, micros,
                line_calls[:cardinality(m.rate_ids)], line_micros[:cardinality(m.rate_ids)]
-        FROM (SELECT organization_id, billed_month, date, c.mix_id, {_COUNT} AS calls, {_MS} AS duration_ms,
-                     {_TOKENS} AS llm_tokens, {_MICROS} AS micros,
-                     ARRAY[{line_calls}]::bigint[] AS line_calls, ARRAY[{line_micros}]::bigint[] AS line_micros
-              FROM {calls} AS c GROUP BY organization_id, billed_month, date, c.mix_id) AS cell
-        JOIN usage_productmix m ON m.id = cell.mix_id"""
+        FROM ({cells}) AS cell JOIN usage_productmix m ON m.id = cell.mix_id"""
+
+
+def _added_mix_days(cells: str) -> str:
+    """Return cells of which several may be for the same place, added up."""
+    places = range(1, _places() + 1)
+    calls, micros = (", ".join(f"sum({name}[{n}])::bigint" for n in places) for name in ("line_calls", "line_micros"))
+    return f"""
+        SELECT organization_id, billed_month, date, mix_id, sum(calls)::bigint AS calls,
+               sum(duration_ms)::bigint AS duration_ms, sum(llm_tokens)::bigint AS llm_tokens,
+               sum(micros)::bigint AS micros, ARRAY[{calls}] AS line_calls, ARRAY[{micros}] AS line_micros
+        FROM ({cells}) AS part GROUP BY organization_id, billed_month, date, mix_id"""
 
 
 def _agent_days(calls: str) -> str:
     return f"""
-        SELECT organization_id, date, c.agent_id, {_COUNT}, {_MS}, {_MICROS} FROM {calls} AS c GROUP BY 1, 2, 3"""
+        SELECT organization_id, date, c.agent_id, {_COUNT} AS calls, {_MS} AS duration_ms, {_MICROS} AS micros
+        FROM {calls} AS c GROUP BY 1, 2, 3"""
 
 
 def _hours(calls: str) -> str:
-    return f"SELECT organization_id, hour_at, {_COUNT}, {_MS}, {_MICROS} FROM {calls} AS c GROUP BY 1, 2"
+    return f"""
+        SELECT organization_id, hour_at, {_COUNT} AS calls, {_MS} AS duration_ms, {_MICROS} AS micros
+        FROM {calls} AS c GROUP BY 1, 2"""
+
+
+def _changed(place: str, changes: str) -> str:
+    """Return the query of what corrections change in the cells that `place` names."""
+    return f"""
+        SELECT organization_id, {place}, sum(c.calls)::bigint, sum(c.duration_ms)::bigint, 0::bigint
+        FROM {changes} AS c GROUP BY organization_id, {place}"""
+
+
+def _added(place: str, calls: str, changes: str) -> str:
+    """Return the query of the cells of calls and of corrections, added up."""
+    return f"""
+        SELECT organization_id, {place}, sum(calls)::bigint, sum(duration_ms)::bigint, sum(micros)::bigint
+        FROM ({calls} UNION ALL {changes}) AS part GROUP BY organization_id, {place}"""
 
 
 def _places() -> int:
@@ -116,58 +194,93 @@ _ADD_ARRAYS = """ARRAY(
             FROM unnest(kept.{0}, excluded.{0}) WITH ORDINALITY AS sums (a, b, place) ORDER BY place)"""
 
 
+_ADD_COUNTS = """
+    calls = kept.calls + excluded.calls,
+    duration_ms = kept.duration_ms + excluded.duration_ms,
+    micros = kept.micros + excluded.micros"""
+
+
+def _into_mixes(cells: str) -> str:
+    return f"""
+        INSERT INTO usage_dailyusage AS kept ({_DAY_COLUMNS}) {cells}
+        ON CONFLICT (organization_id, date, mix_id, billed_month) DO UPDATE SET {_ADD_COUNTS},
+            llm_tokens = kept.llm_tokens + excluded.llm_tokens,
+            line_calls = {_ADD_ARRAYS.format("line_calls")},
+            line_micros = {_ADD_ARRAYS.format("line_micros")}"""
+
+
+def _into_agents(cells: str) -> str:
+    return f"""
+        INSERT INTO usage_dailyagentusage AS kept ({_AGENT_COLUMNS}) {cells}
+        ON CONFLICT (organization_id, date, agent_id) DO UPDATE SET {_ADD_COUNTS}"""
+
+
+def _into_hours(cells: str) -> str:
+    return f"""
+        INSERT INTO usage_hourlyusage AS kept ({_HOUR_COLUMNS}) {cells}
+        ON CONFLICT (organization_id, hour_at) DO UPDATE SET {_ADD_COUNTS}"""
+
+
 def _fold(ranges: str) -> str:
     """Return one statement that adds the calls of ranges, which `ranges` settles and returns, to all rollups."""
     return f"""
         WITH settled AS ({ranges}),
         call AS MATERIALIZED ({_calls("settled")} WHERE c.started_at BETWEEN %(starts_at)s AND %(ends_at)s),
-        mix ({_DAY_COLUMNS}) AS MATERIALIZED ({_mix_days("call")}),
-        mixes AS (
-            INSERT INTO usage_dailyusage AS kept ({_DAY_COLUMNS}) TABLE mix
-            ON CONFLICT (organization_id, date, mix_id, billed_month) DO UPDATE SET
-                calls = kept.calls + excluded.calls,
-                duration_ms = kept.duration_ms + excluded.duration_ms,
-                llm_tokens = kept.llm_tokens + excluded.llm_tokens,
-                micros = kept.micros + excluded.micros,
-                line_calls = {_ADD_ARRAYS.format("line_calls")},
-                line_micros = {_ADD_ARRAYS.format("line_micros")}),
-        agents AS (
-            INSERT INTO usage_dailyagentusage AS kept ({_AGENT_COLUMNS}) {_agent_days("call")}
-            ON CONFLICT (organization_id, date, agent_id) DO UPDATE SET
-                calls = kept.calls + excluded.calls,
-                duration_ms = kept.duration_ms + excluded.duration_ms,
-                micros = kept.micros + excluded.micros),
-        hours AS (
-            INSERT INTO usage_hourlyusage AS kept ({_HOUR_COLUMNS}) {_hours("call")}
-            ON CONFLICT (organization_id, hour_at) DO UPDATE SET
-                calls = kept.calls + excluded.calls,
-                duration_ms = kept.duration_ms + excluded.duration_ms,
-                micros = kept.micros + excluded.micros)
-        SELECT (SELECT count(*) FROM settled), organization_id, mix_id, line_micros FROM mix"""
+        mix ({_DAY_COLUMNS}) AS MATERIALIZED ({_cut_to_mix(_mix_days("call"))}),
+        mixes AS ({_into_mixes("TABLE mix")}),
+        agents AS ({_into_agents(_agent_days("call"))}),
+        hours AS ({_into_hours(_hours("call"))})
+        SELECT (SELECT count(*) FROM settled), (SELECT max(revision) FROM call) > 1,
+               organization_id, mix_id, line_micros FROM mix"""
 
 
-def fold(
-    ranges: str, values: Mapping[str, Any], *, starts_at: datetime, ends_at: datetime
-) -> tuple[int, list[MixMicros]]:
+class Folded(NamedTuple):
+    """How many ranges were settled, whether a correction is among their calls, and what those cost."""
+
+    ranges: int
+    has_corrections: bool
+    micros: list[MixMicros]
+
+
+def fold(ranges: str, values: Mapping[str, Any], *, starts_at: datetime, ends_at: datetime) -> Folded:
     """Settle ranges by a statement that returns them, and add their calls to the rollups; one round trip for all.
 
     The first call of the ranges starts at `starts_at`, the last at `ends_at`: other months are not even planned for.
-    Return how many ranges that were, and what their calls cost. In the caller's transaction, under the locks of their
-    organizations.
+    In the caller's transaction, under the locks of their organizations. Where there are corrections, `correct` adds
+    what those change besides money.
     """
     with connection.cursor() as cursor:
         cursor.execute(_fold(ranges), {**values, "starts_at": starts_at, "ends_at": ends_at})
         rows = cursor.fetchall()
-    return (rows[0][0] if rows else 0), [MixMicros._make(row[1:]) for row in rows]
+    if not rows:
+        return Folded(0, False, [])
+    return Folded(rows[0][0], rows[0][1], [MixMicros._make(row[2:]) for row in rows])
+
+
+_NAMED = """(
+    SELECT r.* FROM unnest(%s::bigint[], %s::bigint[]) AS named (o, i)
+    JOIN usage_callrange r ON r.organization_id = o AND r.first_id = i AND r.first_sequence IS NOT NULL)"""
+
+
+def correct(organization_ids: Sequence[int], first_ids: Sequence[int]) -> None:
+    """Add what the revisions in ranges that were just settled change in counts, times and tokens."""
+    changes = f"({_changes(_NAMED)})"
+    values = [list(organization_ids), list(first_ids)]
+    with connection.cursor() as cursor:
+        cursor.execute(_into_mixes(_cut_to_mix(_changed_mix_days(changes))), values)
+        cursor.execute(_into_agents(_changed("date, agent_id", changes)), values)
+        cursor.execute(_into_hours(_changed("hour_at", changes)), values)
 
 
 def _tables() -> list[tuple[str, str, str]]:
-    """Return (table, columns, query of all its rows of some organizations)."""
-    calls = f"({_OF_ORGANIZATIONS})"
+    """Return (table, columns, query of all its rows of some organizations, who are named twice in each)."""
+    calls, changes = f"({_SETTLED_CALLS})", f"({_SETTLED_CHANGES})"
+    mix_days = _added_mix_days(f"{_mix_days(calls)} UNION ALL {_changed_mix_days(changes)}")
+    of_agents, of_hours = "date, agent_id", "hour_at"
     return [
-        ("usage_dailyusage", _DAY_COLUMNS, _mix_days(calls)),
-        ("usage_dailyagentusage", _AGENT_COLUMNS, _agent_days(calls)),
-        ("usage_hourlyusage", _HOUR_COLUMNS, _hours(calls)),
+        ("usage_dailyusage", _DAY_COLUMNS, _cut_to_mix(mix_days)),
+        ("usage_dailyagentusage", _AGENT_COLUMNS, _added(of_agents, _agent_days(calls), _changed(of_agents, changes))),
+        ("usage_hourlyusage", _HOUR_COLUMNS, _added(of_hours, _hours(calls), _changed(of_hours, changes))),
     ]
 
 
@@ -186,7 +299,7 @@ def rebuild(*organization_ids: int) -> None:
         cursor.execute(_ROOM)
         for table, columns, query in _tables():
             cursor.execute(f"DELETE FROM {table} WHERE organization_id = ANY(%s)", [ids])
-            cursor.execute(f"INSERT INTO {table} ({columns}) {query}", [ids])
+            cursor.execute(f"INSERT INTO {table} ({columns}) {query}", [ids, ids])
 
 
 _DIFFERING = """
@@ -203,9 +316,8 @@ def verify(organization_id: int) -> list[str]:
         cursor.execute(_ROOM)
         for table, columns, query in _tables():
             kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"
-            cursor.execute(
-                f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", [[organization_id], organization_id]
-            )
+            asked = [[organization_id], [organization_id], organization_id]
+            cursor.execute(f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", asked)
             found += [" ".join(str(value) for value in (table, *row)) for row in cursor.fetchall()]
     return found
 
@@ -219,7 +331,7 @@ _LINES = """
     CROSS JOIN LATERAL (
         SELECT CASE WHEN r.rate_micros = 0 AND r.unit <> 'surcharge' THEN d.calls ELSE line.charged END AS calls
     ) AS used
-    WHERE d.organization_id = %s AND used.calls <> 0"""
+    WHERE d.organization_id = %s AND (used.calls <> 0 OR line.micros <> 0)"""
 
 
 def by_day(organization_id: int, *, starts_on: date, ends_on: date) -> dict[tuple[date, str], int]:
@@ -290,7 +402,8 @@ def component_calls(organization_id: int, month: date) -> dict[str, int]:
     """Return how many calls billed in `month` have a line of each component; one with two of them counts once."""
     query = f"""
         SELECT component, sum(calls)::bigint FROM (
-            SELECT d.date, d.mix_id, r.component, max(used.calls) AS calls
+            SELECT d.date, d.mix_id, r.component,
+                   CASE WHEN max(used.calls) > 0 THEN max(used.calls) ELSE min(used.calls) END AS calls
             {_LINES} AND d.billed_month = %s GROUP BY 1, 2, 3) AS cell
         GROUP BY 1"""
     return dict(_rows(query, [organization_id, month]))

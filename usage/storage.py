@@ -29,7 +29,10 @@ _LONGEST_PAUSE = timedelta(minutes=15)
 
 
 class NewCall(msgspec.Struct, frozen=True, gc=False):
-    """A call to be stored: with its price, or with the products that lack one. `index` is its place in the batch."""
+    """A call to be stored: with its price, or with the products that lack one. `index` is its place in the batch.
+
+    Of a later `revision` the rating is what it costs more than was charged before.
+    """
 
     index: int
     organization_id: int
@@ -37,6 +40,7 @@ class NewCall(msgspec.Struct, frozen=True, gc=False):
     snapshot: Snapshot | None
     rating: Rating | None
     missing: list[str]
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,13 @@ def insert(calls: Sequence[NewCall], *, now: datetime) -> set[int]:
     """
     fresh = _insert_keys(calls)
     new = [call for call in calls if call.index in fresh]
-    if not new:
-        return fresh
+    if new:
+        store(new, now=now)
+    return fresh
+
+
+def store(new: list[NewCall], *, now: datetime) -> list[tuple[int, NewCall]]:
+    """Store calls whose keys are there: details, charges, ranges; return them with their ids, in another order."""
     partitions.ensure({partitions.month_of(each.call.started_at) for each in new})
     # What has no price comes last, so that the ids of what waits for settlement follow one another.
     new.sort(key=lambda each: (each.rating is None, each.organization_id, each.call.started_at))
@@ -99,7 +108,7 @@ def insert(calls: Sequence[NewCall], *, now: datetime) -> set[int]:
     unrated = [(number, each) for number, each in numbered if each.rating is None]
     if unrated:
         _insert_unrated(unrated, now)
-    return fresh
+    return numbered
 
 
 def charge(calls: Sequence[RatedCall]) -> None:
@@ -237,7 +246,7 @@ def _insert_rows(numbered: Sequence[tuple[int, NewCall]], priced: Sequence[_Numb
             "mix_id": mix,
             "kind_id": kind,
             "agent_id": agent,
-            "revision": 1,
+            "revision": new.revision,
             "call_id": new.call.call_id,
             "line_micros": new.rating.line_micros if new.rating else (),
         }
@@ -308,7 +317,7 @@ def _call_row(number: int, new: NewCall, mix: int, kind: int, agent: int) -> byt
         *(4, mix),
         *(4, kind),
         *(4, agent),
-        *(2, 1),
+        *(2, new.revision),
     )
     ended_at = _INT8.pack(8, copying.instant(call.ended_at)) if call.ended_at else copying.NULL
     if rating is None:

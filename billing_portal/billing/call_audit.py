@@ -15,7 +15,7 @@ from django.db.models import Window
 from django.db.models.functions import Lag
 
 from billing_portal.ledger.models import Account, Period, Settlement
-from usage import charges, prices, rating, rollups
+from usage import charges, deltas, prices, rating, revisions, rollups
 from usage.charges import ChargedCall
 from usage.models import Billable
 
@@ -104,6 +104,7 @@ def _audit(organization_id: int, month: date) -> Iterator[Difference]:
         subject = f"call {row.call_id}, charge {row.sequence}"
         yield Difference("sequence", subject, None, row.amount_micros, "No settlement.")
         row = next(rows, None)
+    yield from _corrected(organization_id, month)
     yield from _rolled_up(organization_id, month, charged)
     yield from _uncharged(organization_id, month)
 
@@ -138,16 +139,43 @@ def _rated_anew(row: ChargedCall) -> Iterator[Difference]:
         cause = f"Its price version {row.price_version_id} does not price it: {error}"
         yield Difference("charges", f"call {row.call_id}", None, row.amount_micros, cause)
         return
-    if rated.line_micros != tuple(row.line_micros):
+    if rated.line_micros != tuple(row.price_micros):
         yield from _wrong_lines(row, rated.line_micros)
     if sum(row.line_micros) != row.amount_micros:
         subject = f"call {row.call_id}, charge {row.sequence}"
         yield Difference("charges", subject, sum(row.line_micros), row.amount_micros, "The lines do not add up to it.")
 
 
+def _corrected(organization_id: int, month: date) -> Iterator[Difference]:
+    """Compare what each revision was charged and gave back with what its price and the one it replaces come to."""
+    for each in revisions.of_month(organization_id, month):
+        subject = f"call {each.call_id}, revision {each.revision}, charge {each.sequence}"
+        replaced = Counter(each.before)
+        if each.replaced_micros is not None:  # else it replaces none, or one that is in the archive
+            replaced = deltas.by_component(_components(each.replaced_rate_ids), each.replaced_micros)
+        for component in sorted(replaced.keys() | each.before.keys()):
+            if replaced[component] != each.before.get(component, 0):
+                cause = "The revision was held against another price than that of the one it replaces."
+                name = f"{subject}, {Billable(component).label}"
+                yield Difference("charges", name, replaced[component], each.before.get(component, 0), cause)
+        delta = deltas.between(replaced, _components(each.rate_ids), each.price_micros)
+        charged = sum(each.charged_micros)
+        if delta.line_micros != tuple(each.charged_micros):
+            cause = "What the revision costs more comes to another amount."
+            yield Difference("charges", subject, delta.charged_micros, charged, cause)
+        if delta.given_back != each.given_back:
+            cause = "What the revision costs less comes to another amount."
+            yield Difference("charges", subject, delta.given_back_micros, sum(each.given_back.values()), cause)
+
+
+def _components(rate_ids: list[int] | None) -> list[str]:
+    refs = prices.rate_refs(set(rate_ids or ()))
+    return [refs[rate_id].component for rate_id in rate_ids or ()]
+
+
 def _wrong_lines(row: ChargedCall, rated: Sequence[int]) -> Iterator[Difference]:
     refs = prices.rate_refs(set(row.rate_ids))
-    for rate_id, ours, theirs in itertools.zip_longest(row.rate_ids, rated, row.line_micros):
+    for rate_id, ours, theirs in itertools.zip_longest(row.rate_ids, rated, row.price_micros):
         if (ours or 0) != (theirs or 0):
             product = refs[rate_id].product if rate_id else "a line of no product"
             subject = f"call {row.call_id}, charge {row.sequence}, {product}"

@@ -4,6 +4,7 @@ It reads what every package keeps and computes no money. An id that was only eve
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,10 +14,10 @@ from billing_portal.billing.models import Invoice, InvoiceLine, Report, ReportBa
 from billing_portal.ledger import settlement as settlements
 from billing_portal.ledger.models import Settlement
 from billing_portal.ledger.settlement import Funding
-from usage import calls, charges, intake_log
+from usage import calls, charges, intake_log, revisions
 from usage.charges import Charge
 from usage.intake_log import Copies, Intake
-from usage.models import Call, CallKey, Rejection, UnratedCall
+from usage.models import Call, CallKey, CallRevision, Rejection, UnratedCall
 from usage.storage import key_of
 
 _LONGEST_ID = 128
@@ -45,7 +46,8 @@ class Trace:
     """All that is known of one id; what has not happened is None or empty.
 
     `interim` is the invoice that billed what the call accrued before its month ended, if one did; `invoice` is the
-    month's own, from which that is taken off.
+    month's own, from which that is taken off. Of a corrected call this is the way of its newest revision, and
+    `corrections` are all its later ones, the first first.
     """
 
     call_id: str
@@ -54,6 +56,7 @@ class Trace:
     received_at: datetime | None = None
     source: str = ""
     source_sequence: int | None = None
+    corrections: Sequence[CallRevision] = ()
     unrated: UnratedCall | None = None
     charge: Charge | None = None
     settlement: Settlement | None = None
@@ -115,6 +118,7 @@ def trace(organization_id: int, call_id: str) -> Trace:
         received_at=charge.received_at if charge else unrated.noticed_at if unrated else None,
         source=source,
         source_sequence=number,
+        corrections=revisions.all_of(organization_id, call_id) if call.revision > 1 else (),
         unrated=unrated,
         charge=charge,
     )
@@ -143,9 +147,7 @@ def _followed(arrived: Trace, charge: Charge) -> Trace:
     reported = getattr(settlement, "reported", None)
     batch = reported.batch if reported else None
     invoice = _invoice(charge)
-    micros: Counter[str] = Counter()
-    for line in charge.lines:
-        micros[line.component] += line.micros
+    micros = Counter(charge.charged)
     reports = Report.objects.filter(batch=batch) if batch else Report.objects.none()
     lines = InvoiceLine.objects.filter(invoice=invoice, kind=InvoiceLine.Kind.USAGE)
     funding = settlements.funding(charge)

@@ -122,10 +122,21 @@ class TraceInterim(msgspec.Struct, frozen=True):
     paid_at: datetime | None
 
 
+class TraceCorrection(msgspec.Struct, frozen=True):
+    """A later revision of the call: when and why it was made, and what it costs less than the one before."""
+
+    revision: int
+    at: datetime
+    origin: Annotated[str, Meta(description="`api`, `staff`, or `backfill` where prices were changed.")]
+    reason: str
+    given_back_micros: Micros
+
+
 class CallTrace(msgspec.Struct, frozen=True):
     """What became of one id; what has not happened is null. `unpriced` names the products that lack a price.
 
-    `invoiced` is the month's own invoice; what an `interim` one billed is taken off there.
+    `invoiced` is the month's own invoice; what an `interim` one billed is taken off there. Of a call with `corrections`
+    the rest is the way of its newest revision, of which only what it costs more is funded, reported and invoiced.
     """
 
     call_id: str
@@ -138,6 +149,7 @@ class CallTrace(msgspec.Struct, frozen=True):
     received: TraceReceived | None
     duplicates: TraceCopies | None
     conflicts: TraceCopies | None
+    corrections: list[TraceCorrection]
     unpriced: list[str]
     rated: TraceRated | None
     funded: TraceFunded | None
@@ -170,6 +182,10 @@ def _call_trace(organization: Organization, trace: Trace) -> CallTrace:
         received=received,
         duplicates=_copies(trace.intake.duplicates),
         conflicts=_copies(trace.intake.conflicts),
+        corrections=[
+            TraceCorrection(each.revision, each.recorded_at, each.origin, each.reason, each.given_back_micros)
+            for each in trace.corrections
+        ],
         unpriced=trace.unrated.missing if trace.unrated else [],
         rated=_rated(trace),
         funded=_funded(trace),
@@ -194,7 +210,7 @@ def _rated(trace: Trace) -> TraceRated | None:
         return None
     version = trace.charge.price_version
     name = PriceVersionName(version.book.reference, version.number)
-    return TraceRated(trace.charge.amount_micros, trace.charge.currency, name)
+    return TraceRated(trace.charge.price_micros, trace.charge.currency, name)
 
 
 def _funded(trace: Trace) -> TraceFunded | None:

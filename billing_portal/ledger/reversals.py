@@ -98,6 +98,7 @@ def _assert_reversible(account: Account, wrong: Transaction) -> None:
             Kind.GRANT: "Take back what is left of the grant.",
             Kind.SETTLE: "Correct the calls, or give a correction.",
             Kind.EXPIRE: "Give goodwill credit.",
+            Kind.SET_OFF: "Correct the calls again.",
         }
         raise NotReversible(wrong, instead[Kind(wrong.kind)])
     if Transaction.objects.filter(reverses=wrong).exists():

@@ -14,11 +14,11 @@ from operator import itemgetter
 import structlog
 from django.db import transaction
 
-from billing_portal.ledger import accounts, allocation, credits, periods, settlement_rows
+from billing_portal.ledger import accounts, allocation, credits, give_backs, periods, settlement_rows
 from billing_portal.ledger.allocation import Allocation
 from billing_portal.ledger.models import Account, Grant, Settlement
 from billing_portal.ledger.settlement_rows import Funded
-from usage import charges, dimensions, prices
+from usage import charges, dimensions, prices, revisions
 from usage.charges import Batch, Charge, WaitingRange
 from usage.rollups import MixMicros
 
@@ -32,8 +32,8 @@ LIMIT = 10_000
 def settle(organization_id: int, *, now: datetime, limit: int = LIMIT) -> int:
     """Fund up to `limit` waiting charges, all of one billing month; return how many, 0 when none waits.
 
-    Under the account's lock: numbers them without a gap, burns credit, accrues the rest, writes the journal. Raises
-    AccountMissing, AccountFrozen.
+    Under the account's lock: numbers them without a gap, burns credit, accrues the rest, writes the journal, and gives
+    back what revisions among them cost less. Raises AccountMissing, AccountFrozen.
     """
     with transaction.atomic():
         return _settle([accounts.lock(organization_id)], now=now, limit=limit)[organization_id]
@@ -100,7 +100,7 @@ def _settle(locked: Sequence[Account], *, now: datetime, limit: int) -> Counter[
         return Counter()
     waiting = [(account, found[account.organization_id]) for account in locked if account.organization_id in found]
     batches = _batches(waiting)
-    added = charges.settle(batches)
+    _, has_corrections, added = charges.settle(batches)
     components = _components({each.mix_id for each in added})
     grants: dict[int, list[Grant]] = {batch.organization_id: [] for batch in batches}
     for grant in credits.spendable(*(account for account, _ in waiting), now=now):
@@ -119,6 +119,8 @@ def _settle(locked: Sequence[Account], *, now: datetime, limit: int) -> Counter[
         for (account, _), batch in zip(waiting, batches, strict=True)
     ]
     settlement_rows.write(funded, now=now)
+    if has_corrections:
+        _give_back(((account, batch) for (account, _), batch in zip(waiting, batches, strict=True)), now=now)
     for each in funded:
         log.info(
             "usage settled",
@@ -129,6 +131,16 @@ def _settle(locked: Sequence[Account], *, now: datetime, limit: int) -> Counter[
             accrued_micros=each.accrued_micros,
         )
     return Counter({batch.organization_id: batch.calls for batch in batches})
+
+
+def _give_back(settled: Iterable[tuple[Account, Batch]], *, now: datetime) -> None:
+    """Give back what the revisions that were just settled cost less than was charged before."""
+    for account, batch in settled:
+        given = revisions.given_back(batch.organization_id, [each.first_id for each in batch.ranges])
+        if given:
+            of_organization = Settlement.objects.filter(organization_id=batch.organization_id)
+            settlement = of_organization.get(first_sequence=batch.first_sequence)
+            give_backs.give(account, settlement, given, now=now)
 
 
 def _batches(waiting: Sequence[tuple[Account, list[WaitingRange]]]) -> list[Batch]:

@@ -77,7 +77,12 @@ class Statement:
 
 # How references of what the staff desk did begin; a grant's is named after its own.
 _STAFF = ("staff:", "grant:staff:")
-_CREDIT = {Kind.GRANT: "", Kind.EXPIRE: "expired", Kind.REVERSE: "taken back"}
+_CREDIT = {
+    Kind.GRANT: "",
+    Kind.EXPIRE: "expired",
+    Kind.REVERSE: "taken back",
+    Kind.SET_OFF: "set off against this month's usage",
+}
 _DEBT = {Kind.COLLECT: "Payment", Kind.WRITE_OFF: "Forgiven", Kind.REVERSE: "Reversal"}
 
 # One row a transaction, except that settlements of one day with nothing else between them share a row.

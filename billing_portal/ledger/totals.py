@@ -6,7 +6,7 @@ from datetime import date
 
 from django.db.models import Q, Sum
 
-from billing_portal.ledger.models import Burn, Grant, SettlementLine, WriteOffLine
+from billing_portal.ledger.models import Burn, Grant, SetOff, SettlementLine, WriteOffLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Position:
 class MonthTotals:
     """Micros of one organization's month. For every component, gross = burnt of all kinds + accrued.
 
-    What was forgiven before the month closed counts as burnt goodwill: it comes off the invoice like any credit.
+    What was forgiven before the month closed counts as burnt goodwill, and what credit paid of it afterwards as burnt:
+    it comes off the invoice like any credit.
     """
 
     gross: dict[str, int]
@@ -59,11 +60,23 @@ def month(organization_id: int, month: date, *, through: Position | None = None)
     by_kind.update({(str(Grant.Kind.GOODWILL), component): micros for component, micros in forgiven.items()})
     accrued = Counter({component: int(micros) for component, _, micros in rows})
     accrued.subtract(forgiven)
+    for (kind, component), micros in _set_off(organization_id, month, through).items():
+        by_kind[kind, component] += micros
+        accrued[component] -= micros
     return MonthTotals(
         gross={component: int(gross) for component, gross, _ in rows},
         burnt=dict(by_kind),
         accrued={component: micros for component, micros in accrued.items() if micros},
     )
+
+
+def _set_off(organization_id: int, month: date, through: Position | None) -> dict[tuple[str, str], int]:
+    """Return what credit paid of the month once it had accrued, by kind and component."""
+    paid = SetOff.objects.filter(organization_id=organization_id, month=month)
+    if through is not None:
+        paid = paid.filter(transaction_id__lte=through.transaction_id)
+    sums = paid.order_by("grant__kind", "component").values_list("grant__kind", "component").annotate(Sum("micros"))
+    return {(kind, component): int(micros) for kind, component, micros in sums}
 
 
 def _forgiven(organization_id: int, month: date, through: Position | None) -> dict[str, int]:

@@ -55,6 +55,9 @@ _LAWS = {
             SELECT g.currency, 0, b.micros FROM ledger_burn b JOIN ledger_grant g ON g.id = b.grant_id
             WHERE b.organization_id = %(id)s
             UNION ALL
+            SELECT g.currency, 0, s.micros FROM ledger_setoff s JOIN ledger_grant g ON g.id = s.grant_id
+            WHERE s.organization_id = %(id)s
+            UNION ALL
             SELECT currency, 0, remaining_micros FROM ledger_grant WHERE organization_id = %(id)s) credit
         GROUP BY currency HAVING sum(issued) <> sum(accounted)""",
     "I1 a reversal is the opposite of what it reverses": """
@@ -82,6 +85,16 @@ _LAWS = {
         LEFT JOIN (SELECT grant_id, sum(micros) AS micros FROM ledger_burn WHERE organization_id = %(id)s GROUP BY 1)
                   burns ON burns.grant_id = g.id
         WHERE g.organization_id = %(id)s AND coalesce(journal.micros, 0) <> coalesce(burns.micros, 0)""",
+    "I2 a grant's set-offs are what its entries took for them": """
+        SELECT 'grant ' || g.id, coalesce(journal.micros, 0), coalesce(paid.micros, 0)
+        FROM ledger_grant g
+        LEFT JOIN (SELECT e.grant_id, -sum(e.micros) AS micros
+                   FROM ledger_entry e JOIN ledger_transaction t ON t.id = e.transaction_id
+                   WHERE t.kind = 'set_off' AND e.organization_id = %(id)s GROUP BY 1) journal
+             ON journal.grant_id = g.id
+        LEFT JOIN (SELECT grant_id, sum(micros) AS micros FROM ledger_setoff WHERE organization_id = %(id)s GROUP BY 1)
+                  paid ON paid.grant_id = g.id
+        WHERE g.organization_id = %(id)s AND coalesce(journal.micros, 0) <> coalesce(paid.micros, 0)""",
     "I2 usage in the journal is what was settled": """
         SELECT what, settled, posted FROM (
             SELECT 'gross' AS what,
@@ -116,11 +129,14 @@ _LAWS = {
         SELECT 'lines of write-off ' || w.id, w.micros, sum(l.micros)
         FROM ledger_writeoff w JOIN ledger_writeoffline l ON l.write_off_id = w.id
         WHERE w.organization_id = %(id)s GROUP BY w.id HAVING sum(l.micros) <> w.micros""",
-    "I4 no more is forgiven than was accrued": """
+    "I4 no more is forgiven and set off than was accrued": """
         SELECT forgiven.component || ' of ' || forgiven.month, coalesce(accrued.micros, 0), forgiven.micros
-        FROM (SELECT w.month, l.component, sum(l.micros) AS micros FROM ledger_writeoffline l
-              JOIN ledger_writeoff w ON w.id = l.write_off_id WHERE w.organization_id = %(id)s
-              AND NOT EXISTS (SELECT FROM ledger_transaction t WHERE t.reverses_id = w.transaction_id)
+        FROM (SELECT month, component, sum(micros) AS micros FROM (
+                  SELECT w.month, l.component, l.micros FROM ledger_writeoffline l
+                  JOIN ledger_writeoff w ON w.id = l.write_off_id WHERE w.organization_id = %(id)s
+                  AND NOT EXISTS (SELECT FROM ledger_transaction t WHERE t.reverses_id = w.transaction_id)
+                  UNION ALL
+                  SELECT month, component, micros FROM ledger_setoff WHERE organization_id = %(id)s) parts
               GROUP BY 1, 2) forgiven
         LEFT JOIN (SELECT s.month, l.component, sum(l.accrued_micros) AS micros FROM ledger_settlementline l
                    JOIN ledger_settlement s ON s.id = l.settlement_id WHERE s.organization_id = %(id)s
@@ -181,6 +197,22 @@ _LAWS = {
         LEFT JOIN ledger_grant g ON g.organization_id = h.organization_id AND g.reference = 'outcome-reversal:' || h.id
         WHERE h.organization_id = %(id)s AND h.sequence IS NOT NULL AND h.bucket_id IS NULL AND o.amount_micros > 0
         GROUP BY h.id, o.amount_micros HAVING count(g.id) <> 1 OR max(g.amount_micros) <> o.amount_micros""",
+    "I4 a settlement gives back once what its revisions cost less": """
+        SELECT 'settlement from ' || s.first_sequence, coalesce(cheaper.micros, 0), coalesce(given.micros, 0)
+        FROM ledger_settlement s
+        LEFT JOIN (
+            SELECT settled.id, sum(v.given_back_micros) AS micros FROM usage_callrevision v
+            JOIN LATERAL (
+                SELECT first_sequence + v.id - first_id AS sequence, last_id FROM usage_callrange
+                WHERE organization_id = v.organization_id AND first_id <= v.id ORDER BY first_id DESC LIMIT 1
+            ) AS r ON r.last_id >= v.id
+            JOIN ledger_settlement settled ON settled.organization_id = v.organization_id
+             AND r.sequence BETWEEN settled.first_sequence AND settled.last_sequence
+            WHERE v.organization_id = %(id)s AND v.given_back_micros > 0 GROUP BY 1) cheaper USING (id)
+        LEFT JOIN (
+            SELECT b.settlement_id AS id, sum(g.amount_micros) AS micros FROM ledger_giveback b
+            JOIN ledger_grant g ON g.id = b.grant_id WHERE b.organization_id = %(id)s GROUP BY 1) given USING (id)
+        WHERE s.organization_id = %(id)s AND coalesce(cheaper.micros, 0) <> coalesce(given.micros, 0)""",
     "I4 gross = burnt + accrued, per component": """
         SELECT l.component || ' of settlement ' || l.settlement_id, l.gross_micros,
                l.accrued_micros + coalesce(sum(b.micros), 0)

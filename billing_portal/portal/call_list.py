@@ -22,6 +22,7 @@ STATUSES = (
     ("ended", "Ended"),
     ("not_connected", "Not connected"),
     ("error", "Error"),
+    ("cancelled", "Cancelled"),
     ("ongoing", "Ongoing"),
     ("registered", "Registered"),
 )
@@ -96,6 +97,7 @@ class Row(NamedTuple):
     cost: str
     state: str
     is_new: bool
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +177,27 @@ def _rows(organization: Organization, shown: Sequence[calls.ListedCall], since: 
             tone=_TONES.get(call.status, "neutral"),
             duration=formats.duration(call.duration_ms),
             cost="" if call.amount_micros is None else formats.money_exact(call.amount_micros, currency),
-            state="" if call.sequence else "being settled",
+            state=_state(call, currency),
             is_new=since is not None and call.id > since,
+            mark=_mark(call),
         )
         for call in shown
     ]
+
+
+def _state(call: calls.ListedCall, currency: str) -> str:
+    """Say below a call's cost what is not final about it, or what was given back of what it cost before."""
+    if not call.sequence:
+        return "being settled"
+    given_back = call.given_back_micros
+    return f"{formats.money_exact(given_back, currency)} given back" if given_back else ""
+
+
+def _mark(call: calls.ListedCall) -> str:
+    """Say which revision of a corrected call a row is; each is charged for what it costs more."""
+    if call.revision == 1:
+        return "Corrected since" if call.is_corrected else ""
+    return f"Revision {call.revision}{', corrected since' if call.is_corrected else ''}"
 
 
 def _write(cursor: calls.Cursor) -> str:

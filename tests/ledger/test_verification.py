@@ -2,12 +2,14 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from django.db import connection
 
 from billing_portal.ledger import credits, periods, reversals, settlement, verification, write_offs
 from billing_portal.ledger.models import Grant
 from tests.ledger import test_buckets
+from usage import ingestion
 
 pytestmark = pytest.mark.django_db
 
@@ -24,12 +26,21 @@ def acme(with_calls, other, now):
     reversals.reverse_grant(grant_id=wrong.pk, reason="Wrong", reference="r", **give)
     credits.expire(organization.pk, now=soon)
     settlement.settle_all(organization.pk, now=soon)
+    _cancel("call_1_10", "call_1_11", now=soon)
+    settlement.settle_all(organization.pk, now=soon)
     month = now.date().replace(day=1)
     for number in (1, 2):
         write_offs.forgive(month=month, micros=2_000, reason="Outage", reference=f"f{number}", **give)
     periods.close(organization.pk, month, now=now + timedelta(days=30))
     assert list(verification.verify(organization.pk)) == []
     return organization
+
+
+def _cancel(*call_ids, now):
+    call = {"organization": "acme", "call_type": "phone_call", "call_status": "cancelled", "correction": True}
+    call |= {"start_timestamp": now.isoformat(), "revision": 1}
+    answers = ingestion.record([msgspec.json.encode({**call, "call_id": call_id}) for call_id in call_ids], now=now)
+    assert {answer.status for answer in answers} == {"recorded"}
 
 
 FALSIFICATIONS = {
@@ -50,7 +61,9 @@ FALSIFICATIONS = {
     ),
     "UPDATE ledger_monthspend SET gross_micros = gross_micros + 1": "I2 a month's spend is the sum of its settlements",
     "UPDATE ledger_writeoff SET micros = micros + 1": "I2 what is written off is what the journal says",
-    "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven than was accrued",
+    "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven and set off than was accrued",
+    "UPDATE ledger_setoff SET micros = micros + 1": "I2 a grant's set-offs are what its entries took for them",
+    "DELETE FROM ledger_giveback": "I4 a settlement gives back once what its revisions cost less",
     "UPDATE ledger_settlement SET first_sequence = first_sequence + 1 WHERE first_sequence > 1": (
         "I4 settlements follow one another without a gap"
     ),

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from accounts.models import Organization
-from usage import calls, charges, ingestion, rollups
+from usage import calls, charges, ingestion, revisions, rollups
 from usage.calls import ListedCall
 from usage.events import EventAnswer
 from usage.models import Call, Component, PriceVersion, UnratedCall
@@ -42,7 +42,12 @@ class EventsRecorded(msgspec.Struct, frozen=True):
 
 
 class CallSummary(msgspec.Struct, frozen=True):
-    """A call in a list. Without an amount no price covers it yet; without a sequence it is not settled yet."""
+    """A call in a list. Without an amount no price covers it yet; without a sequence it is not settled yet.
+
+    A corrected call has an item for each of its revisions, with what was charged of it, so that a list adds up to what
+    was charged: `amount_micros` of a later `revision` is what it costs more than the one before, `given_back_micros`
+    what it costs less. `is_corrected` says that there is a later one.
+    """
 
     call_id: str
     started_at: datetime
@@ -55,6 +60,9 @@ class CallSummary(msgspec.Struct, frozen=True):
     amount_micros: Micros | None
     currency: Currency
     sequence: int | None
+    revision: int
+    given_back_micros: Micros
+    is_corrected: bool
 
 
 class CallPage(msgspec.Struct, frozen=True):
@@ -88,11 +96,30 @@ class PriceVersionName(msgspec.Struct, frozen=True):
     number: int
 
 
+class CallRevision(msgspec.Struct, frozen=True):
+    """One revision of a call: why it was made, what the call costs in it, and what that changed.
+
+    What it costs more than the revision before is charged, in the month in which it is billed; what it costs less is
+    given back. Component by component, so both may be.
+    """
+
+    revision: int
+    recorded_at: datetime | None
+    origin: str | None
+    reason: str
+    price_micros: Micros | None
+    charged_micros: Micros | None
+    given_back_micros: Micros
+    sequence: int | None
+    billed_month: Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}$")] | None
+
+
 class CallRecord(msgspec.Struct, frozen=True):
-    """One call: its facts, and what it costs, line by line.
+    """One call: its facts, and what it costs, line by line, both as its newest revision has them.
 
     While no price covers it, `unpriced` names the products that lack one, and what follows from a price is null.
-    Settlement gives the call its sequence and the month in which it is billed.
+    Settlement gives the call its sequence and the month in which it is billed. `revisions` are all of a call that was
+    corrected, the first one first.
     """
 
     call_id: str
@@ -120,6 +147,8 @@ class CallRecord(msgspec.Struct, frozen=True):
     price_version: PriceVersionName | None
     sequence: int | None
     billed_month: Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}$")] | None
+    revision: int
+    revisions: list[CallRevision]
 
 
 class ImportReport(msgspec.Struct, frozen=True):
@@ -231,6 +260,9 @@ def summaries(rows: Iterable[ListedCall], currency: str) -> list[CallSummary]:
             amount_micros=row.amount_micros,
             currency=currency,
             sequence=row.sequence,
+            revision=row.revision,
+            given_back_micros=row.given_back_micros,
+            is_corrected=row.is_corrected,
         )
         for row in rows
     ]
@@ -262,12 +294,33 @@ def call_record(call: Call) -> CallRecord:
         received_at=_received_at(charge, unrated),
         unpriced=unrated.missing if unrated else [],
         lines=[_price_line(line) for line in charge.lines] if charge else [],
-        amount_micros=charge.amount_micros if charge else None,
+        amount_micros=charge.price_micros if charge else None,
         currency=call.organization.currency,
         price_version=_version_name(charge.price_version) if charge else None,
         sequence=charge.sequence if charge else None,
-        billed_month=f"{charge.billed_month:%Y-%m}" if charge and charge.billed_month else None,
+        billed_month=_month(charge),
+        revision=call.revision,
+        revisions=[_revision(each) for each in calls.all_revisions(call)] if call.revision > 1 else [],
     )
+
+
+def _revision(call: Call) -> CallRevision:
+    charge, made = charges.of(call), revisions.of(call)
+    return CallRevision(
+        revision=call.revision,
+        recorded_at=made.recorded_at if made else charge.received_at if charge else None,
+        origin=made.origin if made else None,
+        reason=made.reason if made else "",
+        price_micros=charge.price_micros if charge else None,
+        charged_micros=charge.amount_micros if charge else None,
+        given_back_micros=charge.given_back_micros if charge else 0,
+        sequence=charge.sequence if charge else None,
+        billed_month=_month(charge),
+    )
+
+
+def _month(charge: charges.Charge | None) -> str | None:
+    return f"{charge.billed_month:%Y-%m}" if charge and charge.billed_month else None
 
 
 def usage_report(

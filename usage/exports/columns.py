@@ -1,7 +1,7 @@
 """The columns of an export, written once: a name, the SQL, and a kind that readers know it by.
 
-The SQL speaks of a call `c`, its kind `k`, agent `a`, mix `m`, range `r`, detail `d`, and billed month `b`, as
-`selection` joins them.
+The SQL speaks of a call `c`, its kind `k`, agent `a`, mix `m`, range `r`, detail `d`, billed month `b`, and, of a later
+revision, what it changed `v`, as `selection` joins them. Each revision is a row with what was charged of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,6 +80,8 @@ def of_calls(places: Mapping[str, int]) -> list[Column]:
         Column("currency", "%(currency)s::text"),
         Column("amount", amount, Kind.DECIMAL, json=f"({amount})::text"),
         Column("amount_micros", "c.amount_micros", Kind.INTEGER),
+        Column("given_back_micros", "v.given_back_micros", Kind.INTEGER),
+        Column("correction_reason", "v.reason", outside=True),
         *(
             Column(f"{component}_micros", component_micros(component, places.get(component, 0)), Kind.INTEGER)
             for component in Component.values

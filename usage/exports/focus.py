@@ -6,6 +6,8 @@ ones that a call can fill, and columns of our own, which begin with `x_` as the 
 - A row is one call, priced as one: `PricingQuantity` is 1 in the unit "Calls", and the products it used are its SKU.
   Unit prices are not given, because a call's price is a sum of several; the components stand in `x_…Cost`.
 - The four costs are the same. Credits are no part of a call's price: on the invoice they are lines of their own.
+- A later revision of a call is a correction: its cost is what it costs more, and it has no quantities, so that nothing
+  counts twice. What it costs less is a credit.
 - The list price is the price that applied: for an organization with prices of its own they are not compared.
 """
 
@@ -37,7 +39,7 @@ def columns() -> list[Column]:
             f"to_char({_UTC} + (c.duration_ms + 1000) * interval '1 millisecond', {_SECOND})",
         ),
         Column("ChargePeriodStart", f"to_char({_UTC}, {_SECOND})"),
-        Column("ConsumedQuantity", "c.duration_ms * 0.001", Kind.DECIMAL),
+        Column("ConsumedQuantity", "CASE WHEN c.revision = 1 THEN c.duration_ms * 0.001 END", Kind.DECIMAL),
         Column("ConsumedUnit", "'Seconds'"),
         Column("ContractedCost", _COST, Kind.DECIMAL),
         Column("EffectiveCost", _COST, Kind.DECIMAL),
@@ -46,7 +48,7 @@ def columns() -> list[Column]:
         Column("ListCost", _COST, Kind.DECIMAL),
         Column("PricingCategory", "'Standard'"),
         Column("PricingCurrency", "%(currency)s::text"),
-        Column("PricingQuantity", "1", Kind.INTEGER),
+        Column("PricingQuantity", "CASE WHEN c.revision = 1 THEN 1 END", Kind.INTEGER),
         Column("PricingUnit", "'Calls'"),
         Column("ProviderName", "%(vendor)s::text", outside=True),
         Column("PublisherName", "%(vendor)s::text", outside=True),

@@ -52,6 +52,7 @@ _ROWS = """
         WHERE organization_id = %(organization)s AND first_id <= c.id ORDER BY first_id DESC LIMIT 1
     ) AS r ON r.last_id >= c.id
     LEFT JOIN b ON b.month = r.billed_month
+    LEFT JOIN usage_callrevision v ON c.revision > 1 AND v.organization_id = %(organization)s AND v.id = c.id
     {detail}
     {settled}
     ORDER BY c.started_at, c.id"""

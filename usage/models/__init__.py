@@ -21,6 +21,7 @@ from usage.models.outcomes import (
     ReplyKind,
 )
 from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
+from usage.models.revisions import CallRevision
 from usage.models.rollups import DailyAgentUsage, DailyUsage, HourlyUsage
 from usage.models.what_ifs import WhatIf
 
@@ -33,6 +34,7 @@ __all__ = [
     "CallKey",
     "CallKind",
     "CallRange",
+    "CallRevision",
     "Component",
     "Conversation",
     "ConversationEvent",

@@ -13,6 +13,7 @@ from billing_portal.ledger.models.books import (
 )
 from billing_portal.ledger.models.buckets import Bucket, BucketEntry
 from billing_portal.ledger.models.checks import Check, Finding
+from billing_portal.ledger.models.give_backs import GiveBack, SetOff
 from billing_portal.ledger.models.limits import MonthSpend, SpendLimit
 from billing_portal.ledger.models.reservations import Direction, Refusal, RefusalHour, Reservation
 from billing_portal.ledger.models.welcome_claims import WelcomeClaim
@@ -29,12 +30,14 @@ __all__ = [
     "Direction",
     "Entry",
     "Finding",
+    "GiveBack",
     "Grant",
     "MonthSpend",
     "Period",
     "Refusal",
     "RefusalHour",
     "Reservation",
+    "SetOff",
     "Settlement",
     "SettlementLine",
     "SpendLimit",

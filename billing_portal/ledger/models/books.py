@@ -87,7 +87,7 @@ class Grant(models.Model):
     amount_micros = models.BigIntegerField()
     remaining_micros = models.BigIntegerField()
     reference = models.CharField(max_length=200)
-    reason = models.CharField(max_length=200, blank=True, default="")
+    reason = models.CharField(max_length=400, blank=True, default="", help_text="For the customer to read.")
     expires_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
 
@@ -131,6 +131,7 @@ class Transaction(models.Model):
         COLLECT = "collect", "Invoice paid"
         REVERSE = "reverse", "Taken back"
         WRITE_OFF = "write_off", "Written off"
+        SET_OFF = "set_off", "Set off"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)

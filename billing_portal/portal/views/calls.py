@@ -88,12 +88,16 @@ def new_calls(request: OrganizationRequest) -> HttpResponse:
 @organization_view(Permission.VIEW_USAGE)
 @replica.reads
 def call(request: OrganizationRequest, call_id: str) -> HttpResponse:
-    """Show one call: its price line by line, who paid for it, and its facts. One that is put away says so."""
+    """Show one call: its price line by line, who paid for it, its facts, and how it was corrected.
+
+    One that is put away says so.
+    """
     found = calls.find(request.organization.pk, call_id)
     if found is None:
         return _put_away(request, call_id)
     charge = charges.of(found)
     detail = calls.detail(found)
+    all_revisions = calls.all_revisions(found)
     context: dict[str, Any] = {
         "call": found,
         "status_label": call_list.label(found.kind.status),
@@ -102,10 +106,15 @@ def call(request: OrganizationRequest, call_id: str) -> HttpResponse:
         "metadata": call_page.printable(detail.metadata) if detail else [],
         "charge": charge,
         "unrated": calls.unrated(found) if charge is None else None,
+        "history": call_page.history(all_revisions) if found.revision > 1 else [],
     }
     if charge is not None:
         context["lines"] = [call_page.line(each, charge.currency) for each in charge.lines]
-        context["funding"] = call_page.parts(settlement.funding(charge))
+        made = [each for revision in all_revisions if (each := charges.of(revision))]
+        context["funding"] = call_page.parts(
+            *map(settlement.funding, made),
+            given_back_micros=sum(each.given_back_micros for each in made if each.sequence),
+        )
         context["invoice"] = _invoice(request.organization, charge)
     return render(request, "portal/call.html", context)
 

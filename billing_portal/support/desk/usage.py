@@ -13,21 +13,21 @@ from django.http import HttpRequest
 from accounts import clock
 from billing_portal.support.amounts import amount
 from billing_portal.support.desk.read_only import ReadOnlyAdmin
-from usage import calls, charges, ingestion, prices, storage
-from usage.models import Call, CallKey, PriceBook, PriceRate, PriceVersion, UnratedCall
+from usage import calls, charges, ingestion, prices, revisions, storage
+from usage.models import Call, CallKey, CallRevision, PriceBook, PriceRate, PriceVersion, UnratedCall
 
 
 @admin.register(Call)
 class CallAdmin(ReadOnlyAdmin):
     """Found by the vendor's id, whole: the database has millions of them, in a table a month."""
 
-    list_display = ["call_id", "organization", "started_at", "duration_ms", "status", "cost"]
+    list_display = ["call_id", "revision", "organization", "started_at", "duration_ms", "status", "cost"]
     sortable_by = ()
     ordering = ["-started_at", "-id"]
     list_select_related = ["organization", "kind", "agent", "mix"]
     search_help_text = "The vendor's call id, whole"
     search_fields = ["call_id__exact"]
-    readonly_fields = ["cost", "price_lines", "settled", "detail"]
+    readonly_fields = ["cost", "correction", "price_lines", "settled", "detail"]
     show_full_result_count = False
 
     def get_search_results(
@@ -36,8 +36,10 @@ class CallAdmin(ReadOnlyAdmin):
         """Find by the key, which says when the call was. Nothing else finds quickly in all months, so list nothing."""
         if not search_term:
             return queryset.none(), False
-        keys = CallKey.objects.filter(key=storage.key_of(search_term.strip()))
-        places = list(keys.values_list("organization_id", "started_at"))
+        key = storage.key_of(search_term.strip())
+        firsts = CallKey.objects.filter(key=key).values_list("organization_id", "started_at")
+        later = CallRevision.objects.filter(key=key).values_list("organization_id", "started_at")
+        places = sorted({*firsts, *later})
         if not places:
             return queryset.none(), False
         found = [Q(organization_id=organization, started_at=started_at) for organization, started_at in places]
@@ -64,9 +66,18 @@ class CallAdmin(ReadOnlyAdmin):
     def status(self, call: Call) -> str:
         return call.kind.status
 
-    @admin.display(description="Cost")
+    @admin.display(description="Charged")
     def cost(self, call: Call) -> str:
         return "unrated" if call.amount_micros is None else amount(call.amount_micros, call.organization.currency)
+
+    @admin.display(description="Correction")
+    def correction(self, call: Call) -> str:
+        made = revisions.of(call)
+        if made is None:
+            return "none: the call as first recorded"
+        given_back = amount(made.given_back_micros, call.organization.currency)
+        made_at = f"{made.recorded_at:%Y-%m-%d %H:%M} UTC"
+        return f"{made.get_origin_display()}, {made_at}: {made.reason}\ngives back {given_back}"
 
     @admin.display(description="Price by component")
     def price_lines(self, call: Call) -> str:

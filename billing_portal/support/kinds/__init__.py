@@ -3,7 +3,7 @@
 A new kind is a class here and a line in `ALL`: forms, preview, approval, audit and double submits are taken care of.
 """
 
-from billing_portal.support.kinds import credit, debt, freezing, numbers
+from billing_portal.support.kinds import calls, credit, debt, freezing, numbers
 from billing_portal.support.kinds.base import Change, Kind, Refused
 
 __all__ = ["ALL", "Change", "Kind", "Refused", "named"]
@@ -11,6 +11,8 @@ __all__ = ["ALL", "Change", "Kind", "Refused", "named"]
 ALL: dict[str, Kind] = {
     kind.name: kind
     for kind in (
+        calls.CorrectCall(),
+        calls.CancelCall(),
         credit.Goodwill(),
         credit.Correction(),
         credit.TakeBack(),

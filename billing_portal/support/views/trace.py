@@ -21,6 +21,7 @@ def trace(request: PersonRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Trace a call",
         "call_id": call_id,
+        "may_ask": request.user.has_perm("support.add_staffaction"),
         "traces": [(organization, call_traces.trace(organization.pk, call_id)) for organization in knowing],
     }
     return render(request, "staff/trace.html", context)

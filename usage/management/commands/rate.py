@@ -13,14 +13,14 @@ from django.db import transaction
 
 from accounts import clock
 from accounts.models import Organization
-from usage import call_files, call_objects, ingestion, price_documents, prices
+from usage import call_files, call_objects, price_documents, prices, pricing
 from usage.call_items import FileUnreadable
 from usage.call_objects import CallObject, CallRejected
-from usage.ingestion import Payer
 from usage.models import PriceBook, PriceRate
 from usage.money import MICROS_PER_UNIT
 from usage.price_documents import PriceDocumentInvalid
 from usage.prices import Catalog
+from usage.pricing import Payer
 from usage.rating import AmountOutOfRange, Line, Rating
 from usage.snapshots import Rate, Snapshot
 
@@ -110,9 +110,7 @@ class Command(BaseCommand):
 def _price(call: CallObject, source: PriceSource) -> tuple[Snapshot, Rating]:
     """Return the version and the rating. Raises CommandError with the reason if there is none."""
     try:
-        snapshot, rating, missing = ingestion.price(
-            source.catalog, source.payer, call.facts, call.started_at, source.now
-        )
+        snapshot, rating, missing = pricing.price(source.catalog, source.payer, call.facts, call.started_at, source.now)
     except AmountOutOfRange:
         raise CommandError(f"{call.call_id} costs more than an account can hold.") from None
     if snapshot is None or rating is None:
