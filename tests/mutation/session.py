@@ -96,12 +96,12 @@ def try_mutants(session: pytest.Session, todo: dict[str, Any]) -> None:
     known = json.loads(Path(todo["map"]).read_text())
     items = {item.nodeid: item for item in session.items}
     fails(session, session.items[0])  # as in `record`
-    gc.freeze()  # so that a child copies less
+    files = [(SourceFile(Path(path), module), Host(module)) for path, module in todo["files"]]
+    gc.freeze()  # so that a child copies less; only now, as a host finds its functions among what is not frozen
     wanted = todo["only"] and set(todo["only"])
     number = 0
     with Path(todo["results"]).open("a") as results:
-        for path, module in todo["files"]:
-            source, host = SourceFile(Path(path), module), Host(module)
+        for source, host in files:
             killers: Counter[str] = Counter()
             for mutant in source.mutants:
                 if wanted and mutant.name not in wanted:
