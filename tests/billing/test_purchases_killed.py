@@ -1,13 +1,9 @@
 """Purchases and top-ups killed with SIGKILL at named places: afterwards all is as if nothing had happened."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +12,7 @@ from billing_portal.billing import gateway, purchase_payment, top_ups
 from billing_portal.billing.models import Purchase
 from billing_portal.ledger import verification
 from billing_portal.ledger.models import Grant
-from tests.billing.test_month_end_killed import ROOT, database_url
+from tests.billing import killing
 from tests.billing.test_purchase_checkout import CHECKOUT, pay
 from tests.billing.test_purchases import FIFTY, MakeBuyer, ask
 from tests.billing.test_top_ups import switch_on
@@ -37,34 +33,8 @@ CARD = [place for step in ("invoice", "line", "finalize", "pay:1") for place in 
 
 @pytest.fixture
 def kill(stripe: RunningSandbox) -> Iterator[Kill]:
-    environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "DATABASE_URL": database_url(),
-        "STRIPE_API_BASE": stripe.url,
-    }
-    victim = subprocess.Popen(
-        [sys.executable, "-m", "tests.billing.victim"],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert victim.stdin is not None
-    assert victim.stdout is not None
-    while "ready" not in (said := victim.stdout.readline()):
-        assert said, "the victim did not start"
-
-    def kill_at(place: str, verb: str, subject: int, now: datetime = MIDMONTH) -> None:
-        victim.stdin.write(json.dumps({"verb": verb, "id": subject, "now": now.isoformat(), "place": place}) + "\n")
-        victim.stdin.flush()
-        while not (said := victim.stdout.readline()).startswith("{"):
-            assert said, "the victim is gone"
-        assert json.loads(said) == {"reached": True, "signal": signal.SIGKILL}, place
-
-    yield kill_at
-    victim.communicate(timeout=10)
+    with killing.victim(STRIPE_API_BASE=stripe.url) as victim:
+        yield partial(victim.kill, now=MIDMONTH)
 
 
 def recover() -> None:

@@ -1,13 +1,19 @@
 """A process that is killed at named places, again and again: `python -m tests.billing.victim`.
 
-Django is loaded once. For each line on standard input, {"verb", "id", "now", "place"}, a fork does the verb until it
-comes to the place, writes that it is there, and is killed by a real SIGKILL. The answer says how it ended.
+Django is loaded once. For each line on standard input, {"verb", "id", "now", "place", "within"}, a fork does the verb
+until it comes to the place, writes that it is there, and is killed by a real SIGKILL. The answer says how it ended, and
+which locks, writes and commits it came by.
+
+A place is "before" or "after": a function, one of those functions at one step to Stripe, or a statement to the database
+("after INSERT ledger_burn 1"). With `within`, statements count from that function's beginning to the next commit.
 """
 
 import json
 import os
+import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -16,13 +22,18 @@ import django
 
 django.setup()
 
-from billing_portal.billing import intents, purchase_payment, purchases, top_ups  # noqa: E402
-from billing_portal.billing.models import Purchase  # noqa: E402
-from billing_portal.ledger import credits  # noqa: E402
+from django.db import connection  # noqa: E402
+
+from accounts import clock  # noqa: E402
+from billing_portal.billing import intents, month_end, purchase_payment, purchases, top_ups  # noqa: E402
+from billing_portal.billing.models import Invoice, Purchase  # noqa: E402
+from billing_portal.ledger import alerts, collections, credits  # noqa: E402
+from billing_portal.ledger import tasks as ledger_tasks  # noqa: E402
+from billing_portal.ledger.signals import usage_settled  # noqa: E402
 
 
 def die(pipe: int) -> None:
-    os.write(pipe, b"reached")
+    os.write(pipe, b"reached\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -33,7 +44,13 @@ def set_trap(place: str, pipe: int) -> None:
     if step.startswith(":"):
         module, name, is_there = intents, where, lambda *a, **k: _reference(a).endswith(step)
     else:
-        modules = {"credit": purchases, "ask_for_top_up": purchases, "decline": purchases, "grant": credits}
+        modules: dict[str, Any] = {
+            "credit": purchases,
+            "ask_for_top_up": purchases,
+            "decline": purchases,
+            "grant": credits,
+            "send_robust": usage_settled,
+        }
         module, name, is_there = modules.get(step, purchase_payment), step, lambda *a, **k: True
     original: Callable[..., Any] = getattr(module, name)
 
@@ -49,12 +66,73 @@ def set_trap(place: str, pipe: int) -> None:
     setattr(module, name, trapped)
 
 
+_STATEMENTS = [
+    ("INSERT", re.compile(r'\bINSERT INTO "?(\w+)')),
+    ("LOCK", re.compile(r'\bFROM "?(\w+).*\bFOR (?:NO KEY )?UPDATE\b', re.DOTALL)),
+    ("UPDATE", re.compile(r'\bUPDATE "?(\w+)"?(?: AS \w+)?\s+SET\b')),
+    ("DELETE", re.compile(r'\bDELETE FROM "?(\w+)')),
+]
+
+
+class Watch:
+    """Sees every lock, write and commit go by, tells their names, and dies at the place."""
+
+    def __init__(self, place: str, within: str, pipe: int) -> None:
+        self.place, self.pipe, self.is_open = place, pipe, not within
+        self.is_bounded = bool(within)
+        self.seen: Counter[str] = Counter()
+        if within:
+            collect = collections.collect
+            assert within == collect.__name__
+            collections.collect = lambda **options: self.open_for(collect, options)
+        commit = connection._commit
+        connection._commit = lambda: self.at("COMMIT", commit)
+
+    def open_for(self, verb: Callable[..., Any], options: dict[str, Any]) -> Any:
+        self.is_open = True
+        return verb(**options)
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        found = [(match.start(), kind, match[1]) for kind, pattern in _STATEMENTS if (match := pattern.search(sql))]
+        if not found:
+            return execute(sql, params, many, context)
+        _, kind, table = min(found)  # of several in one statement, the first gives the name
+        return self.at(f"{kind} {table}", lambda: execute(sql, params, many, context))
+
+    def at(self, name: str, go_on: Callable[[], Any]) -> Any:
+        if not self.is_open:
+            return go_on()
+        self.seen[name] += 1
+        here = f"{name} {self.seen[name]}"
+        os.write(self.pipe, f"{here}\n".encode())
+        if self.place == f"before {here}":
+            die(self.pipe)
+        result = go_on()
+        if self.place == f"after {here}":
+            die(self.pipe)
+        self.is_open = not (self.is_bounded and name == "COMMIT")
+        return result
+
+
 def _reference(arguments: tuple[Any, ...]) -> str:
     """Return the reference of an intent: `_record` is given it third, `_send` and `_done` have the intent."""
     return str(arguments[2]) if isinstance(arguments[2], str) else str(arguments[0].reference)
 
 
 def do(verb: str, subject: int, now: datetime) -> None:
+    if verb == "settle":
+        ledger_tasks.settle_organization(subject)
+    elif verb == "expire":
+        credits.expire(subject, now=now)
+    elif verb == "alert":
+        alerts.check(subject, now=now)
+    elif verb == "end the month":
+        month_end.advance(Invoice.objects.get(pk=subject), now=now)
+    else:
+        buy(verb, subject, now)
+
+
+def buy(verb: str, subject: int, now: datetime) -> None:
     if verb == "top up":
         purchase = top_ups.check(subject, now=now)
     else:
@@ -68,14 +146,23 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        set_trap(order["place"], writing)
-        do(order["verb"], order["id"], datetime.fromisoformat(order["now"]))
+        now = datetime.fromisoformat(order["now"])
+        clock.now = lambda: now
+        step = order["place"].split(" ")[1:2]
+        if step and not step[0].isupper():
+            set_trap(order["place"], writing)
+        with connection.execute_wrapper(Watch(order["place"], order["within"], writing)):
+            do(order["verb"], order["id"], now)
         os._exit(0)
     os.close(writing)
-    said = os.read(reading, 100)
-    os.close(reading)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read().splitlines()
     _, status = os.waitpid(child, 0)
-    return {"reached": said == b"reached", "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}
+    return {
+        "reached": said[-1:] == ["reached"],
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+        "statements": said,
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""Killing a process at a named place: the side of the test. `tests.billing.victim` is the one that dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from tests.billing.test_month_end_killed import ROOT, database_url
+
+
+class Victim:
+    """A process that does one verb after the other, and dies of it if it is told to."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    def kill(self, place: str, verb: str, subject: int, *, now: datetime, within: str = "") -> None:
+        """Let it do the verb and kill it at the place; fail if that was not reached, or it did not die of it."""
+        answer = self._order(place=place, verb=verb, id=subject, now=now.isoformat(), within=within)
+        assert (answer["reached"], answer["signal"]) == (True, signal.SIGKILL), (place, answer)
+
+    def rehearse(self, verb: str, subject: int, *, now: datetime, within: str = "") -> list[str]:
+        """Let it do the verb to its end; return the places before and after each lock, write and commit on the way."""
+        answer = self._order(place="", verb=verb, id=subject, now=now.isoformat(), within=within)
+        assert answer["signal"] == 0, answer
+        return [f"{when} {statement}" for statement in answer["statements"] for when in ("before", "after")]
+
+    def _order(self, **order: object) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        while not (said := self.process.stdout.readline()).startswith("{"):
+            assert said, "the victim is gone"
+        answer: dict[str, Any] = json.loads(said)
+        return answer
+
+
+@contextmanager
+def victim(**environment: str) -> Iterator[Victim]:
+    """Start the victim on the tests' database."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.billing.victim"],
+        cwd=ROOT,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": database_url(), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    while "ready" not in (said := process.stdout.readline()):
+        assert said, "the victim did not start"
+    yield Victim(process)
+    process.communicate(timeout=10)
