@@ -316,7 +316,7 @@ def verify(organization_id: int) -> list[str]:
         cursor.execute(_ROOM)
         for table, columns, query in _tables():
             kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"
-            asked = [[organization_id], [organization_id], organization_id]
+            asked: list[Any] = [[organization_id], [organization_id], organization_id]
             cursor.execute(f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", asked)
             found += [" ".join(str(value) for value in (table, *row)) for row in cursor.fetchall()]
     return found

@@ -130,7 +130,10 @@ def test_the_usage_page_shows_the_seal_and_the_way_to_trace(client, busy, now):
     assert "Trace a call" in text_of(page)
     let_arrive(busy, range(1, 11), now=now)
     assert "Complete to 09:30, no gaps, none rejected" in text_of(client.get(usage))
-    assert f'href="{trace}?id=call_x"' in client.get(usage, {"call_id": "call_x"}).content.decode()
+    assert (
+        f'href="{trace}?id=call_x"'
+        in client.get(reverse("calls", args=[busy.public_id]), {"call_id": "call_x"}).content.decode()
+    )
     call = client.get(reverse("call", args=[busy.public_id, "call_1_4"])).content.decode()
     assert f'href="{trace}?id=call_1_4"' in call
 
