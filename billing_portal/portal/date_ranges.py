@@ -116,12 +116,12 @@ def a_year_before(days: Days) -> Days:
 
 
 def day(text: str | None) -> date | None:
-    """Return the day that a text names, None for anything else, and for days from which one cannot count back."""
+    """Return the day that a text names, the first that is kept for one before it, and None for anything else."""
     try:
         named = date.fromisoformat(text or "")
     except ValueError:
         return None
-    return named if named >= _EARLIEST else None
+    return max(named, _EARLIEST)
 
 
 def _named(name: str, today: date) -> Days:
