@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 started: servers.Servers | None = None
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Tells the workers of a session that it started the servers.
+_OURS = "PORTAL_TEST_SERVERS"
 NO_CHROMIUM = "Chromium is not installed"
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -43,12 +45,17 @@ def in_ci() -> bool:
 def pytest_load_initial_conftests() -> Iterator[None]:
     """Start the servers before any plugin reads the settings: wrappers run before all others."""
     global started  # noqa: PLW0603 - one session, one pair of servers
-    if not (os.environ.get("DATABASE_URL") and os.environ.get("BROKER_URL")):
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and os.environ.get(_OURS):
+        # Its session's, which run: so that a worker knows where they are.
         started = servers.ensure(servers.default_directory() / "test", durable=False)
+    elif not (os.environ.get("DATABASE_URL") and os.environ.get("BROKER_URL")):
+        started = servers.ensure(servers.default_directory() / "test", durable=False)
+        os.environ[_OURS] = "1"
         os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or started.database_url
         os.environ["BROKER_URL"] = os.environ.get("BROKER_URL") or started.broker_url
         drop_outdated_databases(started)
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    if worker:
         os.environ["BROKER_URL"] = broker_of_worker(os.environ["BROKER_URL"], worker)
     return (yield)
 
@@ -89,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     """Leave the servers to the next run, except in CI, which must leave nothing running."""
-    if started and in_ci():
+    if started and in_ci() and "PYTEST_XDIST_WORKER" not in os.environ:
         started.stop()
 
 

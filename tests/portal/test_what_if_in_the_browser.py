@@ -7,7 +7,7 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import expect
 
-from tests.portal.test_changes_in_the_browser import chromium, opened  # noqa: F401 - fixture
+from tests.portal.test_changes_in_the_browser import opened
 from tests.portal.test_what_if import _october, used  # noqa: F401 - fixtures
 from tests.usage.conftest import priced, record  # noqa: F401 - fixtures
 from usage.models import WhatIf
@@ -24,7 +24,7 @@ def waiting(used, alice, now) -> WhatIf:  # noqa: F811
 
 @pytest.mark.parametrize("width", [1360, 400])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_are_sound(chromium, live_server, alice, waiting, now, width, theme):  # noqa: F811
+def test_the_pages_are_sound(chromium, live_server, alice, waiting, now, width, theme):
     from axe_playwright_python.sync_playwright import Axe
 
     choice = Choice(llm="gpt_4o_mini", voice="deepgram_tts")
@@ -46,7 +46,7 @@ def test_the_pages_are_sound(chromium, live_server, alice, waiting, now, width, 
     assert complaints == []
 
 
-def test_an_answer_comes_while_one_looks(chromium, live_server, alice, waiting, now):  # noqa: F811
+def test_an_answer_comes_while_one_looks(chromium, live_server, alice, waiting, now):
     page, complaints = opened(chromium, live_server.url, alice)
     page.goto(reverse("what_if", args=[waiting.organization.public_id, waiting.public_id]))
     expect(page.get_by_text("0 of 2").first).to_be_visible()
