@@ -5,10 +5,12 @@ command joins with a rule here and its effect in `model.Books`.
 """
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 
 import msgspec
 import pytest
@@ -41,7 +43,7 @@ from billing_portal.ledger import (
     verification,
     write_offs,
 )
-from billing_portal.ledger.models import Account, Entry, Grant, Reservation, Transaction
+from billing_portal.ledger.models import Account, Burn, Entry, Grant, Reservation, Transaction
 from tests.ledger import model
 from usage import charges, ingestion, rollups
 
@@ -65,6 +67,10 @@ calls = st.lists(
 months_back = st.integers(0, 2)
 
 
+kinds = st.sampled_from(list(Grant.Kind))
+hours = st.none() | st.integers(1, 60 * 24)
+
+
 def verb(name: str, *arguments: st.SearchStrategy) -> st.SearchStrategy:
     """Return a method of the machine to call, with what."""
     return st.tuples(st.just(name), *arguments)
@@ -76,9 +82,11 @@ usage = st.one_of(
     verb("record_and_settle", ages, calls),
     verb("settle", st.integers(1, 6)),
     verb("settle_all"),
+    verb("settle_together"),
 )
 credit = st.one_of(
-    verb("grant", st.sampled_from(list(Grant.Kind)), st.integers(1, 400_000), st.none() | st.integers(1, 60 * 24)),
+    verb("grant", kinds, st.integers(1, 400_000), hours),
+    verb("burn_a_part", st.lists(st.tuples(kinds, hours), min_size=2, max_size=4)),
     verb("expire"),
     verb("collect", st.integers(1, 4)),
     verb("cap", st.none() | st.integers(0, 5_000_000)),
@@ -204,6 +212,12 @@ class Machine(RuleBasedStateMachine):
         assert min(1, len(books.waiting)) <= count <= limit
         assert count == books.settle_next(self.now, {int(call.call_id.removeprefix("call_")) for call in taken})
 
+    def settle_together(self, who: int) -> None:
+        """Both organizations in one transaction: of each its next month, as if it were alone."""
+        waited = {self.id_of(who): self.books[who].settle_next(self.now) for who in (0, 1)}
+        ids = [organization.pk for organization in self.organizations]
+        assert settlement.settle_many(ids, now=self.now) == {pk: count for pk, count in waited.items() if count}
+
     def settle_all(self, who: int) -> None:
         waited = len(self.books[who].waiting)
         while self.books[who].settle_next(self.now):
@@ -217,6 +231,12 @@ class Machine(RuleBasedStateMachine):
         self.books[who].grant(reference, str(kind), micros, expires_at, self.now)
         self.granted[who].append(reference)
         self.replays[who].append(lambda other: credits.grant(**{**command, "micros": micros + other}))
+
+    def burn_a_part(self, who: int, given: list[tuple[Grant.Kind, int | None]]) -> None:
+        """I5: with several grants that each would do, it shows which one is burnt first."""
+        for kind, hours in given:
+            self.grant(who, kind, 1_500_000, hours)
+        self.record_and_settle(who, 0, [(0, 600_000, frozenset({"voice_a"}))])
 
     def expire(self, who: int) -> None:
         assert credits.expire(self.id_of(who), now=self.now) == self.books[who].expire(self.now)
@@ -355,6 +375,7 @@ class Machine(RuleBasedStateMachine):
             # Where nothing should have moved, that was proof enough that nothing did.
             if self.is_new(who, self.books[who].state()):
                 self.i04_every_call_is_funded_once(who)
+                self.i05_grants_were_burnt_in_the_models_order(who)
                 assert list(verification.verify(self.organizations[who].pk)) == []
             if self.is_new((who, "usage"), self.books[who].calls_settled):
                 assert rollups.verify(self.organizations[who].pk) == []  # I9
@@ -389,6 +410,12 @@ class Machine(RuleBasedStateMachine):
         grants = Grant.objects.filter(organization=self.organizations[who])
         left = dict(grants.values_list("reference", "remaining_micros"))
         assert left == {reference: grant.left for reference, grant in self.books[who].credit.items()}
+
+    def i05_grants_were_burnt_in_the_models_order(self, who: int) -> None:
+        """Whichever grant paid which settlement, and how much: one after the other."""
+        rows = Burn.objects.filter(organization=self.organizations[who]).order_by("id")
+        found = itertools.groupby(rows.values_list("settlement", "grant__reference", "micros"), key=itemgetter(0, 1))
+        assert [(key[1], sum(row[2] for row in rows)) for key, rows in found] == self.books[who].burns
 
     def i03_i14_what_is_held_and_what_is_available_are_the_models(self, who: int) -> None:
         books, organization = self.books[who], self.organizations[who]

@@ -85,6 +85,7 @@ class Books:
     waiting: list[Call] = field(default_factory=list)
     settled: dict[date, Counter[str]] = field(default_factory=dict)
     calls_settled: int = 0
+    burns: list[tuple[str, int]] = field(default_factory=list)  # each time a grant was burnt: its reference, how much
     accrued: Counter[date] = field(default_factory=Counter)
     forgiven: Counter[date] = field(default_factory=Counter)
     sums: Counter[str] = field(default_factory=Counter)  # collected, paid, written off, taken back, expired
@@ -121,9 +122,11 @@ class Books:
         self.settled.setdefault(month, Counter()).update(gross)
         self.calls_settled += len(batch)
         owed = gross.total()
-        for grant in sorted(self.credit.values(), key=Credit.burns_before):
+        for reference, grant in sorted(self.credit.items(), key=lambda item: item[1].burns_before()):
             if grant.spendable(now):
                 taken = min(owed, grant.left)
+                if taken:
+                    self.burns.append((reference, taken))
                 grant.left -= taken
                 owed -= taken
         self.accrued[month] += owed

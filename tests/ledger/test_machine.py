@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from billing_portal.ledger import credits
+from billing_portal.ledger import credits, periods
 from tests.ledger.machine import START, Machine, price_book
 from usage import partitions, prices
 
@@ -21,12 +21,19 @@ def run(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     partitions.ensure({date(2026 + number // 12, number % 12 + 1, 1) for number in range(6, 26)})
     logging.disable(logging.CRITICAL)
 
-    def run(steps: int, **options: object) -> int:
+    def run(steps: int, *, derandomize: bool = True) -> int:
         Machine.steps = 0
-        chosen = {"phases": [Phase.generate], "report_multiple_bugs": False, **options}
-        chosen |= {"max_examples": steps // 40, "stateful_step_count": 50, "deadline": None, "database": None}
-        chosen["derandomize"] = True  # the same steps everywhere, so that a change fails where it is made
-        run_state_machine_as_test(Machine, settings=settings(suppress_health_check=list(HealthCheck), **chosen))
+        chosen = settings(
+            max_examples=steps // 40,
+            stateful_step_count=50,
+            derandomize=derandomize,
+            phases=[Phase.generate],
+            report_multiple_bugs=False,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(Machine, settings=chosen)
         return Machine.steps
 
     yield run
@@ -34,7 +41,14 @@ def run(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
 
 
 def test_i01_to_i09_whatever_happens_in_whatever_order(run: Callable[..., int]) -> None:
+    """The same steps everywhere, so that a change fails where it is made."""
     assert run(5_000) >= 5_000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+def test_i01_to_i09_on_ten_times_as_many_steps_and_others_each_time(run: Callable[..., int]) -> None:
+    assert run(50_000, derandomize=False) >= 50_000
 
 
 # ── The machine can fail: each of these breaks one law, and it is found ───────────────────────────────────────────────
@@ -42,7 +56,23 @@ def test_i01_to_i09_whatever_happens_in_whatever_order(run: Callable[..., int]) 
 
 def expired_credit_too(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = credits.spendable
-    monkeypatch.setattr(credits, "spendable", lambda account, *, now: honest(account, now=START - timedelta(days=99)))
+    monkeypatch.setattr(credits, "spendable", lambda *of, now: honest(*of, now=START - timedelta(days=99)))
+
+
+def last_grant_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = credits.spendable
+    monkeypatch.setattr(credits, "spendable", lambda *of, now: honest(*of, now=now).reverse())
+
+
+def by_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = credits.spendable
+    monkeypatch.setattr(credits, "spendable", lambda *of, now: honest(*of, now=now).order_by("created_at", "id"))
+
+
+def into_closed_months(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_closed = periods._OF_INSTANTS.replace("closed_at IS NOT NULL", "false")
+    assert with_closed != periods._OF_INSTANTS
+    monkeypatch.setattr(periods, "_OF_INSTANTS", with_closed)
 
 
 def in_the_database(table: str, change: str) -> Callable[[pytest.MonkeyPatch], None]:
@@ -71,6 +101,9 @@ def honest_database(transactional_db: None) -> Iterator[None]:
     "sabotage",
     [
         pytest.param(expired_credit_too, id="I5 expired credit is spent"),
+        pytest.param(last_grant_first, id="I5 the last grant is burnt first"),
+        pytest.param(by_age_alone, id="I5 priority and expiry count for nothing"),
+        pytest.param(into_closed_months, id="I12 a closed month accepts charges"),
         pytest.param(
             in_the_database("ledger_grant", "NEW.remaining_micros = NEW.amount_micros"), id="I2 no remainder is lowered"
         ),
