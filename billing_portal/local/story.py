@@ -23,7 +23,7 @@ from django.db.models import F, Q, Sum
 
 from accounts import api_keys, clock, people
 from accounts.models import ApiKey, Organization, User
-from billing_portal.billing import cards, customers
+from billing_portal.billing import cards, customers, interims
 from billing_portal.billing.models import Invoice, PaymentMethod
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account
@@ -171,6 +171,18 @@ def kill_worker_if_asked() -> None:
     """Tell the launcher, if it wants to, to kill the worker now."""
     if pid := os.environ.get("STORY_KILLS_WORKER"):
         os.kill(int(pid), signal.SIGUSR1)
+
+
+def settle_month() -> None:
+    """Wait until all calls are settled, and whoever came near what it may owe has its interim invoice charged.
+
+    A month of real life leaves the time for it; a story's would be over before. Raises Stalled.
+    """
+    give_up_at = time.monotonic() + _PATIENCE.total_seconds()
+    while unsettled() or interims.near_the_limit(1):
+        if time.monotonic() > give_up_at:
+            raise Stalled(f"{unsettled()} calls are not settled; near their limit: {interims.near_the_limit(10)}")
+        time.sleep(0.2)
 
 
 def unsettled() -> int:

@@ -1,5 +1,6 @@
 """`Idempotency-Key`: the same request gets the same answer, whatever became of the first one."""
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,13 +16,14 @@ from accounts.problems import Problem
 
 pytestmark = pytest.mark.django_db
 
+serial = itertools.count()
+
 
 def ask(key="k", body=b"[]", organization=None, answer=None, path="/api/v1/calls", **headers):
     """Send a request; its answer is new each time it is really made."""
     named = headers | ({"Idempotency-Key": key} if key is not None else {})
     request = RequestFactory().post(path, body, content_type="application/json", headers=named)
-    counted = iter(range(1000))
-    answer = answer or (lambda: HttpResponse(f"answer {id(request)} {next(counted)}", content_type="text/x"))
+    answer = answer or (lambda: HttpResponse(f"answer {next(serial)}", content_type="text/x"))
     return idempotency.once(request, body, organization=organization, answer=answer)
 
 

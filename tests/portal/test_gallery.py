@@ -99,11 +99,11 @@ def test_a_dialog_is_modal_with_scripts_and_opens_without_them(open_gallery):
 
     plain = open_gallery(scripts=False)
     plain.get_by_role("button", name="Remove the card").click()
-    assert plain.locator("dialog").is_visible()
+    plain.locator("dialog").wait_for()
 
 
 def test_the_menu_of_a_phone_opens_without_scripts(open_gallery):
     page = open_gallery(size="phone", scripts=False)
     assert page.locator(".topbar-menu").is_hidden()
     page.locator(".topbar-row").click()
-    assert page.locator(".topbar-menu").get_by_role("link", name="Invoices").is_visible()
+    page.locator(".topbar-menu").get_by_role("link", name="Invoices").wait_for()

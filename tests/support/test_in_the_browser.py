@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from accounts.models import Organization
 from billing_portal.billing.models import Invoice
@@ -80,17 +80,17 @@ def test_credit_is_given_in_three_steps_without_scripts(
     page.get_by_label("Amount in USD").fill("55.50")
     page.get_by_label("Reason").fill("Outage on 12 October, 40 minutes")
     page.get_by_role("button", name="Show what will happen").click()
-    assert page.get_by_role("row", name="Credit left 0.00 USD 55.50 USD").is_visible()
-    assert page.get_by_text("A second member of staff has to approve it").is_visible()
+    expect(page.get_by_role("row", name="Credit left 0.00 USD 55.50 USD")).to_be_visible()
+    expect(page.get_by_text("A second member of staff has to approve it")).to_be_visible()
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"preview-{width}.png", full_page=True)
     page.get_by_role("button", name="Ask for approval").click()
-    assert page.get_by_text("A second one has been asked").is_visible()
+    expect(page.get_by_text("A second one has been asked")).to_be_visible()
     page.get_by_role("link", name="Approvals (1)").click()
     page.get_by_role("link", name="Give goodwill credit").first.click()
-    assert page.get_by_text("somebody else has to decide").is_visible()
+    expect(page.get_by_text("somebody else has to decide")).to_be_visible()
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"approval-{width}.png", full_page=True)
     page.get_by_role("button", name="Withdraw it").click()
-    assert page.get_by_text("Nothing was changed").is_visible()
+    expect(page.get_by_text("Nothing was changed")).to_be_visible()
     context.close()

@@ -88,6 +88,7 @@ class Command(BaseCommand):
                 paid = done
 
             try:
+                story.settle_month()
                 story.close_month(month, advance=report)
             except story.Stalled as stalled:
                 raise CommandError(f"The month end of {month:%B %Y} stalled. {stalled}") from stalled
