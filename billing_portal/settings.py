@@ -422,6 +422,7 @@ CELERY_BEAT_SCHEDULE = {
     "forget-answers": {"task": "accounts.tasks.forget_answers", "schedule": crontab(minute=41)},
     "settle-usage": {"task": "billing_portal.ledger.tasks.settle_waiting", "schedule": 15.0},
     "report-usage": {"task": "billing_portal.billing.tasks.send_reports", "schedule": 30.0},
+    "add-missing-items": {"task": "billing_portal.billing.tasks.add_missing_items", "schedule": 300.0},
     "process-inbox": {"task": "billing_portal.billing.tasks.handle_waiting_events", "schedule": 15.0},
     # An endpoint that was down is caught up with: what Stripe retries for three days, the sweep finds within the hour.
     "catch-up-events": {"task": "billing_portal.billing.tasks.catch_up_events", "schedule": crontab(minute=23)},

@@ -12,7 +12,7 @@ import structlog
 from django.db import transaction
 from django.db.models import Exists, Min, OuterRef, QuerySet, Subquery, Sum
 
-from billing_portal.billing import cycles, gateway, locks, meter_sums
+from billing_portal.billing import cycles, gateway, intents, locks, meter_sums, subscription_items
 from billing_portal.billing.models import (
     Customer,
     Invoice,
@@ -20,6 +20,7 @@ from billing_portal.billing.models import (
     Report,
     ReportBatch,
     ReportedSettlement,
+    SubscriptionItem,
 )
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account, Settlement, SettlementLine
@@ -180,22 +181,36 @@ def _send_queue(organization_id: int, component: str, limit: int, *, now: dateti
     """Send the reports of one customer and meter in order, until one of them cannot be settled now."""
     queue = Report.objects.filter(organization_id=organization_id, component=component).exclude(state__in=FINISHED)
     customer = Customer.objects.get(organization_id=organization_id)
+    item = _item(customer, component, now=now)
+    if item is None:
+        return 0
     meter = Meter.objects.get(component=component)
     sent = 0
     for report_id in list(queue.order_by("id").values_list("pk", flat=True)[:limit]):
-        report = _claim(report_id, customer, now=now)
+        report = _claim(report_id, customer, item, now=now)
         if report is None or not _deliver(report, customer, meter, now=now):
             break
         sent += report.state == Report.State.ACCEPTED
     return sent
 
 
-def _claim(report_id: int, customer: Customer, *, now: datetime) -> Report | None:
+def _item(customer: Customer, component: str, *, now: datetime) -> SubscriptionItem | None:
+    """Return the item that bills a component; None while Stripe does not have it: its reports wait."""
+    try:
+        return subscription_items.ensure(customer, component, now=now)
+    except (gateway.Failed, intents.OutcomeUnknown) as error:
+        log.error(
+            "no item for reports", organization_id=customer.organization_id, component=component, error=str(error)
+        )
+        return None
+
+
+def _claim(report_id: int, customer: Customer, item: SubscriptionItem, *, now: datetime) -> Report | None:
     """Commit that the report is about to be sent, with its minute; None if it needs a minute that is yet to come."""
     with transaction.atomic():
         report = Report.objects.select_for_update().select_related("batch").get(pk=report_id)
         if report.minute_at is None:
-            report.minute_at = free_minute(report, customer, now=now)
+            report.minute_at = free_minute(report, customer, item, now=now)
         if report.minute_at is None:
             return None
         report.state = Report.State.SENDING
@@ -205,14 +220,15 @@ def _claim(report_id: int, customer: Customer, *, now: datetime) -> Report | Non
     return report
 
 
-def free_minute(report: Report, customer: Customer, *, now: datetime) -> datetime | None:
+def free_minute(report: Report, customer: Customer, item: SubscriptionItem, *, now: datetime) -> datetime | None:
     """Return the latest minute, not after `now`, that no other report of the customer and meter has.
 
-    It lies in Stripe's period of the report's month, after the subscription began and within Stripe's 35 days.
+    It lies in Stripe's period of the report's month, after the subscription and its item began and within Stripe's 35
+    days.
     """
     assert customer.subscribed_at is not None
     starts_at, ends_at = cycles.bounds(report.batch.month)
-    earliest = max(starts_at, customer.subscribed_at, now - OLDEST)
+    earliest = max(starts_at, customer.subscribed_at, item.added_at, now - OLDEST)
     candidate = min(_floor(now), ends_at - MINUTE)
     taken = Report.objects.filter(
         organization_id=report.organization_id, component=report.component, minute_at__lte=candidate

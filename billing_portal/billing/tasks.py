@@ -6,12 +6,13 @@ A lost task does no harm: the sweeps find their work in PostgreSQL.
 from celery import shared_task
 
 from accounts import clock
-from billing_portal.billing import card_facts, expiry_warnings, inbox, metering, month_end
+from billing_portal.billing import card_facts, expiry_warnings, inbox, metering, month_end, subscription_items
 from billing_portal.billing.interim_tasks import advance_interim, invoice_arrears
 from billing_portal.billing.invoice_tasks import advance_invoice
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
 
 __all__ = [
+    "add_missing_items",
     "advance_interim",
     "advance_invoice",
     "advance_invoices",
@@ -57,6 +58,12 @@ def send_reports() -> None:
     for organization_id in metering.unreported_organizations(now=now, limit=_BATCHES):
         metering.write_reports(organization_id, now=now)
     metering.send_reports(now=now, limit=_REPORTS)
+
+
+@shared_task
+def add_missing_items() -> None:
+    """Put the items of new meters on every subscription, before anything is reported to them."""
+    subscription_items.complete_all(now=clock.now())
 
 
 @shared_task

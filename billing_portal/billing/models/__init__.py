@@ -17,6 +17,7 @@ from billing_portal.billing.models.stripe_objects import (
     ReportBatch,
     ReportedSettlement,
 )
+from billing_portal.billing.models.subscription_items import SubscriptionItem
 
 __all__ = [
     "CardSetup",
@@ -36,5 +37,6 @@ __all__ = [
     "Report",
     "ReportBatch",
     "ReportedSettlement",
+    "SubscriptionItem",
     "TopUp",
 ]
