@@ -58,6 +58,8 @@ SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", "support@example.com")
 STAFF_LIMIT_MICROS = {"USD": 50_000_000, "EUR": 50_000_000, "GBP": 40_000_000, "JPY": 7_500_000_000}
 # Who reads what needs a person of the vendor's: a frozen account, an approval asked for.
 STAFF_NOTICE_EMAILS = env.list("STAFF_NOTICE_EMAILS", [SUPPORT_EMAIL])
+# By when staff answer a customer who disputes what is billed.
+DISPUTE_ANSWER_WITHIN = timedelta(days=env.int("DISPUTE_ANSWER_DAYS", 5))
 TERMS_VERSION = env.str("TERMS_VERSION", "2026-10-01")
 # The welcome credit by currency; a currency without an amount gets none.
 WELCOME_CREDIT_MICROS = {"USD": 10_000_000, "EUR": 10_000_000, "GBP": 8_000_000, "JPY": 1_500_000_000}
@@ -453,6 +455,10 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-reservations": {"task": "billing_portal.ledger.tasks.sweep_reservations", "schedule": 30.0},
     "forget-reservations": {"task": "billing_portal.ledger.tasks.forget_reservations", "schedule": crontab(minute=41)},
     "warn-of-expiry": {"task": "billing_portal.billing.tasks.warn_of_expiry", "schedule": crontab(minute=37)},
+    "remind-of-disputes": {
+        "task": "billing_portal.billing.dispute_tasks.remind_of_disputes",
+        "schedule": crontab(minute=27),
+    },
     "expire-credit": {"task": "billing_portal.ledger.tasks.expire_credit", "schedule": crontab(minute=7)},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

@@ -19,7 +19,7 @@ from accounts import access, api_keys
 from accounts.access import Permission, Role
 from accounts.models import ApiKey
 from billing_portal.billing import gateway
-from billing_portal.billing.models import Customer, Invoice, PaymentMethod, Purchase, TopUp
+from billing_portal.billing.models import Customer, Dispute, Invoice, PaymentMethod, Purchase, TopUp
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Reservation
 from billing_portal.portal.models import SavedView
@@ -74,6 +74,11 @@ PAGES = {
     f"{O}invoices/<uuid:invoice>/<str:component>/": Page(
         Permission.VIEW_BILLING, parts={"invoice": "invoice", "component": "component"}
     ),
+    f"{O}disputes/": Page(Permission.VIEW_BILLING),
+    f"{O}disputes/new/": Page(Permission.MANAGE_BILLING),
+    f"{O}disputes/<uuid:dispute>/": Page(Permission.VIEW_BILLING, parts={"dispute": "dispute"}),
+    f"{O}disputes/<uuid:dispute>/write/": Page(Permission.MANAGE_BILLING, "post", {"dispute": "dispute"}),
+    f"{O}disputes/<uuid:dispute>/withdraw/": Page(Permission.MANAGE_BILLING, "post", {"dispute": "dispute"}),
     f"{O}credits/": Page(Permission.VIEW_BILLING),
     f"{O}credits/buy/": Page(Permission.MANAGE_BILLING),
     f"{O}credits/buy/pay/": Page(Permission.MANAGE_BILLING, "post"),
@@ -227,6 +232,19 @@ def furnish(organization):
         created_at=NOW,
         expires_at=NOW + timedelta(days=36_500),
     )
+    dispute = Dispute.objects.create(
+        public_id=uuid.uuid4(),
+        organization=organization,
+        kind="call",
+        reference=call_id,
+        label=f"Call {call_id}",
+        reason="other",
+        currency="USD",
+        amount_micros=1,
+        claimed_micros=1,
+        opened_by=organization.memberships.order_by("id")[0].user,
+        opened_at=NOW,
+    )
     job = ImportJob.objects.create(organization=organization, asked_at=NOW, name="calls.csv", size_bytes=0)
     return {
         "key": str(key.public_id),
@@ -240,6 +258,7 @@ def furnish(organization):
         "organization": organization.reference,
         "reservation": reservation.reference,
         "purchase": str(purchase.public_id),
+        "dispute": str(dispute.public_id),
         "import": str(job.public_id),
         "view": str(_view(organization, "A view").public_id),
         "deleted_view": str(_view(organization, "Gone", deleted_at=NOW).public_id),

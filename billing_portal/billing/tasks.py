@@ -7,6 +7,7 @@ from celery import shared_task
 
 from accounts import clock
 from billing_portal.billing import card_facts, expiry_warnings, inbox, metering, month_end, subscription_items
+from billing_portal.billing.dispute_tasks import remind_of_disputes
 from billing_portal.billing.interim_tasks import advance_interim, invoice_arrears
 from billing_portal.billing.invoice_tasks import advance_invoice
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
@@ -25,6 +26,7 @@ __all__ = [
     "handle_waiting_events",
     "invoice_arrears",
     "mend_card_facts",
+    "remind_of_disputes",
     "send_reports",
     "warn_of_expiry",
 ]

@@ -31,7 +31,12 @@ _PAGES = (
             "what_if",
         },
     ),
-    ("invoices", "Invoices", "receipt-text", {"invoices", "invoice", "invoice_line"}),
+    (
+        "invoices",
+        "Invoices",
+        "receipt-text",
+        {"invoices", "invoice", "invoice_line", "disputes", "dispute_new", "dispute", "dispute_write"},
+    ),
     (
         "credits",
         "Credits",

@@ -11,13 +11,22 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         max_length=200,
-        help_text="The customer reads this on the credits page.",
+        help_text="The customer reads this.",
         widget=forms.Textarea(attrs={"rows": 2}),
     )
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data, initial={"key": uuid.uuid4()})
+
+
+class AnswerForm(forms.Form):
+    """What staff write to a customer, and the key minted with the form."""
+
+    text = forms.CharField(
+        label="Message", max_length=4000, help_text="The customer reads it.", widget=forms.Textarea(attrs={"rows": 4})
+    )
+    key = forms.UUIDField(widget=forms.HiddenInput)
 
 
 class DecisionForm(forms.Form):

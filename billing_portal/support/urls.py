@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from billing_portal.support.views import approvals, find, organizations, trace
+from billing_portal.support.views import approvals, disputes, find, organizations, trace
 
 staff = admin.site.admin_view
 
@@ -10,6 +10,9 @@ urlpatterns = [
     path("trace/", staff(trace.trace), name="staff_trace"),
     path("organizations/<uuid:organization>/", staff(organizations.organization), name="staff_organization"),
     path("organizations/<uuid:organization>/<slug:kind>/", staff(organizations.action), name="staff_action"),
+    path("disputes/", staff(disputes.disputes), name="staff_disputes"),
+    path("disputes/<uuid:dispute>/", staff(disputes.dispute), name="staff_dispute"),
+    path("disputes/<uuid:dispute>/write/", staff(disputes.write), name="staff_dispute_write"),
     path("approvals/", staff(approvals.approvals), name="staff_approvals"),
     path("approvals/<uuid:action>/", staff(approvals.approval), name="staff_approval"),
     path("approvals/<uuid:action>/approve/", staff(approvals.approve), name="staff_approve"),

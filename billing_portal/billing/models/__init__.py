@@ -1,5 +1,6 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
+from billing_portal.billing.models.disputes import Dispute, DisputeMessage
 from billing_portal.billing.models.interims import InterimInvoice, InterimLine
 from billing_portal.billing.models.purchases import Purchase, PurchaseStep, TopUp
 from billing_portal.billing.models.stripe_objects import (
@@ -23,6 +24,8 @@ __all__ = [
     "CardSetup",
     "CreditLine",
     "Customer",
+    "Dispute",
+    "DisputeMessage",
     "InboxEvent",
     "Intent",
     "InterimInvoice",

@@ -13,6 +13,7 @@ from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import charging, gateway, interims, reconciliation
+from billing_portal.billing.disputes import subjects
 from billing_portal.billing.models import InterimInvoice, Invoice
 from billing_portal.portal import arrears
 from usage import components, rollups
@@ -90,6 +91,7 @@ def invoice_line(request: OrganizationRequest, invoice: UUID, component: str) ->
         "interim": interim,
         "component": Component(component),
         "line": next((each for each in checked.lines if each.opens_calls and each.component == component), None),
+        "dispute_reference": subjects.line_reference(found, component),
         "charges": rows[:_PAGE_SIZE],
         "first": here if after else "",
         "next": f"{here}?after={rows[_PAGE_SIZE - 1].sequence}" if len(rows) > _PAGE_SIZE else "",

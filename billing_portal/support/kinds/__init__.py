@@ -3,7 +3,7 @@
 A new kind is a class here and a line in `ALL`: forms, preview, approval, audit and double submits are taken care of.
 """
 
-from billing_portal.support.kinds import calls, credit, debt, freezing, numbers
+from billing_portal.support.kinds import calls, credit, debt, disputes, freezing, numbers
 from billing_portal.support.kinds.base import Change, Kind, Refused
 
 __all__ = ["ALL", "Change", "Kind", "Refused", "named"]
@@ -19,6 +19,8 @@ ALL: dict[str, Kind] = {
         debt.Forgive(),
         debt.WriteOff(),
         debt.Undo(),
+        disputes.GrantDispute(),
+        disputes.RejectDispute(),
         freezing.Unfreeze(),
         numbers.GiveUpNumbers(),
     )
