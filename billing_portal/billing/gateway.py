@@ -143,6 +143,14 @@ def list_invoice_lines(stripe_invoice_id: str) -> Iterator[Object]:
     return _pages("invoices.line_items", stripe_invoice_id)
 
 
+def update_invoice_line(
+    stripe_invoice_id: str, stripe_line_id: str, params: Mapping[str, Any], idempotency_key: str
+) -> Object:
+    """Change a line of a draft."""
+    options = {"idempotency_key": idempotency_key}
+    return _call("invoices.line_items", "update", stripe_invoice_id, stripe_line_id, params=params, options=options)
+
+
 def list_meter_event_summaries(
     stripe_meter_id: str, *, customer: str, start_time: int, end_time: int
 ) -> Iterator[Object]:

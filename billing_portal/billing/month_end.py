@@ -21,6 +21,7 @@ from billing_portal.billing import (
     interim_walk,
     invoice_lines,
     invoices,
+    line_descriptions,
     locks,
     meter_sums,
     metering,
@@ -165,7 +166,10 @@ def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
     credit_lines.put_on(invoice, now=now)
     deductions.put_on(invoice, now=now)
     lines = invoice_lines.fetch(invoice)
-    return credit_lines.mismatch(invoice, lines) or deductions.mismatch(invoice, lines)
+    if reason := credit_lines.mismatch(invoice, lines) or deductions.mismatch(invoice, lines):
+        return reason
+    line_descriptions.put_on(invoice, lines)
+    return ""
 
 
 def _gross(organization_id: int, month: date) -> dict[str, int]:

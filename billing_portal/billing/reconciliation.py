@@ -7,7 +7,7 @@ Every comparison that fails is a `Difference` that names its level and its subje
 again and asks Stripe for its sums; without it only totals are compared, which is what a page can afford.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -32,14 +32,17 @@ from billing_portal.ledger.models import Entry, Settlement
 from billing_portal.ledger.totals import MonthTotals
 from usage import rollups
 from usage.models import Billable
+from usage.outcomes import billed as billed_outcomes
 from usage.outcomes import charges as outcome_charges
+from usage.outcomes.billed import AtPrice
 
 
 @dataclass(frozen=True, slots=True)
 class LineReconciliation:
     """One line of the invoice beside what it should be. Quantities are micros, amounts minor units.
 
-    `line` is None for a line that Stripe's invoice lacks; `calls` counts the calls that used the component.
+    `line` is None for a line that Stripe's invoice lacks; `calls` counts the calls that used the component, or the
+    outcomes paid in money, whose `prices` say how the quantity comes about.
     """
 
     line: InvoiceLine | None
@@ -52,6 +55,7 @@ class LineReconciliation:
     our_quantity: int | None
     stripe_amount_minor: int
     our_amount_minor: int
+    prices: Sequence[AtPrice] = ()
 
     @property
     def amount_difference_minor(self) -> int:
@@ -69,7 +73,7 @@ class LineReconciliation:
 
     @property
     def opens_calls(self) -> bool:
-        """Say whether calls stand behind the line one by one."""
+        """Say whether calls or outcomes stand behind the line one by one."""
         return self.kind in {InvoiceLine.Kind.USAGE, InvoiceLine.Kind.INTERIM}
 
 
@@ -167,19 +171,37 @@ def _totals(invoice: Invoice) -> MonthTotals:
     return totals.month(invoice.organization_id, invoice.month)
 
 
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """What stands behind a month's lines: calls by component, outcomes by type at their prices."""
+
+    calls: dict[str, int]
+    prices: dict[str, list[AtPrice]]
+
+    @classmethod
+    def of(cls, invoice: Invoice) -> "_Behind":
+        if invoice.month is None:
+            return cls({}, {})
+        calls = rollups.component_calls(invoice.organization_id, invoice.month)
+        return cls(calls, billed_outcomes.at_prices(invoice.organization_id, invoice.month))
+
+    def count(self, component: str) -> int:
+        return self.calls.get(component, 0) + sum(each.outcomes for each in self.prices.get(component, ()))
+
+
 def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
     """Yield Stripe's lines in their order beside ours, then ours that Stripe's invoice lacks."""
-    calls = rollups.component_calls(invoice.organization_id, invoice.month) if invoice.month else {}
+    behind = _Behind.of(invoice)
     usage = dict(_totals(invoice).gross)
     credit = {(due.grant_kind, due.component): due.amount_minor for due in credit_lines.due(invoice)}
     deducted = {due.component: due.amount_minor for due in deductions.due(invoice)}
     bought = _bought_minor(invoice)
     for line in invoice.lines.order_by("position", "id"):
         if line.kind == InvoiceLine.Kind.USAGE:
-            yield _usage_line(line, line.component, usage.pop(line.component, 0), invoice.currency, calls)
+            yield _usage_line(line, line.component, usage.pop(line.component, 0), invoice.currency, behind)
         elif line.kind == InvoiceLine.Kind.CREDIT:
             amount = credit.pop((line.grant_kind, line.component), 0)
-            yield _credit_line(line, line.grant_kind, line.component, amount, calls)
+            yield _credit_line(line, line.grant_kind, line.component, amount, behind)
         elif line.kind == InvoiceLine.Kind.DEDUCTION:
             yield _deduction_line(line, line.component, deducted.pop(line.component, 0))
         else:
@@ -187,10 +209,10 @@ def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
             bought = 0
     for component, micros in usage.items():
         if micros:
-            yield _usage_line(None, component, micros, invoice.currency, calls)
+            yield _usage_line(None, component, micros, invoice.currency, behind)
     for (grant_kind, component), amount in credit.items():
         if amount:
-            yield _credit_line(None, grant_kind, component, amount, calls)
+            yield _credit_line(None, grant_kind, component, amount, behind)
     for component, amount in deducted.items():
         yield _deduction_line(None, component, amount)
 
@@ -240,7 +262,7 @@ def _deduction_line(line: InvoiceLine | None, component: str, amount_minor: int)
 
 
 def _usage_line(
-    line: InvoiceLine | None, component: str, micros: int, currency: str, calls: dict[str, int]
+    line: InvoiceLine | None, component: str, micros: int, currency: str, behind: _Behind
 ) -> LineReconciliation:
     return LineReconciliation(
         line=line,
@@ -248,16 +270,17 @@ def _usage_line(
         component=component,
         grant_kind="",
         label=_name(component),
-        calls=calls.get(component, 0),
+        calls=behind.count(component),
         stripe_quantity=line.quantity if line else None,
         our_quantity=micros,
         stripe_amount_minor=line.amount_minor if line else 0,
         our_amount_minor=minor_units.from_micros(micros, currency),
+        prices=behind.prices.get(component, ()),
     )
 
 
 def _credit_line(
-    line: InvoiceLine | None, grant_kind: str, component: str, amount_minor: int, calls: dict[str, int]
+    line: InvoiceLine | None, grant_kind: str, component: str, amount_minor: int, behind: _Behind
 ) -> LineReconciliation:
     return LineReconciliation(
         line=line,
@@ -265,7 +288,7 @@ def _credit_line(
         component=component,
         grant_kind=grant_kind,
         label=credit_lines.label(grant_kind, component),
-        calls=calls.get(component, 0),
+        calls=behind.count(component),
         stripe_quantity=line.quantity if line else None,
         our_quantity=None,
         stripe_amount_minor=line.amount_minor if line else 0,

@@ -5,6 +5,7 @@ language's; every function also takes it by name. A minus is U+2212, as wide as 
 """
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -13,6 +14,8 @@ from typing import NamedTuple
 from babel import Locale, UnknownLocaleError, numbers
 from babel import dates as babel_dates
 from django.utils import timezone, translation
+
+from usage.outcomes.billed import AtPrice
 
 MICROS_PER_UNIT = 1_000_000
 EXACT_DIGITS = 6
@@ -84,6 +87,15 @@ def _minor_digits(currency: str) -> int:
 def quantity(value: int | Decimal, *, locale: Locale | None = None) -> str:
     """Return a count with the locale's grouping: "137,824"."""
     return _minus(numbers.format_decimal(value, locale=locale or active_locale()))
+
+
+def at_prices(prices: Sequence[AtPrice], currency: str, *, locale: Locale | None = None) -> str:
+    """Return how many outcomes at which price: "1,234 × $0.99", or "7 × $0.99 + 2 × $1.09"."""
+    parts = (
+        f"{quantity(each.outcomes, locale=locale)} × {money_exact(each.price_micros, currency, locale=locale)}"
+        for each in prices
+    )
+    return " + ".join(parts)
 
 
 def minutes(ms: int, *, locale: Locale | None = None) -> str:

@@ -1,6 +1,6 @@
 """The formats as template filters. A filter given None or nothing shows a dash, so that a missing fact is visible."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, tzinfo
 from functools import wraps
 from typing import Any
@@ -9,6 +9,7 @@ from django import template
 
 from billing_portal.billing import minor_units
 from billing_portal.portal import formats
+from usage.outcomes.billed import AtPrice
 
 register = template.Library()
 _NOTHING = "–"
@@ -45,6 +46,11 @@ def money_change(micros: int, currency: str) -> str:
 @_filter
 def quantity(value: int) -> str:
     return formats.quantity(value)
+
+
+@_filter
+def at_prices(prices: Sequence[AtPrice], currency: str) -> str:
+    return formats.at_prices(prices, currency)
 
 
 @_filter

@@ -17,7 +17,8 @@ from billing_portal.billing.disputes import subjects
 from billing_portal.billing.models import InterimInvoice, Invoice
 from billing_portal.portal import arrears
 from usage import components, rollups
-from usage.models import Component
+from usage.models import Billable, Component, OutcomeCharge, OutcomeType
+from usage.outcomes import billed
 
 _PAGE_SIZE = 50
 _OTHER_WAYS = "Pay at Stripe with another card, or make another one the default and try again."
@@ -43,14 +44,16 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     """Show one invoice with every line reconciled."""
     found = _invoice(request, invoice)
     interim = interims.of_invoice(found)
+    checked = reconciliation.reconcile_invoice(found, deep=False)
     context = {
         "invoice": found,
         "interim": interim,
         "month_invoice": _month_invoice(interim) if interim else None,
         "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],
         "unpaid": arrears.Unpaid(found) if found.open_minor else None,
-        "reconciliation": reconciliation.reconcile_invoice(found, deep=False),
-        "late_micros": rollups.late_micros(request.organization.pk, found.month) if found.month else 0,
+        "reconciliation": checked,
+        "counted": "Calls, outcomes" if any(line.prices for line in checked.lines) else "Calls",
+        "late_micros": _late_micros(found),
     }
     return render(request, "portal/invoice.html", context)
 
@@ -77,31 +80,48 @@ def pay(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
 @organization_view(Permission.VIEW_BILLING)
 @replica.reads
 def invoice_line(request: OrganizationRequest, invoice: UUID, component: str) -> HttpResponse:
-    """Show the calls behind one usage line, in the order in which they were settled."""
+    """Show the calls or the outcomes behind one usage line, in the order in which they were settled."""
     found = _invoice(request, invoice)
-    if component not in Component.values:
+    if component not in Billable.values:
         raise Http404("No such page.")
+    is_outcome = component in OutcomeType.values
     after = _whole_number(request.GET.get("after", "0"))
     interim = interims.of_invoice(found)
-    rows = _charges(found, interim, Component(component), after=after)
+    rows = (_outcomes if is_outcome else _charges)(found, interim, component, after=after)
     checked = reconciliation.reconcile_invoice(found, deep=False)
     here = reverse("invoice_line", args=[request.organization.public_id, found.public_id, component])
     context = {
         "invoice": found,
         "interim": interim,
-        "component": Component(component),
+        "component": Billable(component),
         "line": next((each for each in checked.lines if each.opens_calls and each.component == component), None),
         "dispute_reference": subjects.line_reference(found, component),
         "charges": rows[:_PAGE_SIZE],
         "first": here if after else "",
         "next": f"{here}?after={rows[_PAGE_SIZE - 1].sequence}" if len(rows) > _PAGE_SIZE else "",
     }
-    template = "portal/invoice_line.html"
+    template = "portal/invoice_outcomes.html" if is_outcome else "portal/invoice_line.html"
     return render(request, f"{template}#charges" if request.htmx else template, context)
 
 
+def _late_micros(invoice: Invoice) -> int:
+    if invoice.month is None:
+        return 0
+    of_calls = rollups.late_micros(invoice.organization_id, invoice.month)
+    return of_calls + billed.late_micros(invoice.organization_id, invoice.month)
+
+
+def _outcomes(invoice: Invoice, interim: InterimInvoice | None, outcome: str, *, after: int) -> list[OutcomeCharge]:
+    """Return a page of the outcomes behind a line and one more; an interim invoice has those of its settlements."""
+    month = interim.month if interim else invoice.month
+    if month is None:
+        return []
+    after, until = (max(after, interim.first_sequence - 1), interim.last_sequence) if interim else (after, None)
+    return billed.of_line(invoice.organization_id, month, outcome, after=after, until=until, limit=_PAGE_SIZE + 1)
+
+
 def _charges(
-    invoice: Invoice, interim: InterimInvoice | None, component: Component, *, after: int
+    invoice: Invoice, interim: InterimInvoice | None, component: str, *, after: int
 ) -> list[components.ComponentCharge]:
     """Return a page of the calls behind a line and one more; an interim invoice has those of its settlements."""
     month = interim.month if interim else invoice.month
@@ -109,7 +129,11 @@ def _charges(
         return []
     after = max(after, interim.first_sequence - 1) if interim else after
     of_month = components.charges_of(
-        organization_id=invoice.organization_id, month=month, component=component, after=after, limit=_PAGE_SIZE + 1
+        organization_id=invoice.organization_id,
+        month=month,
+        component=Component(component),
+        after=after,
+        limit=_PAGE_SIZE + 1,
     )
     return [each for each in of_month if interim is None or each.sequence <= interim.last_sequence]
 
