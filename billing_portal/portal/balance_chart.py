@@ -7,7 +7,6 @@ the areas' own frame, which is stretched to the plot.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from fractions import Fraction
 
 from billing_portal.portal import charts, formats
 
@@ -137,7 +136,7 @@ def _area(above: Sequence[float], below: Sequence[float]) -> str:
 def _day(
     day: date, stack: Sequence[int], *, index: int, count: int, shown: Sequence[charts.Series], currency: str, tick: str
 ) -> Day:
-    slot = Fraction(1, count)
+    place = charts.places(count)[index]
     label, total = formats.long_day(day), sum(stack)
     parts = ", ".join(
         f"{part.label} {formats.money(micros, currency)}" for part, micros in zip(shown, stack, strict=True) if micros
@@ -145,9 +144,9 @@ def _day(
     return Day(
         label=label,
         summary=f"{label}: {formats.money(total, currency)}" + (f". {parts}" if parts else ""),
-        left=charts.percent(slot * index),
-        width=charts.percent(slot),
-        center=charts.percent(slot * index + slot / 2),
+        left=place.left,
+        width=place.width,
+        center=place.center,
         amounts=tuple(stack),
         micros=total,
         tick=tick,

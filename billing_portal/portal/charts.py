@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
+from functools import lru_cache
 
 from billing_portal.portal import formats
 
@@ -40,6 +41,18 @@ class Bar:
     y: float
     height: float
     radius: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a column of so many stands: its slot, and its bars within, as parts of the plot's width."""
+
+    left: str
+    width: str
+    center: str
+    bar_left: str
+    bar_width: str
+    bar_right: str
 
 
 @dataclass(frozen=True)
@@ -182,9 +195,8 @@ def stacked_by_day(
     labelled = tick_levels(len(spans))
     columns = tuple(
         _column(
-            index,
+            place,
             span=span,
-            count=len(spans),
             sums=sums[index],
             shown=shown,
             top=top,
@@ -194,7 +206,7 @@ def stacked_by_day(
             href=href(*span) if href else "",
             before=None if befores is None else befores[index],
         )
-        for index, span in enumerate(spans)
+        for index, (span, place) in enumerate(zip(spans, places(len(spans)), strict=True))
     )
     total = sum(column.micros for column in columns)
     return StackedChart(
@@ -319,10 +331,9 @@ def _before_by_column(before: Sequence[int], columns: int, days_per_column: int)
 
 
 def _column(
-    index: int,
+    place: Place,
     *,
     span: tuple[date, date],
-    count: int,
     sums: Mapping[str, int],
     shown: Sequence[Series],
     top: int,
@@ -332,24 +343,19 @@ def _column(
     href: str,
     before: int | None,
 ) -> Column:
-    slot = Fraction(1, count)
-    bar_width = min(slot * _BAR_SHARE, _WIDEST_BAR)
-    left = slot * index
-    x, width = percent(left + (slot - bar_width) / 2), percent(bar_width)
     below = 0
     bars = []
     for part in shown:
         micros = sums[part.key]
         if micros <= 0:
             continue
-        full = float(Fraction(micros, top) * plot_height)
-        height = max(full - _GAP_PX, _MIN_BAR_PX)
+        height = max(micros * plot_height / top - _GAP_PX, _MIN_BAR_PX)
         bottom = pixels(top - below, top, plot_height)
         bars.append(
             Bar(
                 css=part.css,
-                x=x,
-                width=width,
+                x=place.bar_left,
+                width=place.bar_width,
                 y=round(bottom - height, 2),
                 height=round(height, 2),
                 radius=round(min(2.0, height / 2), 2),
@@ -360,8 +366,7 @@ def _column(
     total = sum(sums.values())
     mark = None
     if before is not None:
-        ends = percent(left + (slot + bar_width) / 2)
-        mark = Mark(micros=before, x1=x, x2=ends, y=pixels(top - before, top, plot_height))
+        mark = Mark(before, place.bar_left, place.bar_right, pixels(top - before, top, plot_height))
     amounts = tuple(sums[part.key] for part in shown)
     texts = [formats.money(micros, currency) if micros else "–" for micros in amounts]
     parts = ", ".join(f"{part.label} {text}" for part, text in zip(shown, texts, strict=True) if text != "–")
@@ -374,9 +379,9 @@ def _column(
         summary=f"{label}: {formats.money(total, currency)}"
         + (f". {parts}" if parts else "")
         + (f". Before: {formats.money(before, currency)}" if before is not None else ""),
-        left=percent(left),
-        width=percent(slot),
-        center=percent(left + slot / 2),
+        left=place.left,
+        width=place.width,
+        center=place.center,
         bars=tuple(bars),
         amounts=amounts,
         micros=total,
@@ -389,6 +394,24 @@ def _column(
     )
 
 
+@lru_cache(maxsize=128)
+def places(count: int) -> tuple[Place, ...]:
+    """Return where each of `count` columns stands."""
+    slot = Fraction(1, count)
+    bar = min(slot * _BAR_SHARE, _WIDEST_BAR)
+    return tuple(
+        Place(
+            left=percent(left),
+            width=percent(slot),
+            center=percent(left + slot / 2),
+            bar_left=percent(left + (slot - bar) / 2),
+            bar_width=percent(bar),
+            bar_right=percent(left + (slot + bar) / 2),
+        )
+        for left in (slot * index for index in range(count))
+    )
+
+
 def tick_levels(count: int) -> list[str]:
     """Say for every column whether its label shows always ("narrow"), only where there is room ("wide"), or never."""
     wide = next(step for step in (1, 2, 5, 7, 10, 14, 20, 25) if count <= step * 12)
@@ -398,7 +421,7 @@ def tick_levels(count: int) -> list[str]:
 
 def pixels(above: int, top: int, plot_height: int) -> float:
     """Return how far from the plot's upper edge an amount ends that leaves `above` of `top` free."""
-    return round(float(Fraction(above, top) * plot_height), 2)
+    return round(above * plot_height / top, 2)
 
 
 def percent(part: Fraction) -> str:
