@@ -430,6 +430,7 @@ CELERY_BEAT_SCHEDULE = {
     "catch-up-events": {"task": "billing_portal.billing.tasks.catch_up_events", "schedule": crontab(minute=23)},
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
     "advance-purchases": {"task": "billing_portal.billing.purchase_tasks.advance_purchases", "schedule": 15.0},
+    "issue-credit-notes": {"task": "billing_portal.billing.credit_note_tasks.issue_credit_notes", "schedule": 30.0},
     "check-top-ups": {"task": "billing_portal.billing.purchase_tasks.check_top_ups", "schedule": 60.0},
     "invoice-arrears": {"task": "billing_portal.billing.interim_tasks.invoice_arrears", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},

@@ -8,7 +8,7 @@ from functools import partial
 
 from django.db import transaction
 
-from billing_portal.billing import gateway, intents, invoices
+from billing_portal.billing import crediting, gateway, intents, invoices, minor_units
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import accounts, balances, write_offs
 from billing_portal.ledger.models import Account, Transaction, WriteOff
@@ -51,7 +51,9 @@ def owed_micros(invoice: Invoice, *, now: datetime) -> int:
     account = Account.objects.get(organization=invoice.organization)
     if write_offs.given_up(invoice.organization_id, invoices.collect_reference(invoice)).exists():
         return 0
-    return max(0, min(invoices.accrued_micros(invoice), balances.balance(account, now=now).accrued_micros))
+    credited, _ = crediting.issued(invoice)
+    billed = invoices.accrued_micros(invoice) - minor_units.to_micros(credited, invoice.currency)
+    return max(0, min(billed, balances.balance(account, now=now).accrued_micros))
 
 
 def write_off(invoice: Invoice, *, reason: str, reference: str, now: datetime) -> Transaction:

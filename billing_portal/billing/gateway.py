@@ -48,6 +48,7 @@ Action = Literal[
     "finalize_invoice",
     "mark_uncollectible",
     "pay",
+    "void_credit_note",
     "void_invoice",
 ]
 Object = dict[str, Any]

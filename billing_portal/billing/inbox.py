@@ -207,11 +207,12 @@ def _act(event: InboxEvent, now: datetime) -> None:
     """Fetch, mirror, follow up, receive. A crash anywhere leaves the event as it was (F13)."""
     receive, follow_up = receivers.RECEIVERS.get(event.type), receivers.FOLLOW_UPS.get(event.type)
     name = "" if event.payload["object"] == _THIN else event.payload["data"]["object"].get("object", "")
-    if not mirror.is_mirrored(name):
+    if not (mirror.is_mirrored(name) or name in receivers.UNMIRRORED):
         _end(event, State.IGNORED, now)
         return
     subject = _fetch(name, event.object_id)
-    mirror.copy(subject)
+    if mirror.is_mirrored(name):
+        mirror.copy(subject)
     if follow_up:
         follow_up(subject, now=now)
     with transaction.atomic():
@@ -222,7 +223,7 @@ def _act(event: InboxEvent, now: datetime) -> None:
 
 def _fetch(name: str, stripe_id: str) -> gateway.Object:
     """Return the object as it is at Stripe now; one that is gone comes back as deleted."""
-    kind, _ = mirror.MIRRORED[name]
+    kind = mirror.MIRRORED[name][0] if mirror.is_mirrored(name) else receivers.UNMIRRORED[name]
     try:
         return gateway.retrieve(kind, stripe_id)
     except gateway.NotFound:

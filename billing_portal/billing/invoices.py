@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts.models import Organization
-from billing_portal.billing import cycles, interims, minor_units
+from billing_portal.billing import crediting, cycles, interims, minor_units
 from billing_portal.billing.models import Customer, Invoice
 from billing_portal.ledger import collections, reversals, totals, write_offs
 
@@ -121,6 +121,9 @@ def _copy_payment(invoice: Invoice, data: Mapping[str, Any]) -> None:
     transitions = data.get("status_transitions") or {}
     invoice.amount_due_minor = data["amount_due"]
     invoice.amount_paid_minor = max(data["amount_paid"], invoice.amount_paid_minor)
+    invoice.pre_credited_minor = data.get("pre_payment_credit_notes_amount") or 0
+    given_back = data.get("post_payment_credit_notes_amount") or 0
+    invoice.post_credited_minor = max(given_back, invoice.post_credited_minor)
     invoice.ending_balance_minor = data.get("ending_balance")
     invoice.hosted_invoice_url = data.get("hosted_invoice_url") or ""
     invoice.invoice_pdf_url = data.get("invoice_pdf") or ""
@@ -182,13 +185,16 @@ def _undo_write_off(invoice: Invoice, *, now: datetime) -> None:
 def _collect(invoice: Invoice, *, now: datetime) -> None:
     """Tell the ledger that the usage it bills has come in; tax is not ours and not in its books.
 
-    A total that Stripe moved to the customer balance counts as come in: the next invoice collects it.
+    A total that Stripe moved to the customer balance counts as come in: the next invoice collects it. What credit notes
+    took off before is not collected, nor what Stripe billed beyond what had accrued.
     """
     month = usage_month(invoice)
     if month is None:
         return
-    billed_micros = accrued_micros(invoice)
-    paid_micros = minor_units.to_micros(invoice.total_minor - invoice.tax_minor, invoice.currency)
+    debt, misbilled = crediting.before_payment(invoice)
+    billed_micros = accrued_micros(invoice) - minor_units.to_micros(debt, invoice.currency)
+    net = invoice.total_minor - invoice.tax_minor - debt - misbilled
+    paid_micros = minor_units.to_micros(net, invoice.currency)
     if billed_micros or paid_micros:
         _undo_write_off(invoice, now=now)
         collections.collect(

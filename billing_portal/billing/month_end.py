@@ -25,6 +25,7 @@ from billing_portal.billing import (
     locks,
     meter_sums,
     metering,
+    misbilling,
 )
 from billing_portal.billing.models import Customer, Intent, Invoice, InvoiceLine
 from billing_portal.ledger import accounts, periods, settling, totals
@@ -89,14 +90,14 @@ def find_missing(*, now: datetime, limit: int = 200) -> int:
 
 
 def _waiting() -> QuerySet[Invoice]:
-    """Return drafts of a month, final invoices without their lines, and open ones that we have not tried to charge."""
+    """Return drafts of a month, final ones that lack their lines or what was due, and open ones not charged yet."""
     tried = Intent.objects.filter(reference=Concat(Value("pay:"), OuterRef("stripe_invoice_id")))
     lines = InvoiceLine.objects.filter(invoice=OuterRef("pk"))
     untried = Q(state=State.OPEN, credited_at__isnull=False) & ~Exists(tried.exclude(state=Intent.State.PENDING))
     return (
         Invoice.objects.filter(month__isnull=False)
         .exclude(state=State.VOID)
-        .filter(Q(state=State.DRAFT) | ~Exists(lines) | untried)
+        .filter(Q(state=State.DRAFT) | Q(credited_at=None) | ~Exists(lines) | untried)
         .order_by("drafted_at", "id")
     )
 
@@ -136,7 +137,9 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
         log.error("finalized without us", invoice_id=invoice.pk, organization_id=invoice.organization_id)
         # Nothing can reach this invoice any more: what is settled from here on belongs to the next one.
         periods.close(invoice.organization_id, invoice.month, now=now)
-        return "Stripe finalized it without us; the reconciliation says what has to be put right."
+        if reason := misbilling.put_right(invoice, now=now):
+            return reason
+        invoice.refresh_from_db()
     if invoice.state == State.OPEN and invoice.month is not None:
         charging.charge(invoice, now=now)
     return ""

@@ -7,7 +7,7 @@ so they run before it, outside of any, and are safe to repeat. Types in neither 
 from datetime import datetime
 from typing import Any, Protocol
 
-from billing_portal.billing import cards, customers, invoice_tasks, invoices, purchases
+from billing_portal.billing import cards, credit_notes, customers, gateway, invoice_tasks, invoices, purchases
 from billing_portal.billing.gateway import Object
 
 
@@ -35,7 +35,24 @@ def receive_invoice(invoice: Object, *, now: datetime) -> None:
     invoice_tasks.ask_to_advance(received)
 
 
+def fetch_invoice(stripe_object: Object, *, now: datetime) -> None:
+    """Take over the invoice that an object belongs to, as it is now: it was changed by it."""
+    if stripe_object.get("invoice"):
+        receive_invoice(gateway.retrieve("invoices", stripe_object["invoice"]), now=now)
+
+
+def receive_credit_note(note: Object, *, now: datetime) -> None:
+    """Take over a credit note."""
+    credit_notes.receive(note, now=now)
+
+
+# Objects that dj-stripe has no model for: fetched, and kept in our own rows alone.
+UNMIRRORED: dict[str, gateway.Kind] = {"credit_note": "credit_notes"}
+
 RECEIVERS: dict[str, Receiver] = {
+    "credit_note.created": receive_credit_note,
+    "credit_note.updated": receive_credit_note,
+    "credit_note.voided": receive_credit_note,
     "customer.deleted": customers.receive_deleted,
     "invoice.created": receive_invoice,
     "invoice.deleted": receive_invoice,
@@ -55,6 +72,9 @@ RECEIVERS: dict[str, Receiver] = {
 }
 
 FOLLOW_UPS: dict[str, Receiver] = {
+    "credit_note.created": fetch_invoice,
+    "credit_note.updated": fetch_invoice,
+    "credit_note.voided": fetch_invoice,
     "payment_method.automatically_updated": cards.receive_method,
     "payment_method.detached": cards.receive_method,
     "payment_method.updated": cards.receive_method,

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from django.db.models import Exists, OuterRef, Sum
+from django.db.models import Exists, OuterRef, Q, Sum
 
 from billing_portal.billing import (
     call_audit,
     credit_lines,
+    credit_notes,
+    crediting,
     cycles,
     deductions,
     interims,
@@ -26,7 +28,8 @@ from billing_portal.billing import (
     outcome_audit,
 )
 from billing_portal.billing.call_audit import Difference
-from billing_portal.billing.models import CreditLine, InterimInvoice, Invoice, InvoiceLine, Purchase
+from billing_portal.billing.models import CreditLine, CreditNote, InterimInvoice, Invoice, InvoiceLine, Purchase
+from billing_portal.ledger import credit_notes as ledger_notes
 from billing_portal.ledger import totals
 from billing_portal.ledger.models import Entry, Settlement
 from billing_portal.ledger.totals import MonthTotals
@@ -86,6 +89,7 @@ class InvoiceReconciliation:
     invoice: Invoice
     lines: list[LineReconciliation] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    is_put_right: bool = False  # by a credit note over what Stripe billed too much
 
     @property
     def agrees(self) -> bool:
@@ -105,6 +109,7 @@ def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
     interim = interims.of_invoice(invoice)
     lines = list(_interim_lines(invoice, interim) if interim else _lines(invoice))
     differences: list[Difference] = []
+    is_put_right = False
     is_final = invoice.state not in {Invoice.State.DRAFT, Invoice.State.VOID}
     if interim is not None:
         differences += _interim_differences(interim, deep=deep)
@@ -113,11 +118,13 @@ def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
     if invoice.month is not None and is_final:
         differences += report_differences(invoice.organization_id, invoice.month, deep=deep)
     if is_final:
-        differences += _line_differences(lines)
-        differences += _credit_differences(invoice)
+        if not (is_put_right := _is_put_right(invoice, lines)):
+            differences += _line_differences(lines)
+            differences += _credit_differences(invoice)
+        differences += _note_differences(invoice)
         differences += _amount_differences(invoice)
         differences += _payment_differences(invoice)
-    return InvoiceReconciliation(invoice=invoice, lines=lines, differences=differences)
+    return InvoiceReconciliation(invoice=invoice, lines=lines, differences=differences, is_put_right=is_put_right)
 
 
 def usage_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:
@@ -361,6 +368,34 @@ def _credit_differences(invoice: Invoice) -> Iterator[Difference]:
         yield Difference("credit", subject, 0, line.micros, "No such credit was burnt.")
 
 
+def _is_put_right(invoice: Invoice, lines: list[LineReconciliation]) -> bool:
+    """Say whether credit notes took back exactly what Stripe billed too much when it finalized without us."""
+    wrong = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED, cause=CreditNote.Cause.MISBILLED)
+    taken_back = int(wrong.aggregate(sum=Sum("net_minor"))["sum"] or 0)
+    return taken_back > 0 and taken_back == sum(line.amount_difference_minor for line in lines)
+
+
+def _note_differences(invoice: Invoice) -> Iterator[Difference]:
+    """Compare our credit notes with what Stripe's invoice says of them, and the ledger with ours."""
+    notes = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED)
+    sums = notes.aggregate(before=Sum("pre_minor"), after=Sum("post_minor"))
+    told = {"before": invoice.pre_credited_minor, "after": invoice.post_credited_minor}
+    for when, minor in told.items():
+        ours = int(sums[when] or 0)
+        if ours != minor:
+            yield Difference(
+                "credit notes", f"{when} payment", ours, minor, "A credit note is not known on both sides."
+            )
+    for note in CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.REFUSED).order_by("id"):
+        yield Difference("credit notes", str(note), note.total_minor, 0, f"Stripe refused it: {note.failure}")
+    if invoices.usage_month(invoice) is not None:
+        posted = ledger_notes.lowered(invoice.organization_id, credit_notes.prefix(invoice))
+        due = tuple(minor_units.to_micros(minor, invoice.currency) for minor in crediting.issued(invoice))
+        if posted != due:
+            cause = "The ledger has not lowered what the credit notes come to."
+            yield Difference("credit notes", "ledger", sum(due), sum(posted), cause)
+
+
 def _amount_differences(invoice: Invoice) -> Iterator[Difference]:
     """I10: lines = subtotal, subtotal + tax = total, total + starting balance = paid + open + ending balance."""
     lines = sum(invoice.lines.values_list("amount_minor", flat=True))
@@ -371,7 +406,7 @@ def _amount_differences(invoice: Invoice) -> Iterator[Difference]:
         yield Difference("total", "subtotal and tax", ours, invoice.total_minor, "Stripe's total has another part.")
     if invoice.state in {Invoice.State.OPEN, Invoice.State.PAID, Invoice.State.UNCOLLECTIBLE}:
         owed = invoice.total_minor + invoice.starting_balance_minor
-        settled = invoice.amount_due_minor + (invoice.ending_balance_minor or 0)
+        settled = invoice.amount_due_minor + invoice.pre_credited_minor + (invoice.ending_balance_minor or 0)
         if owed != settled:
             yield Difference("total", "amount due and balance", owed, settled, "The customer balance does not add up.")
 
@@ -395,7 +430,9 @@ def _payment_differences(invoice: Invoice) -> Iterator[Difference]:
     billed_micros = invoices.accrued_micros(invoice)
     if billed_micros or (invoice.month is not None and invoice.total_minor):
         reference = invoices.collect_reference(invoice)
-        entries = Entry.objects.filter(organization_id=invoice.organization_id, transaction__reference=reference)
+        noted = Q(transaction__reference__startswith=credit_notes.prefix(invoice))
+        of_invoice = Q(transaction__reference=reference) | noted
+        entries = Entry.objects.filter(of_invoice, organization_id=invoice.organization_id)
         micros = int(entries.filter(book=Entry.Book.RECEIVABLE).aggregate(sum=Sum("micros"))["sum"] or 0)
         if micros != billed_micros or not entries.exists():
             cause = "The ledger has not recorded that what was billed came in."

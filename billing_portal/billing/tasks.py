@@ -7,6 +7,7 @@ from celery import shared_task
 
 from accounts import clock
 from billing_portal.billing import card_facts, expiry_warnings, inbox, metering, month_end, subscription_items
+from billing_portal.billing.credit_note_tasks import issue_credit_note, issue_credit_notes
 from billing_portal.billing.dispute_tasks import remind_of_disputes
 from billing_portal.billing.interim_tasks import advance_interim, invoice_arrears
 from billing_portal.billing.invoice_tasks import advance_invoice
@@ -25,6 +26,8 @@ __all__ = [
     "handle_event",
     "handle_waiting_events",
     "invoice_arrears",
+    "issue_credit_note",
+    "issue_credit_notes",
     "mend_card_facts",
     "remind_of_disputes",
     "send_reports",

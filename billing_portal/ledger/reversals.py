@@ -99,6 +99,8 @@ def _assert_reversible(account: Account, wrong: Transaction) -> None:
             Kind.SETTLE: "Correct the calls, or give a correction.",
             Kind.EXPIRE: "Give goodwill credit.",
             Kind.SET_OFF: "Correct the calls again.",
+            Kind.CREDIT_NOTE: "Void the credit note at Stripe.",
+            Kind.CLAIM: "It follows what becomes of the payment at Stripe.",
         }
         raise NotReversible(wrong, instead[Kind(wrong.kind)])
     if Transaction.objects.filter(reverses=wrong).exists():

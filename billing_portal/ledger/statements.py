@@ -39,7 +39,8 @@ class StatementLine:
         if self.grant is None:
             undone = Kind(self.transaction.reverses.kind) if self.transaction.reverses else None
             return f"{_DEBT[undone]} undone" if undone else _DEBT[self.kind]
-        verb = "given back" if self.transaction.reverses_id else _CREDIT[self.kind]
+        is_given_back = self.transaction.reverses_id or (self.kind == Kind.CLAIM and self.credit_micros > 0)
+        verb = "given back" if is_given_back else _CREDIT[self.kind]
         return f"{self.grant.get_kind_display()} {verb}".strip()
 
     @property
@@ -82,8 +83,15 @@ _CREDIT = {
     Kind.EXPIRE: "expired",
     Kind.REVERSE: "taken back",
     Kind.SET_OFF: "set off against this month's usage",
+    Kind.CLAIM: "taken back with its payment",
 }
-_DEBT = {Kind.COLLECT: "Payment", Kind.WRITE_OFF: "Forgiven", Kind.REVERSE: "Reversal"}
+_DEBT = {
+    Kind.COLLECT: "Payment",
+    Kind.WRITE_OFF: "Forgiven",
+    Kind.REVERSE: "Reversal",
+    Kind.CREDIT_NOTE: "Credit note",
+    Kind.CLAIM: "Payment taken back",
+}
 
 # One row a transaction, except that settlements of one day with nothing else between them share a row.
 _MOVEMENTS = """

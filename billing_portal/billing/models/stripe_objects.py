@@ -307,6 +307,8 @@ class Invoice(models.Model):
     total_minor = models.BigIntegerField(default=0)
     amount_due_minor = models.BigIntegerField(default=0)
     amount_paid_minor = models.BigIntegerField(default=0)
+    pre_credited_minor = models.BigIntegerField(default=0, help_text="By credit notes before it was paid.")
+    post_credited_minor = models.BigIntegerField(default=0, help_text="By credit notes after it was paid.")
     starting_balance_minor = models.BigIntegerField(default=0)
     ending_balance_minor = models.BigIntegerField(null=True)
     hosted_invoice_url = models.URLField(max_length=2000, blank=True, default="")
@@ -345,7 +347,8 @@ class Invoice(models.Model):
 
         That happens to totals below zero or below Stripe's minimum charge; the next invoice starts with that balance.
         """
-        return self.state == self.State.PAID and self.total_minor != 0 and self.amount_due_minor == 0
+        is_billed = self.total_minor != self.pre_credited_minor
+        return self.state == self.State.PAID and is_billed and self.amount_due_minor == 0
 
 
 class InvoiceLine(models.Model):

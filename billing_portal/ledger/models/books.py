@@ -132,6 +132,8 @@ class Transaction(models.Model):
         REVERSE = "reverse", "Taken back"
         WRITE_OFF = "write_off", "Written off"
         SET_OFF = "set_off", "Set off"
+        CREDIT_NOTE = "credit_note", "Credit note"
+        CLAIM = "claim", "Payment taken back"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)
@@ -176,6 +178,8 @@ class Entry(models.Model):
         REVERSED = "reversed", "Credit taken back"
         WRITTEN_OFF = "written_off", "Written off"
         ROUNDING = "rounding", "Rounding"
+        CREDITED = "credited", "Credited by note"
+        CLAIMED = "claimed", "Paid back after it was spent"
 
     organization = models.ForeignKey(
         Organization, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False

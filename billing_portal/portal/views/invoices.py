@@ -14,7 +14,7 @@ from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import charging, gateway, interims, reconciliation
 from billing_portal.billing.disputes import subjects
-from billing_portal.billing.models import InterimInvoice, Invoice
+from billing_portal.billing.models import CreditNote, InterimInvoice, Invoice
 from billing_portal.portal import arrears
 from usage import components, rollups
 from usage.models import Billable, Component, OutcomeCharge, OutcomeType
@@ -45,8 +45,13 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     found = _invoice(request, invoice)
     interim = interims.of_invoice(found)
     checked = reconciliation.reconcile_invoice(found, deep=False)
+    notes = list(found.credit_notes.filter(state__in=CreditNote.STANDING).order_by("id"))
     context = {
         "invoice": found,
+        "credit_notes": notes,
+        "credited_minor": -sum(note.total_minor for note in notes),
+        "refunded_minor": sum(note.refunded_minor for note in notes),
+        "balance_minor": sum(note.balance_minor for note in notes),
         "interim": interim,
         "month_invoice": _month_invoice(interim) if interim else None,
         "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],

@@ -4,9 +4,11 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from billing_portal.billing import inbox
+from accounts import clock
+from billing_portal.billing import credit_notes, inbox
 from billing_portal.billing.models import (
     CreditLine,
+    CreditNote,
     Customer,
     InboxEvent,
     Intent,
@@ -104,6 +106,40 @@ class InvoiceAdmin(ReadOnlyAdmin):
     list_select_related = ["organization"]
     search_fields = ["number__exact", "stripe_invoice_id__exact", *_BY_ORGANIZATION]
     inlines = [InvoiceLineInline, CreditLineInline]
+
+
+@admin.register(CreditNote)
+class CreditNoteAdmin(ReadOnlyAdmin):
+    list_display = [
+        "__str__",
+        "organization",
+        "invoice",
+        "cause",
+        shown("total_minor"),
+        "state",
+        "failure",
+        "reason",
+        "asked_at",
+    ]
+    list_filter = ["state", "cause"]
+    list_select_related = ["organization", "invoice"]
+    search_fields = [
+        "number__exact",
+        "stripe_credit_note_id__exact",
+        "reference__exact",
+        "invoice__number__exact",
+        *_BY_ORGANIZATION,
+    ]
+    actions = ["retry"]
+
+    @admin.action(description="Make the selected refused credit notes after all")
+    def retry(self, request: HttpRequest, notes: QuerySet[CreditNote]) -> None:
+        for note in notes:
+            try:
+                credit_notes.retry(note, now=clock.now())
+            except credit_notes.AmountRefused as error:
+                messages.error(request, f"{note}: {error}")
+        messages.success(request, "What was refused is tried again within a minute.")
 
 
 class PurchaseStepInline(ReadOnlyInline):

@@ -3,7 +3,7 @@
 A new kind is a class here and a line in `ALL`: forms, preview, approval, audit and double submits are taken care of.
 """
 
-from billing_portal.support.kinds import calls, credit, debt, disputes, freezing, numbers
+from billing_portal.support.kinds import calls, credit, credit_notes, debt, disputes, freezing, numbers
 from billing_portal.support.kinds.base import Change, Kind, Refused
 
 __all__ = ["ALL", "Change", "Kind", "Refused", "named"]
@@ -18,6 +18,7 @@ ALL: dict[str, Kind] = {
         credit.TakeBack(),
         debt.Forgive(),
         debt.WriteOff(),
+        credit_notes.Credit(),
         debt.Undo(),
         disputes.GrantDispute(),
         disputes.RejectDispute(),
