@@ -19,8 +19,8 @@ from accounts import access, api_keys
 from accounts.access import Permission, Role
 from accounts.models import ApiKey
 from billing_portal.billing import gateway
-from billing_portal.billing.models import Customer, Dispute, Invoice, PaymentMethod, Purchase, TopUp
-from billing_portal.ledger import accounts
+from billing_portal.billing.models import BucketOffer, Customer, Dispute, Invoice, PaymentMethod, Purchase, TopUp
+from billing_portal.ledger import accounts, buckets
 from billing_portal.ledger.models import Reservation
 from billing_portal.portal.models import SavedView
 from tests.conftest import NOW, join
@@ -88,6 +88,11 @@ PAGES = {
     f"{O}credits/top-up/": Page(Permission.VIEW_BILLING),
     f"{O}credits/top-up/on/": Page(Permission.MANAGE_BILLING, "post"),
     f"{O}credits/top-up/off/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}buckets/": Page(Permission.VIEW_BILLING),
+    f"{O}buckets/offers/": Page(Permission.VIEW_BILLING),
+    f"{O}buckets/offers/<uuid:offer>/": Page(Permission.MANAGE_BILLING, parts={"offer": "offer"}),
+    f"{O}buckets/offers/<uuid:offer>/buy/": Page(Permission.MANAGE_BILLING, "post", {"offer": "offer"}),
+    f"{O}buckets/<uuid:bucket>/": Page(Permission.VIEW_BILLING, parts={"bucket": "bucket"}),
     f"{O}limits/": Page(Permission.VIEW_BILLING),
     f"{O}limits/cap/": Page(Permission.MANAGE_BILLING, "post"),
     f"{O}limits/alerts/": Page(Permission.MANAGE_BILLING, "post"),
@@ -105,8 +110,8 @@ PAGES = {
     f"{O}developers/keys/<uuid:key>/revoke/": Page(Permission.MANAGE_KEYS, "post", {"key": "key"}),
     f"{O}settings/": Page(Permission.VIEW_USAGE),
 }
-# Parts of addresses that are words of the portal's own and name nobody's object.
-WORDS = {"cause"}
+# Parts of addresses that name nobody's object: words of the portal's own, and what is on sale to everybody.
+WORDS = {"cause", "offer"}
 # Asked for by a person, for no organization.
 PERSONAL = {"", "organizations/new/", "accounts/profile/"}
 # Open to everyone, or guarded by something else that has tests of its own.
@@ -246,7 +251,18 @@ def furnish(organization):
         opened_at=NOW,
     )
     job = ImportJob.objects.create(organization=organization, asked_at=NOW, name="calls.csv", size_bytes=0)
+    terms = buckets.Terms(("resolution",), 10, 1_000_000, NOW, NOW + timedelta(days=365))
+    bucket = buckets.add(organization.pk, terms, reference="bucket", now=NOW)
+    # What is on sale is everybody's in its currency.
+    offer, _ = BucketOffer.objects.get_or_create(
+        code="resolutions-10",
+        currency="USD",
+        starts_at=NOW,
+        defaults={"outcomes": ["resolution"], "size": 10, "price_micros": 1_000_000, "created_at": NOW},
+    )
     return {
+        "bucket": str(bucket.public_id),
+        "offer": str(offer.public_id),
         "key": str(key.public_id),
         "export": str(export.public_id),
         "what_if": str(what_if.public_id),

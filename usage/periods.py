@@ -1,5 +1,6 @@
 """Days and months as a time zone sees them. A month is named by its first day; spans are half-open."""
 
+import calendar
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 
@@ -34,3 +35,14 @@ def starts_at(day: date, zone: tzinfo) -> datetime:
 def bounds(month: date, zone: tzinfo) -> tuple[datetime, datetime]:
     """Return the half-open [starts_at, ends_at) of a month, in UTC. A call at ends_at belongs to the next."""
     return starts_at(month.replace(day=1), zone), starts_at(next_month(month), zone)
+
+
+def months_after(instant: datetime, months: int, zone: tzinfo) -> datetime:
+    """Return the UTC instant that many months later, at the same time of the same day in `zone`.
+
+    A month without that day gives its last: a year from 29 February is 28 February.
+    """
+    local = instant.astimezone(zone)
+    year, month = divmod(local.year * 12 + local.month - 1 + months, 12)
+    day = min(local.day, calendar.monthrange(year, month + 1)[1])
+    return local.replace(year=year, month=month + 1, day=day).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Buying credit in Stripe Checkout: a session, for which Stripe makes the invoice once it is paid."""
+"""Buying in Stripe Checkout: a session, for which Stripe makes the invoice once it is paid."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -7,7 +7,7 @@ import structlog
 
 from billing_portal.billing import customers, gateway, intents, invoice_lines, minor_units, purchases
 from billing_portal.billing.models import Customer, Purchase
-from billing_portal.billing.purchase_invoices import DESCRIPTION, find, metadata, receive
+from billing_portal.billing.purchase_invoices import find, metadata, receive
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ def _session_params(purchase: Purchase, customer: Customer, now: datetime) -> di
     price = {
         "currency": purchase.currency.lower(),
         "unit_amount": minor_units.from_micros(purchase.amount_micros, purchase.currency),
-        "product_data": {"name": DESCRIPTION},
+        "product_data": {"name": purchase.title},
         "tax_behavior": "exclusive",
     }
     named, is_taxed = metadata(purchase), customers.is_taxed(customer)
@@ -69,7 +69,7 @@ def _session_params(purchase: Purchase, customer: Customer, now: datetime) -> di
         "line_items": [{"price_data": price, "quantity": 1}],
         "adaptive_pricing": {"enabled": True},
         "automatic_tax": {"enabled": is_taxed},
-        "invoice_creation": {"enabled": True, "invoice_data": {"description": DESCRIPTION, "metadata": named}},
+        "invoice_creation": {"enabled": True, "invoice_data": {"description": purchase.title, "metadata": named}},
         "payment_intent_data": {"metadata": named},
         "metadata": named,
         "expires_at": int((now + EXPIRES_AFTER).timestamp()),

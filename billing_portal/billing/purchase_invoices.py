@@ -1,4 +1,4 @@
-"""Buying credit with the saved card: an invoice of its own, held back from Stripe's own clock, charged by us."""
+"""Buying with the saved card: an invoice of its own, held back from Stripe's own clock, charged by us."""
 
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +12,6 @@ from billing_portal.ledger import accounts
 log = structlog.get_logger(__name__)
 
 Origin, State = Purchase.Origin, Purchase.State
-DESCRIPTION = "Prepaid credit"
 # A declined top-up is tried again so much later each time, then no more (F35).
 RETRY_AFTER = (timedelta(hours=1), timedelta(hours=8), timedelta(hours=24))
 # How long a bank's question may stay unanswered (F32).
@@ -77,13 +76,13 @@ def _draft(purchase: Purchase, customer: Customer) -> dict[str, object]:
         "auto_advance": False,
         "pending_invoice_items_behavior": "exclude",
         "automatic_tax": {"enabled": customers.is_taxed(customer)},
-        "description": DESCRIPTION,
+        "description": purchase.title,
         "metadata": metadata(purchase),
     }
 
 
 def _finalize(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice:
-    """Put the credit on the draft, and finalize it without letting Stripe charge by itself."""
+    """Put what is bought on the draft, and finalize it without letting Stripe charge by itself."""
     intents.perform(
         organization=purchase.organization,
         verb="create purchase line",
@@ -93,7 +92,7 @@ def _finalize(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice
             "invoice": invoice.stripe_invoice_id,
             "amount": minor_units.from_micros(purchase.amount_micros, purchase.currency),
             "currency": purchase.currency.lower(),
-            "description": DESCRIPTION,
+            "description": purchase.title,
             "tax_behavior": "exclusive",
             "metadata": metadata(purchase),
         },

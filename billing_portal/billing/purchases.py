@@ -1,4 +1,4 @@
-"""Prepaid credit: asking for it, what becomes of it, and giving it once its payment succeeded (I13).
+"""What is bought ahead: asking for credit, what becomes of a purchase, and giving what it is once it is paid (I13).
 
 A purchase's state moves only forward. `purchase_payment` takes it to Stripe; what comes back arrives here, from there
 or from a webhook, in any order. Nothing is believed but Stripe's own word that it was paid.
@@ -14,14 +14,16 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.models import Organization, User
-from billing_portal.billing import gateway, minor_units, purchase_letters, top_up_orders
+from billing_portal.billing import bucket_deliveries, gateway, minor_units, purchase_letters, top_up_orders
 from billing_portal.billing.models import Invoice, PaymentMethod, Purchase, PurchaseStep, TopUp
 from billing_portal.ledger import accounts, credits
 from billing_portal.ledger.models import Grant
 
 log = structlog.get_logger(__name__)
 
-Origin, State, Way = Purchase.Origin, Purchase.State, Purchase.Way
+Kind, Origin, State, Way = Purchase.Kind, Purchase.Origin, Purchase.State, Purchase.Way
+# What a key stands for: the same form again asks for the same.
+_TERMS = {"kind", "way", "amount_micros", "offer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +141,40 @@ def ask(
     if currency != organization.currency:
         raise CurrencyMismatch(currency)
     check_amount(micros, currency)
+    return ask_once(
+        organization,
+        public_id=key,
+        way=way,
+        payment_method=payment_method,
+        kind=Kind.CREDIT,
+        currency=currency,
+        amount_micros=micros,
+        asked_by=user,
+        return_url=return_url,
+        asked_at=now,
+    )
+
+
+def ask_once(
+    organization: Organization,
+    *,
+    public_id: uuid.UUID,
+    way: Purchase.Way,
+    payment_method: PaymentMethod | None,
+    **what: Any,
+) -> Purchase:
+    """Record what a person wants to buy, once per key, which is its `public_id`; whether it is sold is checked before.
+
+    Raises FormOutdated, KeyReused, PurchaseOpen, CardNeeded, accounts.AccountFrozen.
+    """
     with transaction.atomic():
         accounts.lock(organization.pk)
-        known = Purchase.objects.filter(organization=organization, public_id=key).first()
+        known = Purchase.objects.filter(organization=organization, public_id=public_id).first()
         if known is not None:
-            if (known.amount_micros, known.way) != (micros, way):
+            if any(getattr(known, name) != value for name, value in (what | {"way": way}).items() if name in _TERMS):
                 raise KeyReused(known)
             return known
-        if key != next_key(organization):
+        if public_id != next_key(organization):
             raise FormOutdated
         if (under_way := open_purchase(organization, Origin.PERSON)) is not None:
             raise PurchaseOpen(under_way)
@@ -156,13 +184,9 @@ def ask(
             organization=organization,
             origin=Origin.PERSON,
             way=way,
-            public_id=key,
-            currency=currency,
-            amount_micros=micros,
-            asked_by=user,
+            public_id=public_id,
             payment_method=payment_method,
-            return_url=return_url,
-            asked_at=now,
+            **what,
         )
 
 
@@ -224,7 +248,7 @@ def follow(purchase: Purchase, invoice: Invoice, *, now: datetime) -> None:
 
 
 def take_payment(purchase: Purchase, paid: tuple[int, str], *, now: datetime) -> None:
-    """Note that Stripe has the money, then give the credit; called again, it does what is left of the two.
+    """Note that Stripe has the money, then give what was bought; called again, it does what is left of the two.
 
     `paid` is the amount before tax, in minor units, and its currency. Raises PaymentMismatch for another amount.
     """
@@ -235,23 +259,31 @@ def take_payment(purchase: Purchase, paid: tuple[int, str], *, now: datetime) ->
 
 
 def credit(purchase: Purchase, *, now: datetime) -> None:
-    """Give a paid purchase its credit, once. Raises what the ledger raises."""
+    """Give a paid purchase its credit or its bucket, once. Raises what the ledger raises."""
     with transaction.atomic():
         locked = _lock(purchase)
         if locked.state != State.PAID:
             return
-        lasts = settings.PREPAID_CREDIT_EXPIRES_AFTER
-        grant = credits.grant(
-            organization=locked.organization,
-            kind=Grant.Kind.PREPAID,
-            micros=locked.amount_micros,
-            reference=locked.reference,
-            now=now,
-            expires_at=now + lasts if lasts else None,
-            reason=_reason(locked),
-        )
+        given: dict[str, Any]
+        if locked.kind == Kind.BUCKET:
+            given = {"bucket": bucket_deliveries.deliver(locked, now=now)}
+        else:
+            given = {"grant": _grant(locked, now=now)}
         is_whole = locked.invoice is not None
-        move(purchase, State.CREDITED, now=now, grant=grant, credited_at=now, due_at=None if is_whole else now)
+        move(purchase, State.CREDITED, now=now, credited_at=now, due_at=None if is_whole else now, **given)
+
+
+def _grant(purchase: Purchase, *, now: datetime) -> Grant:
+    lasts = settings.PREPAID_CREDIT_EXPIRES_AFTER
+    return credits.grant(
+        organization=purchase.organization,
+        kind=Grant.Kind.PREPAID,
+        micros=purchase.amount_micros,
+        reference=purchase.reference,
+        now=now,
+        expires_at=now + lasts if lasts else None,
+        reason=_reason(purchase),
+    )
 
 
 def decline(purchase: Purchase, reason: str, *, again_at: datetime | None, now: datetime) -> None:
@@ -300,7 +332,9 @@ def can_become(before: Purchase.State, after: Purchase.State) -> bool:
 
 
 def _lock(purchase: Purchase) -> Purchase:
-    found = Purchase.objects.select_for_update(of=("self",)).select_related("organization", "invoice", "top_up")
+    found = Purchase.objects.select_for_update(of=("self",)).select_related(
+        "organization", "invoice", "top_up", "offer"
+    )
     return found.get(pk=purchase.pk)
 
 
@@ -314,10 +348,11 @@ def _record(**fields: Any) -> Purchase:
     purchase = Purchase.objects.create(due_at=fields["asked_at"], **fields)
     _note(purchase, purchase.state, at=purchase.asked_at)
     log.info(
-        "credit asked for",
+        "purchase asked for",
         purchase_id=purchase.pk,
         organization_id=purchase.organization_id,
         origin=str(purchase.origin),
+        kind=str(purchase.kind),
         micros=purchase.amount_micros,
     )
     return purchase

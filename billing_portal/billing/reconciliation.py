@@ -304,7 +304,7 @@ def _credit_line(
 
 
 def _bought_minor(invoice: Invoice) -> int:
-    """Return what the invoice should bill for credit that was bought, in minor units."""
+    """Return what the invoice should bill for what was bought ahead, in minor units."""
     purchase = Purchase.objects.filter(invoice=invoice).first()
     return minor_units.from_micros(purchase.amount_micros, purchase.currency) if purchase else 0
 
@@ -425,7 +425,7 @@ def _payment_differences(invoice: Invoice) -> Iterator[Difference]:
         )
     purchase = Purchase.objects.filter(invoice=invoice).first()
     if purchase is not None and purchase.state != Purchase.State.CREDITED:
-        cause = "The credit that was paid for is not given yet."
+        cause = "What was paid for is not given yet."
         yield Difference("payment", purchase.reference, purchase.amount_micros, 0, cause)
     billed_micros = invoices.accrued_micros(invoice)
     if billed_micros or (invoice.month is not None and invoice.total_minor):

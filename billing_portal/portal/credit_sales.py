@@ -22,6 +22,8 @@ def summary(organization: Organization, *, now: datetime) -> dict[str, Any]:
         "bought_micros": bought_micros,
         "is_at_ceiling": order is not None and bought_micros + order.amount_micros > order.ceiling_micros,
         "top_up_under_way": purchases.open_purchase(organization, Purchase.Origin.TOP_UP),
-        "latest_purchases": list(Purchase.objects.filter(organization=organization).order_by("-id")[:_LATEST]),
+        "latest_purchases": list(
+            Purchase.objects.filter(organization=organization, kind=Purchase.Kind.CREDIT).order_by("-id")[:_LATEST]
+        ),
         "is_sold": organization.currency in purchases.currencies(),
     }

@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from billing_portal.portal.views import (
+    buckets,
     calls,
     changes,
     credit,
@@ -68,6 +69,11 @@ _organization = [
     path("credits/top-up/", top_up.top_up, name="top_up"),
     path("credits/top-up/on/", top_up.switch_on, name="top_up_on"),
     path("credits/top-up/off/", top_up.switch_off, name="top_up_off"),
+    path("buckets/", buckets.buckets_page, name="buckets"),
+    path("buckets/offers/", buckets.offers, name="bucket_offers"),
+    path("buckets/offers/<uuid:offer>/", buckets.offer, name="bucket_offer"),
+    path("buckets/offers/<uuid:offer>/buy/", buckets.buy, name="bucket_buy"),
+    path("buckets/<uuid:bucket>/", buckets.bucket, name="bucket"),
     path("limits/", limits.limits_page, name="limits"),
     path("limits/cap/", limits.set_cap, name="limits_cap"),
     path("limits/alerts/", limits.set_alerts, name="limits_alerts"),

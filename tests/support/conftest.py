@@ -12,6 +12,7 @@ from accounts import api_keys, mfa, people
 from accounts.models import Organization, TermsAcceptance, User
 from billing_portal.billing import purchases
 from billing_portal.billing.models import (
+    BucketOffer,
     Customer,
     InboxEvent,
     Intent,
@@ -147,6 +148,15 @@ def _bill(acme: Organization) -> None:
 
 
 def _buy(acme: Organization) -> None:
+    BucketOffer.objects.create(
+        code="resolutions-1000",
+        currency="USD",
+        outcomes=["resolution"],
+        size=1000,
+        price_micros=890_000_000,
+        starts_at=SETTLED,
+        created_at=SETTLED,
+    )
     order = TopUp.objects.create(
         organization=acme,
         currency=acme.currency,

@@ -80,3 +80,20 @@ def test_days_begin_with_a_quarter_of_an_hour_everywhere():
         for day in (date(2016, 1, 1), date(2026, 3, 29), date(2026, 7, 1), date(2026, 11, 1)):
             instant = periods.starts_at(day, ZoneInfo(name))
             assert (instant.minute % 15, instant.second) == (0, 0), name
+
+
+@pytest.mark.parametrize(
+    ("instant", "months", "zone", "later"),
+    [
+        ("2027-02-10T09:30", 12, "UTC", "2028-02-10T09:30"),
+        ("2028-02-29T12:00", 12, "UTC", "2029-02-28T12:00"),
+        ("2027-01-31T12:00", 1, "UTC", "2027-02-28T12:00"),
+        ("2027-11-30T12:00", 3, "UTC", "2028-02-29T12:00"),
+        ("2027-12-31T12:00", 1, "UTC", "2028-01-31T12:00"),
+        ("2027-01-15T12:00", 6, "America/New_York", "2027-07-15T11:00"),  # summer time: the same hour there
+        ("2027-01-01T02:00", 2, "America/New_York", "2027-03-01T02:00"),  # 31 December there: 28 February
+    ],
+)
+def test_f45_f50_a_term_ends_at_the_same_hour_of_the_same_day_there(instant, months, zone, later):
+    found = periods.months_after(datetime.fromisoformat(instant).replace(tzinfo=UTC), months, ZoneInfo(zone))
+    assert found == datetime.fromisoformat(later).replace(tzinfo=UTC)

@@ -1,5 +1,6 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
+from billing_portal.billing.models.buckets import BucketOffer
 from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
 from billing_portal.billing.models.interims import InterimInvoice, InterimLine
@@ -22,6 +23,7 @@ from billing_portal.billing.models.stripe_objects import (
 from billing_portal.billing.models.subscription_items import SubscriptionItem
 
 __all__ = [
+    "BucketOffer",
     "CardSetup",
     "CreditLine",
     "CreditNote",

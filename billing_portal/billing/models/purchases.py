@@ -1,4 +1,4 @@
-"""Credit that is bought: each purchase with its history, and the standing order for automatic ones."""
+"""What is bought ahead, credit or a bucket: each purchase with its history, and the standing order for top-ups."""
 
 import uuid
 
@@ -7,8 +7,9 @@ from django.db import models
 
 from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
+from billing_portal.billing.models.buckets import BucketOffer
 from billing_portal.billing.models.stripe_objects import Invoice, PaymentMethod
-from billing_portal.ledger.models import Grant
+from billing_portal.ledger.models import Bucket, Grant
 
 
 class TopUp(models.Model):
@@ -46,7 +47,14 @@ class TopUp(models.Model):
 
 
 class Purchase(models.Model):
-    """Credit being bought: asked for, paid at Stripe, given as one grant. Its state moves only forward."""
+    """Credit or a bucket being bought: asked for, paid at Stripe, given as one grant or bucket.
+
+    Its state moves only forward; `credited` is reached when what was bought is there.
+    """
+
+    class Kind(models.TextChoices):
+        CREDIT = "credit", "Prepaid credit"
+        BUCKET = "bucket", "Bucket of outcomes"
 
     class Origin(models.TextChoices):
         PERSON = "person", "Bought"
@@ -82,9 +90,10 @@ class Purchase(models.Model):
     )
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="purchases", db_index=False)
     origin = models.CharField(max_length=16, choices=Origin)
+    kind = models.CharField(max_length=16, choices=Kind, default=Kind.CREDIT)
     way = models.CharField(max_length=16, choices=Way)
     currency = models.CharField(max_length=3)
-    amount_micros = models.BigIntegerField(help_text="Before tax; the credit that it gives.")
+    amount_micros = models.BigIntegerField(help_text="Before tax; what it gives, if it is credit.")
     state = models.CharField(max_length=16, choices=State, default=State.ASKED)
     asked_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
     top_up = models.ForeignKey(
@@ -101,6 +110,10 @@ class Purchase(models.Model):
     )
     grant = models.OneToOneField(
         Grant, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchase"
+    )
+    offer = models.ForeignKey(BucketOffer, null=True, on_delete=models.PROTECT, related_name="purchases")
+    bucket = models.OneToOneField(
+        Bucket, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchase"
     )
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Charges begun.")
     declines = models.PositiveSmallIntegerField(default=0, help_text="Charges that were declined.")
@@ -119,6 +132,7 @@ class Purchase(models.Model):
             SameOrganization(field="payment_method", name="purchase_is_paid_by_its_own_card"),
             SameOrganization(field="invoice", name="purchase_is_on_its_own_invoice"),
             SameOrganization(field="grant", name="purchase_gave_its_own_grant"),
+            SameOrganization(field="bucket", name="purchase_gave_its_own_bucket"),
             # The amount is not in it: whatever changes meanwhile, there is one (F36).
             models.UniqueConstraint(
                 fields=["organization", "origin"],
@@ -127,9 +141,14 @@ class Purchase(models.Model):
             ),
             models.CheckConstraint(condition=models.Q(amount_micros__gt=0), name="purchase_amount_is_positive"),
             models.CheckConstraint(
-                condition=models.Q(state="credited", grant__isnull=False)
-                | (~models.Q(state="credited") & models.Q(grant=None)),
-                name="purchase_is_credited_by_its_grant",
+                condition=models.Q(state="credited", kind="credit", grant__isnull=False, bucket=None)
+                | models.Q(state="credited", kind="bucket", grant=None, bucket__isnull=False)
+                | (~models.Q(state="credited") & models.Q(grant=None, bucket=None)),
+                name="purchase_is_credited_by_what_it_gave",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind="credit", offer=None) | models.Q(kind="bucket", offer__isnull=False),
+                name="purchase_of_a_bucket_names_its_offer",
             ),
             models.CheckConstraint(
                 condition=models.Q(origin="top_up", top_up__isnull=False, way="card")
@@ -152,6 +171,11 @@ class Purchase(models.Model):
     def is_open(self) -> bool:
         """Say whether it may still be paid or given up."""
         return self.state in self.OPEN
+
+    @property
+    def title(self) -> str:
+        """What is bought, as its invoice says it."""
+        return self.offer.title if self.offer else str(self.Kind.CREDIT.label)
 
     @property
     def reference(self) -> str:

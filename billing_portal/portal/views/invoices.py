@@ -32,7 +32,7 @@ _UNKNOWN = (
 @replica.reads
 def invoices(request: OrganizationRequest) -> HttpResponse:
     """List the invoices, the newest first."""
-    rows = Invoice.objects.filter(organization=request.organization).select_related("purchase", "interim")
+    rows = Invoice.objects.filter(organization=request.organization).select_related("purchase__offer", "interim")
     rows = rows.order_by("-drafted_at", "-id")
     return render(request, "portal/invoices.html", {"invoices": list(rows[:120])})
 
@@ -158,7 +158,7 @@ def _key(request: OrganizationRequest) -> UUID:
 
 
 def _invoice(request: OrganizationRequest, invoice: UUID) -> Invoice:
-    rows = Invoice.objects.select_related("purchase")
+    rows = Invoice.objects.select_related("purchase__offer")
     return get_object_or_404(rows, public_id=invoice, organization=request.organization)
 
 

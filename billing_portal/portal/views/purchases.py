@@ -1,4 +1,4 @@
-"""Buying credit: choose an amount, see what it means, pay, and watch what becomes of it.
+"""Buying credit: choose an amount, see what it means, pay, and watch what becomes of it, as of any purchase.
 
 Nothing is believed from a browser that comes back: a purchase is paid when Stripe says so.
 """
@@ -24,7 +24,7 @@ from billing_portal.ledger.models import Account
 from billing_portal.portal import formats
 from billing_portal.portal.credit_forms import AmountForm, PayForm, typed
 
-_FROZEN = "Your account is being looked at by us, so nothing can be bought now. Nothing was charged."
+FROZEN = "Your account is being looked at by us, so nothing can be bought now. Nothing was charged."
 
 
 @require_GET
@@ -42,7 +42,7 @@ def buy(request: OrganizationRequest) -> HttpResponse:
 def pay(request: OrganizationRequest) -> HttpResponse:
     """Buy what was shown, once per form: with the saved card, or in Stripe Checkout."""
     terms = _terms(request)
-    form = PayForm(request.POST, terms=terms, cards=_cards(request))
+    form = PayForm(request.POST, terms=terms, cards=saved_cards(request))
     if not form.is_valid():
         return _again(request, form)
     try:
@@ -60,9 +60,9 @@ def pay(request: OrganizationRequest) -> HttpResponse:
         form.add_error(None, "Your default card has changed meanwhile. Look at the one shown now, then confirm again.")
         return _again(request, form)
     except accounts.AccountFrozen:
-        form.add_error(None, _FROZEN)
+        form.add_error(None, FROZEN)
         return _again(request, form)
-    return _on_the_way(request, purchase)
+    return on_the_way(request, purchase)
 
 
 @require_GET
@@ -77,9 +77,17 @@ def purchase(request: OrganizationRequest, purchase: UUID) -> HttpResponse:
         "steps": list(found.steps.all()),
         "is_waiting": found.is_open or found.state == Purchase.State.PAID,
         "retry_at": found.due_at if found.declines and found.is_open and not found.is_given_up else None,
-        "amount": typed(found.amount_micros, found.currency),
+        "again_url": _again_url(found),
     }
     return render(request, "portal/purchase.html#state" if request.htmx else "portal/purchase.html", context)
+
+
+def _again_url(found: Purchase) -> str:
+    """Return where the same is bought anew."""
+    if found.offer is not None:
+        return reverse("bucket_offer", args=[found.organization.public_id, found.offer.public_id])
+    here = reverse("buy_credit", args=[found.organization.public_id])
+    return f"{here}?amount={typed(found.amount_micros, found.currency)}"
 
 
 @require_POST
@@ -97,7 +105,7 @@ def cancel(request: OrganizationRequest, purchase: UUID) -> HttpResponse:
 @organization_view(Permission.VIEW_BILLING)
 def purchase_list(request: OrganizationRequest) -> HttpResponse:
     """List what was bought, by people and automatically, the newest first."""
-    rows = Purchase.objects.filter(organization=request.organization).select_related("asked_by", "invoice")
+    rows = Purchase.objects.filter(organization=request.organization).select_related("asked_by", "invoice", "offer")
     return render(request, "portal/purchases.html", {"purchases": list(rows.order_by("-id")[:200])})
 
 
@@ -113,12 +121,15 @@ def _proposed(terms: purchases.Terms) -> dict[str, str]:
     return {"amount": typed(micros, terms.currency)}
 
 
-def _cards(request: OrganizationRequest) -> QuerySet[PaymentMethod]:
+def saved_cards(request: OrganizationRequest) -> QuerySet[PaymentMethod]:
+    """Return the cards that could be charged."""
     return PaymentMethod.objects.filter(organization=request.organization, removed_at=None)
 
 
 def _purchase(request: OrganizationRequest, public_id: UUID) -> Purchase:
-    rows = Purchase.objects.select_related("organization", "invoice", "payment_method", "asked_by", "grant")
+    rows = Purchase.objects.select_related(
+        "organization", "invoice", "payment_method", "asked_by", "grant", "offer", "bucket"
+    )
     return get_object_or_404(rows, organization=request.organization, public_id=public_id)
 
 
@@ -144,7 +155,7 @@ def _preview(request: OrganizationRequest, form: AmountForm) -> dict[str, Any]:
         "typed": typed(micros, account.currency) if micros else "",
         "credit_micros": credit,
         "credit_after_micros": credit + (micros or 0),
-        "card": _cards(request).filter(is_default=True).first(),
+        "card": saved_cards(request).filter(is_default=True).first(),
         "expires": settings.PREPAID_CREDIT_EXPIRES_AFTER is not None,
         "key": purchases.next_key(organization),
         "under_way": purchases.open_purchase(organization, Purchase.Origin.PERSON),
@@ -173,7 +184,7 @@ def _ask(request: OrganizationRequest, wanted: dict[str, Any]) -> Purchase:
     )
 
 
-def _on_the_way(request: OrganizationRequest, purchase: Purchase) -> HttpResponse:
+def on_the_way(request: OrganizationRequest, purchase: Purchase) -> HttpResponse:
     """Send a person to Checkout, or to the purchase's page while the card is charged."""
     if purchase.way == Purchase.Way.CHECKOUT and purchase.is_open:
         purchase_payment.advance(purchase, now=clock.now())

@@ -1,5 +1,5 @@
 """The staff desk's pages, one module for each package they show. Django's autodiscovery imports this one."""
 
-from billing_portal.support.desk import billing, held_calls, imports, ledger, mirror, people, support, usage
+from billing_portal.support.desk import billing, held_calls, imports, ledger, mirror, offers, people, support, usage
 
-__all__ = ["billing", "held_calls", "imports", "ledger", "mirror", "people", "support", "usage"]
+__all__ = ["billing", "held_calls", "imports", "ledger", "mirror", "offers", "people", "support", "usage"]

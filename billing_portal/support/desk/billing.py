@@ -153,13 +153,14 @@ class PurchaseAdmin(ReadOnlyAdmin):
         "public_id",
         "organization",
         "origin",
+        "kind",
         "way",
         shown("amount_micros"),
         "state",
         "failure",
         "asked_at",
     ]
-    list_filter = ["state", "origin", "way"]
+    list_filter = ["state", "origin", "kind", "way"]
     list_select_related = ["organization"]
     search_fields = [
         "public_id__exact",

@@ -1,0 +1,80 @@
+"""Buckets on sale, entered by staff. What was bought is kept; a new price is a new offer under the same code."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+
+from accounts import clock
+from billing_portal.billing import bucket_offers
+from billing_portal.billing.models import BucketOffer
+from billing_portal.support.desk.read_only import shown
+from usage.models import OutcomeType
+
+_BOOLEAN = BooleanField()
+_KEPT = ["code", "currency", "outcomes", "size", "price_micros", "term_months", "starts_at"]
+
+
+class BucketOfferForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The terms of an offer. A price that cannot be charged to a card is none."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if "outcomes" in self.fields:
+            self.fields["outcomes"] = forms.MultipleChoiceField(
+                choices=OutcomeType.choices, widget=forms.CheckboxSelectMultiple, help_text="What it pays for."
+            )
+
+    def clean_currency(self) -> str:
+        return str(self.cleaned_data["currency"]).upper()
+
+    def clean_outcomes(self) -> list[str]:
+        return sorted(self.cleaned_data["outcomes"])
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        price, currency = self.cleaned_data.get("price_micros"), self.cleaned_data.get("currency")
+        if price and currency and not bucket_offers.is_chargeable(price, currency):
+            self.add_error("price_micros", f"So much cannot be charged to a card in {currency}.")
+        return cleaned
+
+
+@admin.register(BucketOffer)
+class BucketOfferAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Offers by currency and size. Once one is bought, only its sale can end."""
+
+    form = BucketOfferForm
+    list_display = ["code", "currency", "size", shown("price_micros"), "term_months", "starts_at", "ends_at", "on_sale"]
+    list_filter = ["currency"]
+    search_fields = ["code"]
+    ordering = ["currency", "code", "-starts_at"]
+    fields = [*_KEPT, "ends_at"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: BucketOffer | None = None) -> list[str]:
+        """What somebody bought stays as it was sold."""
+        return _KEPT if obj and obj.purchases.exists() else []
+
+    def has_delete_permission(self, request: HttpRequest, obj: BucketOffer | None = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: BucketOffer, form: Any, change: bool) -> None:
+        if not change:
+            obj.created_at = clock.now()
+        super().save_model(request, obj, form, change)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BucketOffer]:
+        now = clock.now()
+        later = BucketOffer.objects.filter(
+            code=OuterRef("code"),
+            currency=OuterRef("currency"),
+            starts_at__gt=OuterRef("starts_at"),
+            starts_at__lte=now,
+        )
+        has_begun = Q(starts_at__lte=now) & (Q(ends_at=None) | Q(ends_at__gt=now))
+        return super().get_queryset(request).annotate(is_sold=ExpressionWrapper(has_begun & ~Exists(later), _BOOLEAN))
+
+    @admin.display(boolean=True, description="On sale")
+    def on_sale(self, offer: BucketOffer) -> bool:
+        return bool(getattr(offer, "is_sold", False))
