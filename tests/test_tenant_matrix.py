@@ -52,6 +52,7 @@ PAGES = {
     f"{O}usage/what-if/<uuid:what_if>/": Page(Permission.VIEW_USAGE, parts={"what_if": "what_if"}),
     f"{O}usage/what-if/<uuid:what_if>/csv/": Page(Permission.VIEW_USAGE, parts={"what_if": "what_if"}),
     f"{O}usage/what-if/<uuid:what_if>/remove/": Page(Permission.VIEW_USAGE, "post", {"what_if": "what_if"}),
+    f"{O}outcome-rules/": Page(Permission.VIEW_USAGE),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/": Page(Permission.VIEW_USAGE),
     f"{O}usage/views/": Page(Permission.VIEW_USAGE),

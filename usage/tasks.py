@@ -8,12 +8,13 @@ from django.conf import settings
 from accounts import clock, queueing
 from usage import batches, completeness, imports, ingestion, intake_log, metadata_usage, partitions, retell
 from usage.exports import jobs
-from usage.outcomes import charging, recording
+from usage.outcomes import charging, impacts, recording
 from usage.what_if import jobs as what_ifs
 
 _BATCH = 1000
 _COUNT_SECONDS = 60.0
 _BATCHES = 100
+_PREVIEW_SECONDS = 60.0
 _IMPORT_SECONDS, _PAUSE_SECONDS = 240.0, 2.0
 
 
@@ -150,3 +151,18 @@ def continue_what_ifs() -> None:
 def forget_what_ifs() -> None:
     """Remove what-ifs whose time is over."""
     what_ifs.forget(now=clock.now())
+
+
+@shared_task
+def preview_rules(proposal_id: int) -> None:
+    """Go on with the preview of proposed rules, and ask for the next part, since a task must not last for long."""
+    proposal = impacts.run(proposal_id, clock=time.monotonic, seconds=_PREVIEW_SECONDS)
+    if proposal is not None and proposal.state == proposal.State.PREVIEWING:
+        queueing.send(preview_rules, proposal_id)
+
+
+@shared_task
+def continue_rule_previews() -> None:
+    """Take up previews that were not queued, or whose worker is gone."""
+    for proposal_id in impacts.abandoned(limit=50):
+        queueing.send(preview_rules, proposal_id)

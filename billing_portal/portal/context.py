@@ -29,6 +29,7 @@ _PAGES = (
             "what_ifs",
             "what_if_new",
             "what_if",
+            "outcome_rules",
         },
     ),
     (

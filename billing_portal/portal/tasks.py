@@ -5,7 +5,7 @@ from celery import shared_task
 from accounts import clock, queueing
 from accounts.models import Organization
 from billing_portal.billing import customers, export_invoices
-from billing_portal.portal import export_letters
+from billing_portal.portal import export_letters, rule_letters
 from usage.exports import jobs
 
 
@@ -38,3 +38,9 @@ def continue_exports() -> None:
     """Take up exports that were not queued, or whose worker is gone."""
     for export_id in jobs.abandoned(limit=50):
         queueing.send(write_export, export_id)
+
+
+@shared_task
+def tell_of_rules() -> None:
+    """Write to the customers whom new outcome rules concern."""
+    rule_letters.tell(now=clock.now())

@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from billing_portal.support.views import approvals, disputes, find, organizations, trace
+from billing_portal.support.views import approvals, disputes, find, organizations, rules, trace
 
 staff = admin.site.admin_view
 
@@ -18,4 +18,12 @@ urlpatterns = [
     path("approvals/<uuid:action>/approve/", staff(approvals.approve), name="staff_approve"),
     path("approvals/<uuid:action>/decline/", staff(approvals.decline), name="staff_decline"),
     path("approvals/<uuid:action>/withdraw/", staff(approvals.withdraw), name="staff_withdraw"),
+    path("outcome-rules/", staff(rules.outcome_rules), name="staff_outcome_rules"),
+    path("outcome-rules/new/<slug:book>/", staff(rules.propose), name="staff_propose_rules"),
+    path("outcome-rules/<uuid:proposal>/", staff(rules.proposal), name="staff_rule_proposal"),
+    path("outcome-rules/<uuid:proposal>/preview/", staff(rules.preview_again), name="staff_preview_rules"),
+    path("outcome-rules/<uuid:proposal>/ask/", staff(rules.ask), name="staff_ask_for_rules"),
+    path("outcome-rules/<uuid:proposal>/approve/", staff(rules.approve), name="staff_approve_rules"),
+    path("outcome-rules/<uuid:proposal>/decline/", staff(rules.decline), name="staff_decline_rules"),
+    path("outcome-rules/<uuid:proposal>/withdraw/", staff(rules.withdraw), name="staff_withdraw_rules"),
 ]

@@ -35,6 +35,7 @@ GLOBAL = {
     "usage_pricestamp": "the vendor's, a copy on every node",
     "usage_priceversion": "the vendor's, a copy on every node",
     "usage_recordedbatch": "a request of the vendor's holds calls of many organizations; each node keeps what it heard",
+    "usage_ruleproposal": "the vendor's, a copy on every node",
     "usage_productmix": "what calls have in common, a copy on every node",
 }
 # Keys without the organization, beside the `id` of a sequence: unique by their making, so no node need ask another.

@@ -23,6 +23,7 @@ from usage.models.outcomes import (
 from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
 from usage.models.revisions import CallRevision
 from usage.models.rollups import DailyAgentUsage, DailyUsage, HourlyUsage
+from usage.models.rule_proposals import RuleImpact, RuleProposal
 from usage.models.what_ifs import WhatIf
 
 __all__ = [
@@ -63,6 +64,8 @@ __all__ = [
     "Redelivery",
     "Rejection",
     "ReplyKind",
+    "RuleImpact",
+    "RuleProposal",
     "SequenceNote",
     "SequenceRange",
     "UnratedCall",

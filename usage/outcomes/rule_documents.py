@@ -68,6 +68,17 @@ def read(document: dict[str, Any]) -> list[RulesEntry]:
     return entries
 
 
+def entry(document: dict[str, Any]) -> RulesEntry:
+    """Check one version, given without the number that it will get, and return it as number 1.
+
+    Raises PriceDocumentInvalid naming the wrong field.
+    """
+    try:
+        return read({"rules": [{"number": 1, **document}]})[0]
+    except PriceDocumentInvalid as error:
+        raise PriceDocumentInvalid(error.path.removeprefix("rules[0]").lstrip("."), error.reason) from None
+
+
 def micros(entry: RulesEntry) -> dict[str, int]:
     """Return the prices of a checked version, in micros."""
     return {str(outcome): int(Decimal(price) * MICROS_PER_UNIT) for outcome, price in entry.prices.items()}

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from accounts.models import Organization
 from usage.models.outcomes import OutcomePrice, OutcomeRuleVersion
@@ -87,6 +87,37 @@ def plain(version: OutcomeRuleVersion) -> Rules:
         closing_decides=version.closing_decides,
         prices={price.outcome: price.price_micros for price in version.prices.all()},
     )
+
+
+def proposed(entry: RulesEntry) -> Rules:
+    """Return a version that is not stored as plain values; its id is 0."""
+    return Rules(
+        version_id=0,
+        number=entry.number,
+        starts_at=entry.starts_at_utc,
+        window=timedelta(hours=entry.window_hours),
+        precedence=tuple(_texts(entry.precedence)),
+        confirming_replies=_values(entry.confirming_replies),
+        reversing_replies=_values(entry.reversing_replies),
+        confirming_rating=entry.confirming_rating,
+        reversing_rating=entry.reversing_rating,
+        escalation_reverses=entry.escalation_reverses,
+        closing_decides=entry.closing_decides,
+        prices=rule_documents.micros(entry),
+    )
+
+
+def judged_by(book: PriceBook, *, at: datetime) -> QuerySet[Organization]:
+    """Return the organizations whose conversations that begin `at` a version of this book would judge.
+
+    A public book is for those of its currency without rules of their own by then.
+    """
+    if book.organization_id is not None:
+        return Organization.objects.filter(pk=book.organization_id)
+    if not book.is_default:
+        return Organization.objects.none()
+    own = OutcomeRuleVersion.objects.filter(book__organization=OuterRef("pk"), starts_at__lte=at)
+    return Organization.objects.filter(~Exists(own), currency=book.currency)
 
 
 def load(document: dict[str, Any], *, now: datetime) -> list[OutcomeRuleVersion]:
