@@ -1,10 +1,10 @@
-"""Alerts: thresholds on spend and credit, each told once, also after a crash.
+"""Alerts: thresholds on spend, credit and buckets, each told once, also after a crash.
 
 That a threshold was passed is a unique row, written in one transaction with the letters that tell of it; so neither
 is there without the other, and the outbox sends what is there. They are checked after each settlement, and by a sweep.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from django.db.models import F, Q, QuerySet, Sum
 from accounts import letters
 from accounts.models import Organization, User
 from billing_portal.ledger import accounts, standing
-from billing_portal.ledger.models import Alert, AlertSettings, Entry, Grant, MonthSpend, Transaction
+from billing_portal.ledger.models import Alert, AlertSettings, Bucket, Entry, Grant, MonthSpend, Transaction
 from billing_portal.ledger.standing import Standing
 
 log = structlog.get_logger(__name__)
@@ -31,6 +31,7 @@ class Terms:
 
     spend_percents: tuple[int, ...] = DEFAULT_PERCENTS
     credit_percents: tuple[int, ...] = DEFAULT_PERCENTS
+    bucket_percents: tuple[int, ...] = DEFAULT_PERCENTS
     budget_micros: int | None = None
     recipients: tuple[str, ...] = ()
 
@@ -54,6 +55,7 @@ def terms_of(organization_id: int) -> Terms:
     return Terms(
         spend_percents=tuple(kept.spend_percents),
         credit_percents=tuple(kept.credit_percents),
+        bucket_percents=tuple(kept.bucket_percents),
         budget_micros=kept.budget_micros,
         recipients=tuple(kept.recipients),
     )
@@ -68,6 +70,7 @@ def set(organization_id: int, terms: Terms, *, by: User | None, now: datetime) -
             defaults={
                 "spend_percents": sorted({*terms.spend_percents}),
                 "credit_percents": sorted({*terms.credit_percents}),
+                "bucket_percents": sorted({*terms.bucket_percents}),
                 "budget_micros": terms.budget_micros,
                 "recipients": list(terms.recipients),
                 "set_at": now,
@@ -90,55 +93,73 @@ def check(organization_id: int, *, now: datetime) -> list[Alert]:
     """
     # Read before the check, so that what comes meanwhile is checked again.
     seen = list(_unchecked().filter(organization_id=organization_id).values_list("pk", "gross_micros"))
+    seen_buckets = list(_unchecked_buckets(organization_id).values_list("pk", "remaining_units"))
     found = standing.of(organization_id, now=now)
     told = _raise_passed(organization_id, now=now, quietly=False) if _anything_new(found) else []
     for pk, micros in seen:
         MonthSpend.objects.filter(pk=pk).update(checked_micros=micros)
+    for pk, units in seen_buckets:
+        Bucket.objects.filter(pk=pk).update(checked_units=units)
     return told
 
 
 def due(*, limit: int) -> list[int]:
-    """Return organizations whose spend has changed since their alerts were checked: the task was lost."""
+    """Return organizations whose spend or buckets have changed since their alerts were checked: the task was lost."""
     newest = _unchecked().order_by("-month", "organization_id").values_list("organization_id", flat=True)
-    return list(dict.fromkeys(newest[:limit]))
+    buckets = _unchecked_buckets().order_by("organization_id").values_list("organization_id", flat=True)
+    return list(dict.fromkeys([*newest[:limit], *buckets[:limit]]))[:limit]
 
 
 def _unchecked() -> QuerySet[MonthSpend]:
     return MonthSpend.objects.filter(Q(checked_micros=None) | ~Q(checked_micros=F("gross_micros")))
 
 
+def _unchecked_buckets(*organization_ids: int) -> QuerySet[Bucket]:
+    changed = Bucket.objects.filter(Q(checked_units=None) | ~Q(checked_units=F("remaining_units")))
+    return changed.filter(organization_id__in=organization_ids) if organization_ids else changed
+
+
 def readings(found: Standing, terms: Terms) -> list[Reading]:
     """Return what every gauge shows that can show something."""
-    shown = (gauge(found, terms) for gauge in GAUGES)
-    return [reading for reading in shown if reading is not None and reading.base > 0]
+    return [reading for gauge in GAUGES for reading in gauge(found, terms) if reading.base > 0]
 
 
-def _spend(found: Standing, terms: Terms) -> Reading | None:
+def _spend(found: Standing, terms: Terms) -> Iterator[Reading]:
     base = terms.budget_micros or found.cap_micros
     if base is None:
-        return None
-    return Reading(Alert.Gauge.SPEND, f"{found.month:%Y-%m}", found.spent_micros, base, terms.spend_percents)
+        return
+    yield Reading(Alert.Gauge.SPEND, f"{found.month:%Y-%m}", found.spent_micros, base, terms.spend_percents)
 
 
-def _credit(found: Standing, terms: Terms) -> Reading | None:
+def _credit(found: Standing, terms: Terms) -> Iterator[Reading]:
     """Measure credit against what there was when the last of it came in."""
     latest = Grant.objects.filter(organization_id=found.organization_id).order_by("-id").first()
     if latest is None:
-        return None
+        return
     granted = Transaction.objects.filter(
         organization_id=found.organization_id, reference=f"grant:{latest.reference}"
     ).first()
     if granted is None:
-        return None
+        return
     since = Entry.objects.filter(
         organization_id=found.organization_id, book=Entry.Book.CREDIT, transaction_id__gt=granted.pk
     )
     used = -int(since.aggregate(micros=Sum("micros"))["micros"] or 0)
-    return Reading(Alert.Gauge.CREDIT, f"grant:{latest.pk}", used, used + found.credit_micros, terms.credit_percents)
+    yield Reading(Alert.Gauge.CREDIT, f"grant:{latest.pk}", used, used + found.credit_micros, terms.credit_percents)
 
 
-# Another gauge, such as a bucket of outcomes, is one more function and one more `Alert.Gauge`.
-GAUGES: tuple[Callable[[Standing, Terms], Reading | None], ...] = (_spend, _credit)
+def _buckets(found: Standing, terms: Terms) -> Iterator[Reading]:
+    """Measure each bucket whose term is not over by the units that it gave for good.
+
+    One in whose place a larger stands is not told of any more: what was left of it is there.
+    """
+    running = Bucket.objects.filter(organization_id=found.organization_id, expires_at__gt=found.at, replaced_by=None)
+    for bucket in running.order_by("expires_at", "created_at", "id"):
+        yield Reading(Alert.Gauge.BUCKET, f"bucket:{bucket.pk}", bucket.used_units, bucket.size, terms.bucket_percents)
+
+
+# Another gauge is one more function and one more `Alert.Gauge`.
+GAUGES: tuple[Callable[[Standing, Terms], Iterator[Reading]], ...] = (_spend, _credit, _buckets)
 
 
 def passed(reading: Reading) -> dict[int, int]:
@@ -213,6 +234,12 @@ def _write(alert: Alert, organization: Organization, currency: str, *, now: date
         organization=organization,
         alert=alert,
         currency=currency,
+        bucket=_bucket_of(alert),
         left=max(0, alert.base - alert.used),
     )
     log.info("alert raised", organization_id=organization.pk, alert_id=alert.pk, percent=alert.percent)
+
+
+def _bucket_of(alert: Alert) -> Bucket | None:
+    kind, _, number = alert.period.partition(":")
+    return Bucket.objects.get(organization_id=alert.organization_id, pk=number) if kind == "bucket" else None

@@ -46,20 +46,56 @@ def add(organization_id: int, terms: Terms, *, reference: str, now: datetime) ->
         if known is not None:
             _assert_same(known, terms)
             return known
-        bucket = Bucket.objects.create(
-            organization_id=organization_id,
-            outcomes=sorted(terms.outcomes),
-            size=terms.size,
-            remaining_units=terms.size,
-            price_micros=terms.price_micros,
-            currency=account.currency,
-            starts_at=terms.starts_at,
-            expires_at=terms.expires_at,
-            reference=reference,
-            created_at=now,
-        )
+        bucket = _open(account, terms, reference=reference, now=now)
         _enter(bucket, Kind.BOUGHT, terms.size, reference=f"bought:{bucket.pk}", now=now)
     log.info("bucket added", organization_id=organization_id, bucket_id=bucket.pk, units=terms.size)
+    return bucket
+
+
+def upgrade(
+    organization_id: int,
+    bucket_id: int,
+    *,
+    units: int,
+    price_micros: int,
+    reference: str,
+    now: datetime,
+    lasts_until: datetime | None = None,
+) -> Bucket:
+    """Put a larger bucket in the place of another, once per `reference`: as if it had been bought at the beginning.
+
+    It has the other's term, holds the `units` that were bought now and what is left of the other, which is carried over
+    with what it cost: every unit is in exactly one bucket at any time (F50). A unit that the other had given and gets
+    back stays there, and is used first. Where the other is over, nothing is carried, and the new units last until
+    `lasts_until`. Raises TermInvalid, AccountMissing, Bucket.DoesNotExist, or ReferenceReused.
+    """
+    if units <= 0 or price_micros < 0:
+        raise TermInvalid(units, price_micros)
+    with transaction.atomic():
+        account = accounts.lock(organization_id)
+        replaced = Bucket.objects.get(organization_id=organization_id, pk=bucket_id)
+        known = Bucket.objects.filter(organization_id=organization_id, reference=reference).first()
+        if known is not None:
+            _assert_same_upgrade(known, replaced, units)
+            return known
+        carried = replaced.remaining_units if replaced.expires_at > now else 0
+        terms = Terms(
+            outcomes=tuple(replaced.outcomes),
+            size=units + carried,
+            price_micros=price_micros + round_half_up(replaced.price_micros * carried, replaced.size),
+            starts_at=replaced.starts_at,
+            expires_at=replaced.expires_at if replaced.expires_at > now else lasts_until or replaced.expires_at,
+        )
+        bucket = _open(account, terms, reference=reference, now=now, replaces=replaced)
+        _enter(bucket, Kind.BOUGHT, units, reference=f"bought:{bucket.pk}", now=now)
+        if carried:
+            replaced.remaining_units = 0
+            replaced.save(update_fields=["remaining_units"])
+            _enter(replaced, Kind.CARRIED, -carried, reference=f"carried:to:{bucket.pk}", now=now)
+            _enter(bucket, Kind.CARRIED, carried, reference=f"carried:from:{replaced.pk}:{bucket.pk}", now=now)
+    log.info(
+        "bucket upgraded", organization_id=organization_id, bucket_id=bucket.pk, units=units, carried_units=carried
+    )
     return bucket
 
 
@@ -111,6 +147,22 @@ def expire(organization_id: int, *, now: datetime) -> int:
     return len(expired)
 
 
+def _open(account: Account, terms: Terms, *, reference: str, now: datetime, replaces: Bucket | None = None) -> Bucket:
+    return Bucket.objects.create(
+        organization_id=account.organization_id,
+        outcomes=sorted(terms.outcomes),
+        size=terms.size,
+        remaining_units=terms.size,
+        price_micros=terms.price_micros,
+        currency=account.currency,
+        starts_at=terms.starts_at,
+        expires_at=terms.expires_at,
+        replaces=replaces,
+        reference=reference,
+        created_at=now,
+    )
+
+
 def _entries(bucket: Bucket) -> int:
     return BucketEntry.objects.filter(organization_id=bucket.organization_id, bucket=bucket).count()
 
@@ -128,5 +180,11 @@ def _enter(bucket: Bucket, kind: Kind, units: int, *, reference: str, now: datet
 
 def _assert_same(known: Bucket, terms: Terms) -> None:
     before = (known.size, known.price_micros, sorted(known.outcomes))
-    if before != (terms.size, terms.price_micros, sorted(terms.outcomes)):
+    if known.replaces_id is not None or before != (terms.size, terms.price_micros, sorted(terms.outcomes)):
         raise journal.ReferenceReused(known.reference, before, (terms.size, terms.price_micros, terms.outcomes))
+
+
+def _assert_same_upgrade(known: Bucket, replaced: Bucket, units: int) -> None:
+    bought = known.entries.get(kind=Kind.BOUGHT).units
+    if (known.replaces_id, bought) != (replaced.pk, units):
+        raise journal.ReferenceReused(known.reference, (known.replaces_id, bought), (replaced.pk, units))

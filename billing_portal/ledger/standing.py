@@ -47,6 +47,7 @@ class Standing:
     the calls of a direction are refused.
     """
 
+    at: datetime
     organization_id: int
     reference: str
     status: str
@@ -96,6 +97,7 @@ def _read(condition: str, key: int | str, now: datetime) -> Standing | None:
     months, spends, cap, mode, outbound, inbound, finishes = row[11:]
     month = periods.month_of(now, ZoneInfo(zone))
     return Standing(
+        at=now,
         organization_id=organization_id,
         reference=reference,
         status=status,

@@ -182,6 +182,22 @@ _LAWS = {
         SELECT 'bucket ' || b.id, coalesce(sum(e.units), 0), b.remaining_units
         FROM ledger_bucket b LEFT JOIN ledger_bucketentry e ON e.bucket_id = b.id
         WHERE b.organization_id = %(id)s GROUP BY b.id HAVING coalesce(sum(e.units), 0) <> b.remaining_units""",
+    "I3 a bucket's size is what came into it": """
+        SELECT 'bucket ' || b.id, coalesce(sum(e.units), 0), b.size
+        FROM ledger_bucket b
+        LEFT JOIN ledger_bucketentry e ON e.bucket_id = b.id
+             AND (e.kind = 'bought' OR (e.kind = 'carried' AND e.units > 0))
+        WHERE b.organization_id = %(id)s GROUP BY b.id HAVING coalesce(sum(e.units), 0) <> b.size""",
+    "F50 what one bucket carries over comes into the one in its place": """
+        SELECT 'bucket ' || o.id, coalesce(gone.units, 0), coalesce(came.units, 0) FROM ledger_bucket o
+        LEFT JOIN (SELECT bucket_id, -sum(units) AS units FROM ledger_bucketentry
+                   WHERE organization_id = %(id)s AND kind = 'carried' AND units < 0 GROUP BY 1) gone
+             ON gone.bucket_id = o.id
+        LEFT JOIN (SELECT b.replaces_id, sum(e.units) AS units FROM ledger_bucketentry e
+                   JOIN ledger_bucket b ON b.id = e.bucket_id
+                   WHERE e.organization_id = %(id)s AND e.kind = 'carried' AND e.units > 0 GROUP BY 1) came
+             ON came.replaces_id = o.id
+        WHERE o.organization_id = %(id)s AND coalesce(gone.units, 0) <> coalesce(came.units, 0)""",
     "I4 a bucket's units are the outcomes that it paid for": """
         SELECT 'bucket ' || b.id, coalesce(paid.units, 0), coalesce(taken.units, 0) FROM ledger_bucket b
         LEFT JOIN (SELECT bucket_id, sum(CASE kind WHEN 'charge' THEN 1 ELSE -1 END) AS units

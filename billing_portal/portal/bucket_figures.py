@@ -1,17 +1,24 @@
 """What the pages say of buckets: how much of each is left, what became of the rest, and what is on offer."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta, tzinfo
 
 from django.db.models import Sum
+from django.db.models.functions import TruncDate
 
 from accounts.models import Organization
 from billing_portal.billing import bucket_offers
 from billing_portal.billing.models import BucketOffer
-from billing_portal.billing.models.buckets import noun_of
+from billing_portal.ledger import runway
 from billing_portal.ledger.models import Bucket, BucketEntry
+from billing_portal.ledger.runway import Runway
+from billing_portal.portal import bucket_chart
+from billing_portal.portal.bucket_chart import BucketChart
+from usage import periods
 from usage.models import OutcomeType
+from usage.money import round_half_up
 from usage.outcomes import rules
 
 Kind = BucketEntry.Kind
@@ -27,7 +34,7 @@ class Held:
 
     @property
     def noun(self) -> str:
-        return noun_of(self.bucket.outcomes)
+        return self.bucket.noun
 
     @property
     def used_units(self) -> int:
@@ -38,6 +45,11 @@ class Held:
     def expired_units(self) -> int:
         """Units that were never used: expired, or about to be taken out by the hourly sweep."""
         return -self.moved.get(Kind.EXPIRED, 0) + (self.bucket.remaining_units if self.is_over else 0)
+
+    @property
+    def expired_micros(self) -> int:
+        """What the units that were never used had cost: breakage."""
+        return round_half_up(self.bucket.price_micros * self.expired_units, self.bucket.size)
 
     @property
     def left_units(self) -> int:
@@ -95,6 +107,72 @@ def with_movements(found: Sequence[Bucket], *, now: datetime) -> list[Held]:
         for bucket_id, kind, units in entries.order_by().values_list("bucket", "kind").annotate(Sum("units")):
             moved[bucket_id][kind] = units
     return [Held(bucket, moved[bucket.pk], now) for bucket in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a bucket is used: its curve, and how long it lasts; no runway for one whose turn has not come, or is over."""
+
+    chart: BucketChart
+    runway: Runway | None
+    waits_for: Bucket | None
+
+
+def course(one: Held, organization: Organization, *, now: datetime) -> Course:
+    """Return the curve of a bucket over its term, by days of the organization's zone."""
+    bucket, zone = one.bucket, organization.zone
+    starts_on = periods.day_of(max(bucket.starts_at, bucket.created_at), zone)
+    ends_on, today = periods.day_of(bucket.expires_at, zone), periods.day_of(now, zone)
+    moved, used = _by_day(bucket, zone)
+    before = _before(bucket, now=now)
+    projected = (
+        None
+        if before or one.is_over or bucket.starts_at > now
+        else runway.of_bucket(used, left=one.left_units, today=today, ends_on=ends_on)
+    )
+    drawn = bucket_chart.of_term(
+        moved,
+        noun=bucket.noun,
+        size=bucket.size,
+        starts_on=starts_on,
+        ends_on=max(ends_on, starts_on + timedelta(days=1)),
+        today=today,
+        runway=projected,
+    )
+    return Course(drawn, projected, before)
+
+
+def _by_day(bucket: Bucket, zone: tzinfo) -> tuple[dict[date, int], dict[date, int]]:
+    """Return the units that left a bucket and came back, negative when they left, and those used, net, by day."""
+    entries = BucketEntry.objects.filter(organization_id=bucket.organization_id, bucket=bucket)
+    left = entries.exclude(kind=Kind.BOUGHT).exclude(kind=Kind.CARRIED, units__gt=0)
+    days = left.annotate(day=TruncDate("occurred_at", tzinfo=zone)).order_by().values_list("day", "kind")
+    moved: Counter[date] = Counter()
+    used: Counter[date] = Counter()
+    for day, kind, units in days.annotate(Sum("units")):
+        moved[day] += units
+        if kind in (Kind.USED, Kind.RETURNED):
+            used[day] -= units
+    return dict(moved), dict(used)
+
+
+def _before(bucket: Bucket, *, now: datetime) -> Bucket | None:
+    """Return the bucket that is used before this one, if one is."""
+    first = (
+        Bucket.objects.filter(
+            organization_id=bucket.organization_id,
+            remaining_units__gt=0,
+            expires_at__gt=now,
+            starts_at__lte=now,
+            outcomes__overlap=bucket.outcomes,
+        )
+        .order_by("expires_at", "created_at", "id")
+        .first()
+    )
+    if first is None or bucket.expires_at <= now:
+        return None
+    comes_first = (first.expires_at, first.created_at, first.pk) < (bucket.expires_at, bucket.created_at, bucket.pk)
+    return first if comes_first else None
 
 
 def tiers(organization: Organization, *, now: datetime) -> list[Tier]:

@@ -44,7 +44,12 @@ _PAGES = (
         "coins",
         {"credits", "buy_credit", "buy_credit_pay", "purchases", "purchase", "top_up", "top_up_on"},
     ),
-    ("buckets", "Buckets", "package", {"buckets", "bucket", "bucket_offers", "bucket_offer", "bucket_buy"}),
+    (
+        "buckets",
+        "Buckets",
+        "package",
+        {"buckets", "bucket", "bucket_offers", "bucket_offer", "bucket_buy", "bucket_planner"},
+    ),
     ("limits", "Limits & alerts", "gauge", {"limits", "limits_cap", "limits_alerts"}),
     ("payment_methods", "Payment methods", "credit-card", {"payment_methods", "payment_method_add"}),
     (

@@ -153,6 +153,11 @@ def month_name(value: date, *, locale: Locale | None = None) -> str:
     return babel_dates.format_date(value, format="LLLL", locale=locale or active_locale())
 
 
+def short_month(value: date, *, locale: Locale | None = None) -> str:
+    """Return "Nov"."""
+    return babel_dates.format_skeleton("MMM", value, locale=locale or active_locale())
+
+
 def period(starts: date, last: date, *, locale: Locale | None = None) -> str:
     """Return an interval of whole days, both ends included: "Nov 1 – 21, 2026"."""
     return babel_dates.format_interval(starts, last, skeleton="yMMMd", locale=locale or active_locale())

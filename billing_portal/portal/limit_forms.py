@@ -119,6 +119,9 @@ class AlertsForm(forms.Form):
     credit_percents = PercentsField(
         100, label="Credit used, in percent", help_text="Of what there was when the last credit came in."
     )
+    bucket_percents = PercentsField(
+        100, label="Buckets used, in percent", help_text="Of all that is in the bucket, for each bucket by itself."
+    )
     recipients = forms.CharField(
         label="Send to",
         required=False,
@@ -126,13 +129,14 @@ class AlertsForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text="One address a line. Empty: your billing address and billing managers.",
     )
-    field_order = ["budget", "spend_percents", "credit_percents", "recipients"]
+    field_order = ["budget", "spend_percents", "credit_percents", "bucket_percents", "recipients"]
 
     def __init__(self, data: Any = None, *, currency: str, terms: alerts.Terms) -> None:
         initial = {
             "budget": MoneyField.shown(terms.budget_micros, currency),
             "spend_percents": ", ".join(map(str, terms.spend_percents)),
             "credit_percents": ", ".join(map(str, terms.credit_percents)),
+            "bucket_percents": ", ".join(map(str, terms.bucket_percents)),
             "recipients": "\n".join(terms.recipients),
         }
         super().__init__(data, initial=initial)
@@ -162,6 +166,7 @@ class AlertsForm(forms.Form):
         return alerts.Terms(
             spend_percents=cleaned["spend_percents"],
             credit_percents=cleaned["credit_percents"],
+            bucket_percents=cleaned["bucket_percents"],
             budget_micros=cleaned["budget"],
             recipients=cleaned["recipients"],
         )

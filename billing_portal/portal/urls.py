@@ -75,6 +75,7 @@ _organization = [
     path("buckets/offers/", buckets.offers, name="bucket_offers"),
     path("buckets/offers/<uuid:offer>/", buckets.offer, name="bucket_offer"),
     path("buckets/offers/<uuid:offer>/buy/", buckets.buy, name="bucket_buy"),
+    path("buckets/planner/", buckets.planner, name="bucket_planner"),
     path("buckets/<uuid:bucket>/", buckets.bucket, name="bucket"),
     path("limits/", limits.limits_page, name="limits"),
     path("limits/cap/", limits.set_cap, name="limits_cap"),

@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from billing_portal.ledger import (
     accounts,
@@ -283,9 +285,109 @@ def test_i03_eight_writers_take_no_unit_twice(now, make_organization):
     assert_lawful(organization)
 
 
+# ── Upgrades ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_f50_an_upgrade_carries_what_is_left_and_every_unit_is_in_one_bucket(books, now):
+    small = bucket(books, 3)
+    resolve(books, "c_1", "c_2", now=now)
+    settling.settle_all(books.pk, now=now)
+    large = buckets.upgrade(books.pk, small.pk, units=4, price_micros=2_000_000, reference="u", now=now)
+    small.refresh_from_db()
+    assert (small.remaining_units, large.size, large.remaining_units) == (0, 5, 5)
+    assert (large.starts_at, large.expires_at, large.replaces) == (small.starts_at, small.expires_at, small)
+    assert large.price_micros == 2_000_000 + 800_000
+    assert list(large.entries.order_by("id").values_list("kind", "units")) == [("bought", 4), ("carried", 1)]
+    # One decided before the upgrade and told after it finds its unit too.
+    resolve(books, *(f"d_{number}" for number in range(6)), now=now)
+    settling.settle_all(books.pk, now=now)
+    assert [charge_of(f"d_{number}").bucket_id for number in range(6)] == [large.pk] * 5 + [None]
+    assert_lawful(books)
+
+
+def test_f50_a_unit_that_comes_back_after_an_upgrade_stays_in_its_bucket_and_is_used_first(books, now):
+    small = bucket(books, 2)
+    resolve(books, "c_1", "c_2", now=now)
+    settling.settle_all(books.pk, now=now)
+    large = buckets.upgrade(books.pk, small.pk, units=3, price_micros=1, reference="u", now=now)
+    come_back(books, "c_1", now=now)
+    resolve(books, "c_3", "c_4", now=now)
+    settling.settle_all(books.pk, now=now)
+    assert [charge_of(each).bucket_id for each in ("c_3", "c_4")] == [small.pk, large.pk]
+    assert_lawful(books)
+
+
+def test_f50_an_upgrade_is_made_once_for_its_reference(books, now):
+    small = bucket(books, 3)
+    terms = {"units": 4, "price_micros": 1, "reference": "u", "now": now}
+    assert buckets.upgrade(books.pk, small.pk, **terms) == buckets.upgrade(books.pk, small.pk, **terms)
+    with pytest.raises(ReferenceReused):
+        buckets.upgrade(books.pk, small.pk, **terms | {"units": 5})
+    with pytest.raises(ReferenceReused):
+        bucket(books, 7, reference="u")
+    with pytest.raises(ReferenceReused):
+        buckets.upgrade(books.pk, small.pk, **terms | {"reference": "b"})
+    for wrong in ({"units": 0}, {"price_micros": -1}):
+        with pytest.raises(buckets.TermInvalid):
+            buckets.upgrade(books.pk, small.pk, **terms | wrong | {"reference": "v"})
+    assert Bucket.objects.count() == 2
+    assert_lawful(books)
+
+
+def test_f50_after_the_end_of_a_term_nothing_is_carried_and_the_new_units_have_their_time(books, now):
+    small = bucket(books, 3, expires_at=START + timedelta(days=1))
+    later = START + timedelta(days=3)
+    large = buckets.upgrade(
+        books.pk, small.pk, units=4, price_micros=1, reference="u", now=later, lasts_until=later + timedelta(days=9)
+    )
+    assert buckets.expire(books.pk, now=later) == 1
+    large.refresh_from_db()
+    assert (large.remaining_units, large.expires_at) == (4, later + timedelta(days=9))
+    assert_lawful(books)
+
+
+def test_i16_a_bucket_of_another_organization_is_not_upgraded(books, make_organization, now):
+    stranger = make_organization("stranger")
+    accounts.open(organization=stranger, now=START)
+    theirs = bucket(stranger, 3)
+    with pytest.raises(Bucket.DoesNotExist):
+        buckets.upgrade(books.pk, theirs.pk, units=4, price_micros=1, reference="u", now=now)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=st.lists(st.sampled_from(["resolve", "return", "settle", "upgrade", "expire"]), min_size=4, max_size=16))
+def test_f50_however_upgrades_and_outcomes_alternate_units_are_neither_lost_nor_doubled(steps, books, now):
+    """Conservation: bought = left + used + expired over all buckets, and each upgrade only adds what it sold."""
+    with transaction.atomic():
+        newest, resolved, bought = bucket(books, 5), [], 5
+        for number, step in enumerate(steps):
+            if step == "resolve":
+                resolved.append(f"c_{number}")
+                resolve(books, resolved[-1], now=now)
+            elif step == "return" and resolved:
+                come_back(books, resolved.pop(0), now=now)
+            elif step == "upgrade":
+                newest = buckets.upgrade(books.pk, newest.pk, units=2, price_micros=7, reference=f"u{number}", now=now)
+                bought += 2
+            elif step == "expire":
+                buckets.expire(books.pk, now=now)
+            else:
+                outcome_settlement.settle(books.pk, now=now, limit=2)
+        settling.settle_all(books.pk, now=now)
+        paid = OutcomeCharge.objects.filter(kind="charge", bucket_id__isnull=False, reversals=None).count()
+        left = sum(Bucket.objects.values_list("remaining_units", flat=True))
+        assert left + paid == bought
+        assert_lawful(books)
+        transaction.set_rollback(True)
+
+
 FALSIFICATIONS = {
-    "UPDATE ledger_bucket SET remaining_units = remaining_units + 1": (
+    "UPDATE ledger_bucket SET remaining_units = remaining_units + 1 WHERE remaining_units < size": (
         "I2 a bucket's remainder is the sum of its entries"
+    ),
+    "UPDATE ledger_bucket SET size = size + 1": "I3 a bucket's size is what came into it",
+    "UPDATE ledger_bucketentry SET units = units - 1 WHERE kind = 'carried' AND units < 0": (
+        "F50 what one bucket carries over comes into the one in its place"
     ),
     "UPDATE ledger_bucketentry SET units = units - 1 WHERE kind = 'used'": (
         "I4 a bucket's units are the outcomes that it paid for"
@@ -299,6 +401,8 @@ FALSIFICATIONS = {
 @pytest.mark.parametrize(("statement", "law"), FALSIFICATIONS.items(), ids=FALSIFICATIONS.values())
 def test_i02_a_falsified_row_of_outcomes_is_named(statement, law, books, now):
     bucket(books, 2)
+    carried = bucket(books, 1, reference="carried", outcomes=("qualification",))
+    buckets.upgrade(books.pk, carried.pk, units=1, price_micros=1, reference="upgrade", now=now)
     resolve(books, "c_1", "c_2", "c_3", now=now)
     settling.settle_all(books.pk, now=now)
     come_back(books, "c_3", now=now)

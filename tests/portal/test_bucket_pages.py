@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.urls import reverse
 from accounts.models import Membership, Organization
 from billing_portal.billing import bucket_offers, purchase_tasks, purchases
 from billing_portal.billing.models import BucketOffer, Invoice, PaymentMethod, Purchase
-from billing_portal.ledger import accounts, buckets
+from billing_portal.ledger import accounts, buckets, settling
 from billing_portal.ledger.models import Bucket
 from tests.billing import world
 from tests.billing.test_buckets_bought import DOCUMENT
@@ -20,7 +21,8 @@ from tests.billing.world import MIDMONTH, Buyer
 from tests.conftest import NOW, join
 from tests.stripe.conftest import RunningSandbox
 from tests.usage.outcomes.conftest import DOCUMENT as RULES
-from usage.outcomes import rules
+from tests.usage.outcomes.conftest import event, raw
+from usage.outcomes import recording, rules
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +76,8 @@ def bucket_of(shop: Buyer, size: int = 1_000, **fields: Any) -> Bucket:
     terms = {
         "outcomes": ("resolution",),
         "price_micros": size * 890_000,
-        "starts_at": MIDMONTH - world.timedelta(days=40),
-        "expires_at": MIDMONTH + world.timedelta(days=325),
+        "starts_at": MIDMONTH - timedelta(days=40),
+        "expires_at": MIDMONTH + timedelta(days=325),
     }
     reference = fields.pop("reference", "b")
     return buckets.add(
@@ -188,9 +190,9 @@ def test_an_empty_page_says_what_to_do(shop: Buyer) -> None:
 
 
 def test_the_buckets_stand_in_the_order_they_are_used(shop: Buyer, offer: BucketOffer) -> None:
-    late = bucket_of(shop, 500, reference="late", expires_at=MIDMONTH + world.timedelta(days=400))
-    soon = bucket_of(shop, 200, reference="soon", expires_at=MIDMONTH + world.timedelta(days=12))
-    over = bucket_of(shop, 300, reference="over", expires_at=MIDMONTH - world.timedelta(days=1))
+    late = bucket_of(shop, 500, reference="late", expires_at=MIDMONTH + timedelta(days=400))
+    soon = bucket_of(shop, 200, reference="soon", expires_at=MIDMONTH + timedelta(days=12))
+    over = bucket_of(shop, 300, reference="over", expires_at=MIDMONTH - timedelta(days=1))
     page = client_of(shop.owner).get(url("buckets", shop))
     addresses = [url("bucket", shop, each.public_id) for each in (soon, late, over)]
     places = [page.content.decode().index(address) for address in addresses]
@@ -217,3 +219,98 @@ def test_from_the_form_to_the_bucket_by_card_and_on_the_invoices_page(
     assert "agrees with your purchase" in text_of(client.get(url("invoice", acme, invoice.public_id)))
     assert "1,000 left" in text_of(client.get(url("buckets", acme)))
     assert "Bought" in text_of(client.get(url("bucket", acme, Bucket.objects.get().public_id)))
+
+
+# ── A bucket's page, and the planner ──────────────────────────────────────────────────────────────────────────────────
+
+
+def resolve(shop: Buyer, count: int, *, days_ago: int) -> None:
+    """Let conversations be resolved so many days ago, and settle them as of then."""
+    at = MIDMONTH - timedelta(days=days_ago)
+    told = [
+        event("ai_answered", conversation=f"c_{days_ago}_{number}", occurred_at=at.isoformat())
+        | {"organization": shop.organization.reference}
+        for number in range(count)
+    ] + [
+        event("customer_replied", conversation=f"c_{days_ago}_{number}", reply_kind="affirmative",
+              occurred_at=(at + timedelta(minutes=5)).isoformat())
+        | {"organization": shop.organization.reference}
+        for number in range(count)
+    ]  # fmt: skip
+    recording.record([raw(each) for each in told], now=at + timedelta(hours=1))
+    settling.settle_all(shop.organization.pk, now=at + timedelta(hours=1))
+
+
+def test_a_buckets_page_tells_its_use_its_runway_and_every_movement(shop: Buyer, offer: BucketOffer) -> None:
+    held = bucket_of(shop, 100)
+    for day in range(20, 0, -1):
+        resolve(shop, 2, days_ago=day)
+    page = client_of(shop.owner).get(url("bucket", shop, held.public_id))
+    text = text_of(page)
+    assert "Left 60 of 100 resolutions" in text
+    assert "Used 40" in text
+    assert "Most likely empty Mar 12, 2027" in text
+    assert text.count("Used for outcomes") == 20
+    assert "Bought" in text
+
+
+def test_what_expired_unused_is_shown_with_what_it_had_cost(shop: Buyer, offer: BucketOffer) -> None:
+    held = bucket_of(shop, 100, expires_at=MIDMONTH)
+    text = text_of(client_of(shop.owner).get(url("bucket", shop, held.public_id)))
+    assert "100 expired unused, which is $89.00" in text
+    buckets.expire(shop.organization.pk, now=MIDMONTH)
+    after = text_of(client_of(shop.owner).get(url("bucket", shop, held.public_id)))
+    assert "100 expired unused, which is $89.00" in after
+
+
+def test_a_bucket_whose_turn_has_not_come_says_which_is_first(shop: Buyer) -> None:
+    soon = bucket_of(shop, 10, reference="soon", expires_at=MIDMONTH + timedelta(days=9))
+    late = bucket_of(shop, 10, reference="late")
+    page = client_of(shop.owner).get(url("bucket", shop, late.public_id))
+    assert "Its turn has not come" in text_of(page)
+    assert url("bucket", shop, soon.public_id) in page.content.decode()
+
+
+def test_an_upgraded_bucket_leads_to_the_larger_one(shop: Buyer) -> None:
+    small = bucket_of(shop, 10)
+    large = buckets.upgrade(shop.organization.pk, small.pk, units=5, price_micros=1, reference="u", now=MIDMONTH)
+    client = client_of(shop.owner)
+    assert "A larger bucket stands in its place" in text_of(client.get(url("bucket", shop, small.public_id)))
+    assert "Carried over from the smaller bucket" in text_of(client.get(url("bucket", shop, large.public_id)))
+
+
+def test_i16_a_foreign_bucket_is_missing(shop: Buyer, other: Organization) -> None:
+    accounts.open(organization=other, now=NOW)
+    foreign = bucket_of(Buyer(other, shop.owner, None), 10)
+    assert client_of(shop.owner).get(url("bucket", shop, foreign.public_id)).status_code == 404
+
+
+def test_the_planner_names_the_cheapest_and_says_what_it_rests_on(shop: Buyer, offer: BucketOffer) -> None:
+    client = client_of(shop.owner)
+    assert "too few days" in text_of(client.get(url("bucket_planner", shop)))
+    for day in range(20, 0, -1):
+        resolve(shop, 3, days_ago=day)
+    text = text_of(client.get(url("bucket_planner", shop)))
+    # 3 a day, 1,095 in a year: 890 dollars and 95 at list price, or 1,095 × 0.99.
+    assert "A bucket of 1,000 resolutions would have saved $100.00" in text
+    assert "1,095 outcomes in a year" in text
+    assert "By the 20 days there are" in text
+    assert "1,000 resolutions Cheapest $890.00 $94.05 – $984.05 $100.00" in text
+    assert "No bucket – $1,084.05 – $1,084.05" in text
+
+
+def test_the_pages_ask_the_database_a_fixed_number_of_times(
+    shop: Buyer, offer: BucketOffer, django_assert_max_num_queries: Any
+) -> None:
+    client = client_of(shop.owner)
+    held = [bucket_of(shop, 10, reference=f"b_{number}") for number in range(5)]
+    for name, arguments, most in (
+        ("buckets", [], 16),
+        ("bucket", [held[0].public_id], 20),
+        ("bucket_offers", [], 14),
+        ("bucket_offer", [offer.public_id], 17),
+        ("bucket_planner", [], 14),
+    ):
+        client.get(url(name, shop, *arguments))
+        with django_assert_max_num_queries(most):
+            client.get(url(name, shop, *arguments))

@@ -46,7 +46,14 @@ def cap(**fields):
 
 
 def settings_for_alerts(**fields):
-    return {"budget": "", "spend_percents": "50, 80", "credit_percents": "100", "recipients": "", **fields}
+    return {
+        "budget": "",
+        "spend_percents": "50, 80",
+        "credit_percents": "100",
+        "bucket_percents": "50, 100",
+        "recipients": "",
+        **fields,
+    }
 
 
 def test_an_empty_page_says_what_would_be_there(page):
@@ -107,7 +114,11 @@ def test_alerts_are_saved(page, books):
     assert page(data, "alerts").status_code == 302
     terms = alerts.terms_of(books.pk)
     assert terms == alerts.Terms(
-        spend_percents=(50, 80, 90), credit_percents=(100,), budget_micros=100_000_000, recipients=("fin@acme.example",)
+        spend_percents=(50, 80, 90),
+        credit_percents=(100,),
+        bucket_percents=(50, 100),
+        budget_micros=100_000_000,
+        recipients=("fin@acme.example",),
     )
 
 
@@ -118,6 +129,8 @@ def test_alerts_are_saved(page, books):
         {"spend_percents": "many"},
         {"spend_percents": "1001"},
         {"credit_percents": "101"},
+        {"bucket_percents": "101"},
+        {"bucket_percents": "half"},
         {"budget": "0"},
         {"recipients": "nobody"},
         {"recipients": "\n".join(f"p{number}@acme.example" for number in range(11))},

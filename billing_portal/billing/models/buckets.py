@@ -1,7 +1,6 @@
 """Buckets on sale: how many outcomes, for how long, at which price; a larger size is an offer of its own."""
 
 import uuid
-from collections.abc import Sequence
 
 import pgtrigger
 from django.contrib.postgres.fields import ArrayField
@@ -9,11 +8,7 @@ from django.db import models
 
 from usage.models import OutcomeType
 from usage.money import round_half_up
-
-
-def noun_of(outcomes: Sequence[str]) -> str:
-    """Return what the units of a bucket are: "resolutions", or "outcomes" where it pays for several types."""
-    return str(OutcomeType(outcomes[0]).label).lower() if len(outcomes) == 1 else "outcomes"
+from usage.outcomes.naming import noun_of
 
 
 class BucketOffer(models.Model):

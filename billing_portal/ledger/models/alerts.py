@@ -7,6 +7,11 @@ from django.db import models
 from accounts.models import Organization, User
 
 
+def default_bucket_percents() -> list[int]:
+    """Return at which parts of a bucket alerts are sent where nobody has said it."""
+    return [50, 80, 90, 100]
+
+
 class AlertSettings(models.Model):
     """At which percentages alerts are sent, and to whom; without a row, the defaults hold.
 
@@ -16,6 +21,7 @@ class AlertSettings(models.Model):
     organization = models.OneToOneField(Organization, on_delete=models.PROTECT, related_name="+")
     spend_percents = ArrayField(models.PositiveSmallIntegerField())
     credit_percents = ArrayField(models.PositiveSmallIntegerField())
+    bucket_percents = ArrayField(models.PositiveSmallIntegerField(), default=default_bucket_percents)
     budget_micros = models.BigIntegerField(null=True)
     recipients = ArrayField(models.EmailField(), help_text="Empty: whoever reads about money.")
     set_at = models.DateTimeField()
@@ -35,7 +41,8 @@ class AlertSettings(models.Model):
 class Alert(models.Model):
     """One threshold that was passed: once per gauge, period and threshold, for ever.
 
-    `base` is what 100 % was and `used` what was found, in the gauge's unit: micros for money. The letters it asked for
+    `base` is what 100 % was and `used` what was found, in the gauge's unit: micros for money, outcomes for a bucket,
+    which is named by `period`. The letters it asked for
     have the reference `letter_reference`. A quiet one asked for none: a higher one was told, or whoever set the
     threshold saw that it was passed.
     """
@@ -43,6 +50,7 @@ class Alert(models.Model):
     class Gauge(models.TextChoices):
         SPEND = "spend", "Spend this month"
         CREDIT = "credit", "Credit used"
+        BUCKET = "bucket", "Bucket used"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     gauge = models.CharField(max_length=16, choices=Gauge)

@@ -9,6 +9,7 @@ from django.db import models
 from accounts.constraints import SameOrganization
 from accounts.models import Organization
 from usage.models import OutcomeType
+from usage.outcomes.naming import noun_of
 
 
 class Bucket(models.Model):
@@ -23,6 +24,16 @@ class Bucket(models.Model):
     currency = models.CharField(max_length=3)
     starts_at = models.DateTimeField()
     expires_at = models.DateTimeField()
+    replaces = models.ForeignKey(
+        "self",
+        null=True,
+        on_delete=models.PROTECT,
+        db_constraint=False,
+        db_index=False,
+        related_name="replaced_by",
+        help_text="The smaller bucket in whose place it stands for the rest of the term.",
+    )
+    checked_units = models.IntegerField(null=True, help_text="What was left when its alerts were checked.")
     reference = models.CharField(max_length=200)
     created_at = models.DateTimeField()
 
@@ -31,6 +42,10 @@ class Bucket(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["organization", "id"], name="bucket_is_its_organizations"),
             models.UniqueConstraint(fields=["organization", "reference"], name="bucket_reference_is_unique"),
+            SameOrganization(field="replaces", name="bucket_replaces_its_own_organizations"),
+            models.CheckConstraint(
+                condition=models.Q(replaces=None) | ~models.Q(replaces=models.F("id")), name="bucket_replaces_another"
+            ),
             models.CheckConstraint(
                 condition=models.Q(remaining_units__gte=0) & models.Q(remaining_units__lte=models.F("size")),
                 name="bucket_holds_between_nothing_and_its_size",
@@ -48,11 +63,26 @@ class Bucket(models.Model):
                 condition=models.Q(remaining_units__gt=0),
                 name="bucket_in_burn_order",
             ),
+            models.Index(
+                fields=["organization", "replaces"],
+                condition=models.Q(replaces__isnull=False),
+                name="bucket_by_what_it_replaces",
+            ),
+            models.Index(
+                fields=["organization"],
+                condition=models.Q(checked_units=None) | ~models.Q(checked_units=models.F("remaining_units")),
+                name="bucket_with_alerts_to_check",
+            ),
             models.Index(fields=["expires_at"], condition=models.Q(remaining_units__gt=0), name="bucket_running_out"),
         ]
 
     def __str__(self) -> str:
         return f"{self.remaining_units} of {self.size} until {self.expires_at:%Y-%m-%d}"
+
+    @property
+    def noun(self) -> str:
+        """What its units are."""
+        return noun_of(self.outcomes)
 
     @property
     def used_units(self) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -16,10 +17,12 @@ from billing_portal.billing import bucket_sales, purchases
 from billing_portal.billing.models import BucketOffer, Purchase
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Bucket
-from billing_portal.portal import bucket_figures
+from billing_portal.portal import bucket_figures, bucket_plan
 from billing_portal.portal.bucket_forms import BucketForm
 from billing_portal.portal.views.purchases import FROZEN, on_the_way, saved_cards
 from usage import periods
+
+_PAGE_SIZE = 50
 
 
 @require_GET
@@ -41,10 +44,17 @@ def buckets_page(request: OrganizationRequest) -> HttpResponse:
 @organization_view(Permission.VIEW_BILLING)
 def bucket(request: OrganizationRequest, bucket: UUID) -> HttpResponse:
     """Show one bucket: what is left of it, until when, and every movement."""
+    now = clock.now()
     found = get_object_or_404(Bucket, organization=request.organization, public_id=bucket)
+    held = bucket_figures.with_movements([found], now=now)[0]
+    page = Paginator(found.entries.order_by("-id"), _PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
-        "held": bucket_figures.with_movements([found], now=clock.now())[0],
-        "entries": list(found.entries.order_by("-id")[:200]),
+        "held": held,
+        "course": bucket_figures.course(held, request.organization, now=now),
+        "page": page,
+        "previous_url": f"?page={page.previous_page_number()}" if page.has_previous() else "",
+        "next_url": f"?page={page.next_page_number()}" if page.has_next() else "",
+        "replaced_by": found.replaced_by.first(),
         "purchase": Purchase.objects.filter(bucket=found).select_related("invoice", "offer").first(),
     }
     return render(request, "portal/bucket.html", context)
@@ -56,6 +66,15 @@ def offers(request: OrganizationRequest) -> HttpResponse:
     """Show what is on sale, the smallest first, beside the list price."""
     tiers = bucket_figures.tiers(request.organization, now=clock.now())
     return render(request, "portal/bucket_offers.html", {"tiers": tiers})
+
+
+@require_GET
+@organization_view(Permission.VIEW_BILLING)
+@replica.reads
+def planner(request: OrganizationRequest) -> HttpResponse:
+    """Say which bucket would have been the cheapest for the last twelve months."""
+    context = bucket_plan.of(request.organization, now=clock.now())
+    return render(request, "portal/bucket_planner.html", context)
 
 
 @require_GET

@@ -73,7 +73,8 @@ class BucketOfferAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             starts_at__lte=now,
         )
         has_begun = Q(starts_at__lte=now) & (Q(ends_at=None) | Q(ends_at__gt=now))
-        return super().get_queryset(request).annotate(is_sold=ExpressionWrapper(has_begun & ~Exists(later), _BOOLEAN))
+        offers: QuerySet[BucketOffer] = super().get_queryset(request)
+        return offers.annotate(is_sold=ExpressionWrapper(has_begun & ~Exists(later), _BOOLEAN))
 
     @admin.display(boolean=True, description="On sale")
     def on_sale(self, offer: BucketOffer) -> bool:
