@@ -28,6 +28,7 @@ from usage import ingestion
 from usage.calls import Filters
 from usage.exports import jobs
 from usage.models import ImportJob, WhatIf
+from usage.outcomes import recording
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +66,12 @@ PAGES = {
     f"{O}usage/metadata/remove/": Page(Permission.VIEW_USAGE, "post"),
     f"{O}usage/new-calls/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/<str:call_id>/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
+    f"{O}usage/outcomes/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/conversations/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/conversations/<path:conversation>/": Page(Permission.VIEW_USAGE, parts={"conversation": "conversation"}),
+    f"{O}usage/dispute-conversation/<path:conversation>/": Page(
+        Permission.MANAGE_BILLING, "post", {"conversation": "conversation"}
+    ),
     f"{O}exports/": Page(Permission.VIEW_USAGE),
     f"{O}exports/new/": Page(Permission.VIEW_USAGE, "post"),
     f"{O}exports/<uuid:export>/cancel/": Page(Permission.VIEW_USAGE, "post", {"export": "export"}),
@@ -213,6 +220,10 @@ def furnish(organization):
         "duration_ms": 0,
     }
     ingestion.record([msgspec.json.encode(item)], now=NOW)
+    conversation = f"c_{organization.pk}"
+    said = {"conversation_id": conversation, "event_id": f"e_{organization.pk}", "type": "ai_answered"}
+    said |= {"organization": organization.reference, "occurred_at": NOW.isoformat()}
+    recording.record([msgspec.json.encode(said)], now=NOW)
     export = jobs.ask(
         organization=organization,
         by=organization.memberships.order_by("id")[0].user,
@@ -271,6 +282,7 @@ def furnish(organization):
         "invoice": str(invoice.public_id),
         "method": str(method.pk),
         "call": call_id,
+        "conversation": conversation,
         "component": "llm",
         "cause": "volume",
         "organization": organization.reference,
@@ -294,7 +306,7 @@ def address(route: str, organization_id: object, names: dict[str, str]) -> str:
     page = PAGES[route]
     filled = route.replace("<uuid:organization>", str(organization_id))
     for part, kind in page.parts.items():
-        for converter in ("str", "int", "uuid"):
+        for converter in ("str", "int", "uuid", "path"):
             filled = filled.replace(f"<{converter}:{part}>", names[kind])
     return f"/{filled}"
 

@@ -59,6 +59,11 @@ def settle_all(organization_id: int, *, now: datetime) -> int:
     return total
 
 
+def reversal_reference(reversal_id: int) -> str:
+    """Return the reference of the credit that a reversal gives."""
+    return f"outcome-reversal:{reversal_id}"
+
+
 @dataclass(slots=True)
 class _Units:
     """The organization's buckets while a batch takes from them and gives back; `to_credit` is what they cannot take."""
@@ -121,7 +126,7 @@ def _give_back(account: Account, to_credit: list[tuple[Waiting, int]], *, now: d
                 organization=account.organization,
                 kind=Grant.Kind.CORRECTION,
                 micros=micros,
-                reference=f"outcome-reversal:{waiting.id}",
+                reference=reversal_reference(waiting.id),
                 reason=f"Conversation {waiting.conversation}: {waiting.outcome.replace('_', ' ')} taken back"[:200],
                 now=now,
             )

@@ -76,10 +76,10 @@ def funding(charge: Charge) -> Funding | None:
         last_sequence__gte=charge.sequence,
     )
     before = charges.micros_between(organization_id, settlement.first_sequence, charge)
-    return _funding_within(settlement, starts=before, micros=charge.amount_micros)
+    return funding_within(settlement, starts=before, micros=charge.amount_micros)
 
 
-def _funding_within(settlement: Settlement, *, starts: int, micros: int) -> Funding:
+def funding_within(settlement: Settlement, *, starts: int, micros: int) -> Funding:
     """Cut the interval [starts, starts + micros) out of the settlement's burns, which stand in burn order."""
     burns = settlement.burns.select_related("grant").order_by("id")
     paid: list[tuple[Grant, int]] = []

@@ -19,6 +19,13 @@ _MIN_BAR_PX = 1.0
 _BAR_SHARE = Fraction(72, 100)  # of a column's slot,
 _WIDEST_BAR = Fraction(1, 18)  # but of few columns none becomes a block.
 
+# The types of outcomes in the order they are stacked, with the labels of usage.models.OutcomeType.
+OUTCOMES: tuple[tuple[str, str], ...] = (
+    ("resolution", "Resolutions"),
+    ("procedure_handoff", "Procedure handoffs"),
+    ("disqualification", "Disqualifications"),
+    ("qualification", "Qualifications"),
+)
 # The priced components in the order they are stacked, with the labels of usage.models.Component.
 COMPONENTS: tuple[tuple[str, str], ...] = (
     ("platform", "Platform"),
@@ -96,6 +103,7 @@ class Series:
     label: str
     css: str
     micros: int
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,8 @@ class StackedChart:
     days_per_column: int
     summary: str
     before_micros: int | None = None
+    text: str = ""
+    before_text: str = ""
 
     @property
     def height(self) -> int:
@@ -170,25 +180,28 @@ def stacked_by_day(
     money is worse than none. Only series that hold anything get a color, a legend and a column of the table.
     A negative amount is shown in the table and in the totals; it has no bar. `href` makes a link of each column.
     `before` are the micros of the days compared with, the first beside the first; further days than are shown count
-    in the last column, so that their sum is theirs.
+    in the last column, so that their sum is theirs. Without a currency the amounts are no money but counts.
     """
     spans = _spans(starts_on, ends_on)
     days_per_column = (spans[0][1] - spans[0][0]).days + 1
     sums = _sum_by_column(amounts, spans=spans, keys=[key for key, _ in series], days_per_column=days_per_column)
+    totals = {key: sum(column[key] for column in sums) for key, _ in series}
     shown = [
-        Series(key, label, css_class(key), sum(column[key] for column in sums))
+        Series(key, label, css_class(key), totals[key], text_of(totals[key], currency))
         for key, label in series
         if any(column[key] for column in sums)
     ]
     befores = None if before is None else _before_by_column(before, len(spans), days_per_column)
     highest = max([sum(max(value, 0) for value in column.values()) for column in sums] + (befores or []), default=0)
-    step = tick_step(highest, smallest=10 ** (6 - formats.minor_digits(currency)))
+    step = tick_step(highest, smallest=10 ** (6 - formats.minor_digits(currency)) if currency else 1)
     intervals = max(1, -(-highest // step))
     top = intervals * step
     gridlines = tuple(
         Gridline(
             y=pixels(top - index * step, top, plot_height),
-            label=formats.money_axis(index * step, currency, step_micros=step),
+            label=formats.money_axis(index * step, currency, step_micros=step)
+            if currency
+            else formats.quantity(index * step),
         )
         for index in range(intervals + 1)
     )
@@ -218,9 +231,16 @@ def stacked_by_day(
         plot_height=plot_height,
         axis_width=max(len(line.label) for line in gridlines) * 7 + 10,
         days_per_column=days_per_column,
-        summary=f"{formats.money(total, currency)} from {formats.day(starts_on)} to {formats.day(ends_on)}",
+        summary=f"{text_of(total, currency)} from {formats.day(starts_on)} to {formats.day(ends_on)}",
         before_micros=None if befores is None else sum(befores),
+        text=text_of(total, currency),
+        before_text="" if befores is None else text_of(sum(befores), currency),
     )
+
+
+def text_of(amount: int, currency: str) -> str:
+    """Return an amount of a chart in words: money, or a count where there is no currency."""
+    return formats.money(amount, currency) if currency else formats.quantity(amount)
 
 
 def shares(
@@ -368,17 +388,17 @@ def _column(
     if before is not None:
         mark = Mark(before, place.bar_left, place.bar_right, pixels(top - before, top, plot_height))
     amounts = tuple(sums[part.key] for part in shown)
-    texts = [formats.money(micros, currency) if micros else "–" for micros in amounts]
+    texts = [text_of(micros, currency) if micros else "–" for micros in amounts]
     parts = ", ".join(f"{part.label} {text}" for part, text in zip(shown, texts, strict=True) if text != "–")
     if before is not None:
-        texts.append(formats.money(before, currency))
+        texts.append(text_of(before, currency))
     return Column(
         starts_on=span[0],
         ends_on=span[1],
         label=label,
-        summary=f"{label}: {formats.money(total, currency)}"
+        summary=f"{label}: {text_of(total, currency)}"
         + (f". {parts}" if parts else "")
-        + (f". Before: {formats.money(before, currency)}" if before is not None else ""),
+        + (f". Before: {text_of(before, currency)}" if before is not None else ""),
         left=place.left,
         width=place.width,
         center=place.center,
@@ -389,7 +409,7 @@ def _column(
         tick=tick,
         tick_label=formats.short_day(span[0]) if tick else "",
         texts=tuple(texts),
-        total=formats.money(total, currency),
+        total=text_of(total, currency),
         before=mark,
     )
 

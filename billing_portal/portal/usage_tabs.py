@@ -8,7 +8,13 @@ from django.urls import reverse
 from accounts.models import Organization
 from billing_portal.portal.date_ranges import Days
 
-_TABS = (("usage", "Figures"), ("calls", "Calls"), ("changes", "What changed"), ("what_ifs", "What if"))
+_TABS = (
+    ("usage", "Figures"),
+    ("calls", "Calls"),
+    ("outcomes", "Outcomes"),
+    ("changes", "What changed"),
+    ("what_ifs", "What if"),
+)
 
 
 def of(organization: Organization, days: Days, *, current: str) -> list[dict[str, Any]]:

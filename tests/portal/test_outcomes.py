@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from django.urls import reverse
 
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import accounts, buckets, settling
+from billing_portal.ledger.models import Grant
 from tests.billing import world
-from usage.outcomes import recording, rules
+from usage.models import Conversation, ConversationEvent, OutcomeCharge
+from usage.outcomes import listing, recording, rules
 
 pytestmark = pytest.mark.django_db
 DOCUMENT = Path("usage/price_books/outcomes.toml")
@@ -121,3 +124,122 @@ def test_the_outcomes_of_a_line_are_paged_in_the_order_of_settlement(client, tal
     assert "<html" not in rest.content.decode()
     assert "c_0" not in text
     assert "c_2" in text
+
+
+def test_outcomes_are_counted_by_type_basis_and_who_paid(client, talked):
+    text = text_of(get(client, "outcomes", talked, days="month"))
+    assert "5 4 confirmed, 1 assumed" in text
+    assert "$11.97" in text
+    assert "Resolutions 3 1 2 2 $1.98 1" in text
+    assert "Qualifications 1 0 0 1 $9.99 0" in text
+    assert "Total 4 1 2 3 $11.97 1" in text
+
+
+def test_days_without_outcomes_say_what_to_do(client, acme, now):
+    accounts.open(organization=acme, now=now)
+    assert "No outcome on these days" in text_of(get(client, "outcomes", acme))
+    assert "No conversation matches" in text_of(get(client, "conversations", acme))
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({}, {"c_0", "c_1", "c_2", "c_assumed", "c_lead", "c_open"}),
+        ({"outcome": "qualification"}, {"c_lead"}),
+        ({"reason": "assumed"}, {"c_assumed"}),
+        ({"reason": "escalated"}, {"c_open"}),
+        ({"funding": "bucket"}, {"c_0", "c_1"}),
+        ({"funding": "money"}, {"c_assumed", "c_lead"}),
+        ({"funding": "given_back"}, {"c_2"}),
+        ({"funding": "none"}, {"c_2", "c_open"}),
+        ({"funding": "waiting"}, set()),
+        ({"reference": "c_a"}, {"c_assumed"}),
+        ({"outcome": "nonsense", "cursor": "nonsense"}, {"c_0", "c_1", "c_2", "c_assumed", "c_lead", "c_open"}),
+    ],
+)
+def test_conversations_are_filtered(client, talked, filters, found):
+    page = get(client, "conversations", talked, **{"from": "2026-10-10", "to": "2026-10-10", **filters})
+    assert set(re.findall(r"cell-sub mono\"\s*>(c_\w+)<", page.content.decode())) == found
+
+
+def test_a_list_of_conversations_goes_on_where_it_stopped(client, talked, monkeypatch):
+    monkeypatch.setattr("billing_portal.portal.conversation_list.PAGE_SIZE", 2)
+    seen, url = [], f"{reverse('conversations', args=[talked.public_id])}?days=30d"
+    while url:
+        page = client.get(url, headers={"HX-Request": "true"}).content.decode()
+        seen += re.findall(r"cell-sub mono\"\s*>(c_\w+)<", page)
+        url = next(iter(re.findall(r'href="([^"]*cursor=[^"]*)"', page)), "").replace("&amp;", "&")
+    assert seen == ["c_open", "c_lead", "c_assumed", "c_2", "c_1", "c_0"]
+
+
+def test_a_rare_filter_searches_in_parts(client, talked, monkeypatch):
+    monkeypatch.setattr(listing, "SCANNED", 2)
+    text = text_of(get(client, "conversations", talked, outcome="qualification"))
+    assert "Searched in part: go on for more" in text
+    assert "No conversation matches so far" in text_of(get(client, "conversations", talked, reason="no_agent"))
+
+
+def test_a_conversation_says_why_it_was_billed_and_who_paid(client, talked, invoice):
+    text = text_of(get(client, "conversation", talked, "c_assumed"))
+    assert "Why this was billed" in text
+    assert "A resolution, assumed: 24 hours without a word after the agent's answer." in text.replace("&#x27;", "'")
+    assert "Parley outcomes" in text or "version 1" in text
+    assert "Your card, on the invoice $0.99" in text
+    assert "The line on the draft invoice" in text
+    assert "Dispute this" in text
+    assert "Your bucket of 2 until Oct 9, 2027 1 unit" in text_of(get(client, "conversation", talked, "c_0"))
+
+
+def test_a_conversation_that_was_taken_back_shows_both(client, talked):
+    text = text_of(get(client, "conversation", talked, "c_2"))
+    assert "Taken back" in text
+    assert "Resolution charged" in text
+    assert "Credit that does not expire $0.99" in text
+    assert "This ends the outcome: it is not charged." in text
+    assert "Dispute this" not in text
+
+
+def test_a_conversation_that_is_not_billed_says_why(client, talked, now):
+    assert "handed to a person, so nothing is charged" in text_of(get(client, "conversation", talked, "c_open"))
+    tell(event("c/slashed id", "ai_answered", 120), now=now)
+    text = text_of(get(client, "conversation", talked, "c/slashed id"))
+    assert "Not billed yet" in text
+    assert "Nothing yet: it becomes a resolution" in text
+    missing = [get(client, "conversation", talked, each).status_code for each in ("c_nowhere", "c\0")]
+    assert missing == [404, 404]
+
+
+def test_what_the_rules_clearly_refuse_is_given_back_at_once(client, talked, now):
+    conversation = Conversation.objects.get(reference="c_assumed")
+    ConversationEvent.objects.create(
+        organization=talked,
+        key=uuid.uuid4(),
+        conversation_id=conversation.pk,
+        occurred_at=START + timedelta(hours=9),
+        recorded_at=now,
+        kind=6,
+        digest=uuid.uuid4(),
+        event_id="restored",
+    )
+    url = reverse("conversation_dispute", args=[talked.public_id, "c_assumed"])
+    for _ in range(2):
+        client.post(url)
+    assert OutcomeCharge.objects.filter(kind="reversal", conversation=conversation).count() == 1
+    assert Grant.objects.filter(kind="correction", reason__contains="c_assumed").count() == 1
+    assert "Taken back" in text_of(get(client, "conversation", talked, "c_assumed"))
+
+
+def test_what_the_rules_charge_is_disputed_by_hand(client, talked):
+    answer = client.post(reverse("conversation_dispute", args=[talked.public_id, "c_lead"]))
+    assert answer.url.endswith("?kind=conversation&reference=c_lead")
+    assert "c_lead" in text_of(client.get(answer.url))
+    assert OutcomeCharge.objects.filter(kind="reversal").count() == 1
+
+
+@pytest.mark.parametrize(("name", "more", "most"), [("outcomes", [], 14), ("conversations", [], 14)])
+def test_pages_of_outcomes_ask_the_database_a_fixed_number_of_times(
+    client, talked, django_assert_max_num_queries, name, more, most
+):
+    get(client, name, talked)
+    with django_assert_max_num_queries(most):
+        get(client, name, talked)

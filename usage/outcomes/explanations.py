@@ -111,7 +111,7 @@ def _confirms(version: Rules) -> str:
     said = [f"the customer says: {_reply(value)}" for value in sorted(version.confirming_replies)]
     if version.confirming_rating is not None:
         said.append(f"the customer rates {version.confirming_rating} of 5 or more")
-    return " or ".join(said) or "never"
+    return ", or ".join(said) or "never"
 
 
 def _reverses(version: Rules) -> str:
@@ -120,7 +120,7 @@ def _reverses(version: Rules) -> str:
         said.append(f"the customer rates {version.reversing_rating} of 5 or less")
     if version.escalation_reverses:
         said.append("the conversation is handed to a person")
-    return " or ".join(said) or "never"
+    return ", or ".join(said) or "never"
 
 
 def _reply(value: int) -> str:

@@ -133,6 +133,8 @@ def _url(request: OrganizationRequest, subject: subjects.Subject | Dispute) -> s
     organization = request.organization.public_id
     if subject.kind == Dispute.Kind.CALL:
         return reverse("call", args=[organization, subject.reference])
+    if subject.kind == Dispute.Kind.CONVERSATION:
+        return reverse("conversation", args=[organization, subject.reference])
     if subject.kind == Dispute.Kind.INVOICE_LINE:
         return reverse("invoice_line", args=[organization, *subject.reference.split("/", 1)])
     return ""
