@@ -451,6 +451,7 @@ CELERY_BEAT_SCHEDULE = {
     "forget-what-ifs": {"task": "usage.tasks.forget_what_ifs", "schedule": crontab(hour=4, minute=23)},
     "continue-rule-previews": {"task": "usage.tasks.continue_rule_previews", "schedule": 30.0},
     "tell-of-rules": {"task": "billing_portal.portal.tasks.tell_of_rules", "schedule": 60.0},
+    "continue-backfills": {"task": "usage.tasks.continue_backfills", "schedule": 15.0},
     "forget-imports": {"task": "usage.tasks.forget_imports", "schedule": crontab(hour=4, minute=47)},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},

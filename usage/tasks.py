@@ -6,7 +6,8 @@ from celery import shared_task
 from django.conf import settings
 
 from accounts import clock, queueing
-from usage import batches, completeness, imports, ingestion, intake_log, metadata_usage, partitions, retell
+from usage import backlog, batches, completeness, imports, ingestion, intake_log, metadata_usage, partitions, retell
+from usage.backfills import work as backfill_work
 from usage.exports import jobs
 from usage.outcomes import charging, impacts, recording
 from usage.what_if import jobs as what_ifs
@@ -16,6 +17,7 @@ _COUNT_SECONDS = 60.0
 _BATCHES = 100
 _PREVIEW_SECONDS = 60.0
 _IMPORT_SECONDS, _PAUSE_SECONDS = 240.0, 2.0
+_BACKFILL_SECONDS = 14.0  # a second less than its turn, so that a worker or two are at it and no more
 
 
 @shared_task
@@ -166,3 +168,12 @@ def continue_rule_previews() -> None:
     """Take up previews that were not queued, or whose worker is gone."""
     for proposal_id in impacts.abandoned(limit=50):
         queueing.send(preview_rules, proposal_id)
+
+
+@shared_task
+def continue_backfills() -> None:
+    """Go on with the backfills that are counted or running until the next turn, unless settlement is behind."""
+    until = time.monotonic() + _BACKFILL_SECONDS
+    while time.monotonic() < until and not backlog.is_too_long(most_calls=settings.API_MOST_WAITING_CALLS):
+        if not backfill_work.go_on(now=clock.now()):
+            return

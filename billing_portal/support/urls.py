@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from billing_portal.support.views import approvals, disputes, find, organizations, rules, trace
+from billing_portal.support.views import approvals, backfills, disputes, find, organizations, rules, trace
 
 staff = admin.site.admin_view
 
@@ -13,6 +13,10 @@ urlpatterns = [
     path("disputes/", staff(disputes.disputes), name="staff_disputes"),
     path("disputes/<uuid:dispute>/", staff(disputes.dispute), name="staff_dispute"),
     path("disputes/<uuid:dispute>/write/", staff(disputes.write), name="staff_dispute_write"),
+    path("backfills/", staff(backfills.backfill_list), name="staff_backfills"),
+    path("backfills/<uuid:backfill>/", staff(backfills.backfill), name="staff_backfill"),
+    path("backfills/<uuid:backfill>/start/", staff(backfills.start), name="staff_backfill_start"),
+    path("backfills/<uuid:backfill>/cancel/", staff(backfills.cancel), name="staff_backfill_cancel"),
     path("approvals/", staff(approvals.approvals), name="staff_approvals"),
     path("approvals/<uuid:action>/", staff(approvals.approval), name="staff_approval"),
     path("approvals/<uuid:action>/approve/", staff(approvals.approve), name="staff_approve"),

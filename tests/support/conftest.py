@@ -1,7 +1,9 @@
 """The desk with something on every page: one row at least of each kind it shows."""
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -27,8 +29,10 @@ from billing_portal.ledger import accounts, credits, settlement
 from billing_portal.ledger.models import Grant
 from tests.billing import world
 from tests.conftest import PASSWORD
-from usage import ingestion, retell
-from usage.models import ImportJob
+from usage import ingestion, prices, retell
+from usage.backfills import plans, work
+from usage.backfills.plans import Wish
+from usage.models import Backfill, ImportJob, PriceRate
 
 AUGUST = date(2026, 8, 1)
 CALLS_START = datetime(2026, 8, 3, 9, tzinfo=UTC)
@@ -54,6 +58,7 @@ def furnished(acme: Organization, alice: User, mirrored: Callable[..., Any]) -> 
     """Acme with calls, books, an invoice, and all that Stripe would know of it."""
     _use(acme)
     _bill(acme)
+    _price_anew(acme)
     TermsAcceptance.objects.create(organization=acme, user=alice, version="2026-10-01", accepted_at=SETTLED)
     api_keys.issue(organization=acme, name="Export", scopes=["usage:read"], now=SETTLED)
     customer = {"customer": "cus_acme", "currency": "usd"}
@@ -105,6 +110,30 @@ def _use(acme: Organization) -> None:
         rejected=3,
         state="recording",
     )
+
+
+def _price_anew(acme: Organization) -> Backfill:
+    """Count what the calls of August's first days would cost by prices that were entered since."""
+    tenths = {"llm": 15, "voice": 8}
+    listed = PriceRate.objects.filter(version__book__is_default=True, version__book__currency="USD").order_by("id")
+    rates = [
+        {
+            "component": each.component,
+            "product": each.product,
+            "unit": each.unit,
+            "rate": str(Decimal(each.rate_micros * tenths.get(each.component, 10) // 10) / 1_000_000),
+        }
+        for each in listed
+    ]
+    version = {"number": 1, "starts_at": SETTLED, "rates": rates}
+    book = {"reference": "restated", "name": "Restated", "currency": "USD", "versions": [version]}
+    (made,) = prices.load({"books": [book]}, now=SETTLED)
+    days = {"starts_on": date(2026, 8, 1), "ends_on": date(2026, 8, 5)}
+    wish = Wish(made, reason="Language models were billed at last month's price", **days)
+    backfill = plans.ask(wish, public_id=uuid.uuid4(), by=User.objects.earliest("id"), now=SETTLED)
+    while work.go_on(now=SETTLED):
+        pass
+    return backfill
 
 
 def _bill(acme: Organization) -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from accounts.models import Organization
 from billing_portal.billing.models import Invoice
-from usage.models import Call, HeldCall, ImportJob, PriceVersion
+from usage.models import Backfill, Call, HeldCall, ImportJob, PriceVersion
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -36,6 +36,8 @@ def test_the_desk_is_sound(
         "organization": reverse("staff_organization", args=[furnished.public_id]),
         "goodwill": reverse("staff_action", args=[furnished.public_id, "goodwill"]),
         "approvals": reverse("staff_approvals"),
+        "backfills": reverse("staff_backfills"),
+        "backfill": reverse("staff_backfill", args=[Backfill.objects.get().public_id]),
         "inbox": reverse("admin:billing_inboxevent_changelist"),
         "prices": reverse("admin:usage_priceversion_change", args=[PriceVersion.objects.order_by("pk").first().pk]),
         "new-prices": reverse("admin:usage_priceversion_add"),

@@ -24,6 +24,7 @@ GLOBAL = {
     "billing_intent": "some intents make meters and prices, which are the vendor's",
     "billing_meter": "the vendor's, a copy on every node",
     "billing_meterprice": "the vendor's, a copy on every node",
+    "usage_backfill": "one of the vendor's is for many organizations; its parts are theirs",
     "usage_callkind": "what calls have in common, a copy on every node",
     "usage_heldcall": "webhooks arrive before it is known whose they are",
     "usage_importjob": "the vendor's files hold calls of many organizations",

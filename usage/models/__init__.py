@@ -1,5 +1,6 @@
 """Prices, calls and the sums over them, by noun; the rest of the code imports from here."""
 
+from usage.models.backfills import Backfill, BackfillPart
 from usage.models.batches import RecordedBatch
 from usage.models.calls import Agent, Call, CallDetail, CallKey, CallKind, CallRange, ProductMix, UnratedCall
 from usage.models.exports import Export
@@ -29,6 +30,8 @@ from usage.models.what_ifs import WhatIf
 __all__ = [
     "PRICE_LOCK",
     "Agent",
+    "Backfill",
+    "BackfillPart",
     "Billable",
     "Call",
     "CallDetail",

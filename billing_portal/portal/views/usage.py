@@ -15,6 +15,7 @@ from billing_portal.portal import date_ranges, seal, usage_breakdown, usage_subj
 from billing_portal.portal.date_ranges import Days
 from billing_portal.portal.usage_subjects import Subject
 from usage import periods
+from usage.backfills import plans
 
 
 @require_GET
@@ -54,6 +55,7 @@ def usage(request: OrganizationRequest) -> HttpResponse:
     context |= {
         "tabs": usage_tabs.of(organization, days, current="usage"),
         "seal": seal.of(organization, now=now),
+        "priced_anew": plans.notices(organization, now=now),
         "ranges": date_ranges.options(days, today, lambda named: f"{here}?{urlencode(named | chosen)}"),
     }
     return render(request, "portal/usage.html", context)

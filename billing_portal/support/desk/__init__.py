@@ -1,5 +1,16 @@
 """The staff desk's pages, one module for each package they show. Django's autodiscovery imports this one."""
 
-from billing_portal.support.desk import billing, held_calls, imports, ledger, mirror, offers, people, support, usage
+from billing_portal.support.desk import (
+    backfills,
+    billing,
+    held_calls,
+    imports,
+    ledger,
+    mirror,
+    offers,
+    people,
+    support,
+    usage,
+)
 
-__all__ = ["billing", "held_calls", "imports", "ledger", "mirror", "offers", "people", "support", "usage"]
+__all__ = ["backfills", "billing", "held_calls", "imports", "ledger", "mirror", "offers", "people", "support", "usage"]

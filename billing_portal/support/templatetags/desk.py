@@ -8,7 +8,7 @@ from billing_portal.billing.models import Dispute
 from billing_portal.ledger.models import Account
 from billing_portal.support import amounts
 from billing_portal.support.models import StaffAction
-from usage.models import RuleProposal
+from usage.models import Backfill, RuleProposal
 
 register = template.Library()
 
@@ -21,10 +21,11 @@ def amount(micros: int | None, currency: str) -> str:
 
 @register.simple_tag
 def waiting() -> dict[str, Any]:
-    """Return how many approvals, disputes and proposed rules wait, and how many accounts are frozen."""
+    """Return how many approvals, disputes, proposed rules and backfills wait, and how many accounts are frozen."""
     return {
         "approvals": StaffAction.objects.filter(state=StaffAction.State.WAITING).count(),
         "disputes": Dispute.objects.filter(state=Dispute.State.OPEN, due_at__isnull=False).count(),
         "rules": RuleProposal.objects.filter(state=RuleProposal.State.WAITING).count(),
+        "backfills": Backfill.objects.filter(state=Backfill.State.COUNTED).count(),
         "frozen": Account.objects.filter(frozen_at__isnull=False).count(),
     }
