@@ -53,10 +53,6 @@ def furnished(furnished: Organization, desk: Client) -> Organization:
     return furnished
 
 
-def names(pairs: list[tuple[Any, Any]]) -> list[str]:
-    return [model._meta.label for model, _ in pairs]
-
-
 def address(model: Any, page: str, *args: object) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
 
@@ -82,16 +78,26 @@ def test_every_search_answers(desk: Client, furnished: Organization) -> None:
             assert desk.get(address(model, "changelist"), {"q": text}).status_code == 200, (model, text)
 
 
-@pytest.mark.parametrize(("model", "page"), READ_ONLY, ids=names(READ_ONLY))
-def test_read_only_pages_refuse_every_change(desk: Client, furnished: Organization, model: Any, page: Any) -> None:
+def test_read_only_pages_refuse_every_change(desk: Client, furnished: Organization) -> None:
+    """All in one, as furnishing takes longer than asking."""
+    assert len(READ_ONLY) > 30
+    changed = [model._meta.label for model, _ in READ_ONLY if not refuses_every_change(desk, model)]
+    assert not changed
+
+
+def refuses_every_change(desk: Client, model: Any) -> bool:
     row = model._default_manager.order_by("pk").first()
+    assert row is not None, f"There is no {model._meta.label} to look at"
     before = model._default_manager.values().get(pk=row.pk)
-    assert desk.get(address(model, "add")).status_code == 403
-    assert desk.post(address(model, "add"), {}).status_code == 403
-    assert desk.post(address(model, "change", row.pk), {}).status_code == 403
-    assert desk.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    answers = [
+        desk.get(address(model, "add")),
+        desk.post(address(model, "add"), {}),
+        desk.post(address(model, "change", row.pk), {}),
+        desk.post(address(model, "delete", row.pk), {"post": "yes"}),
+    ]
     desk.post(address(model, "changelist"), {"action": "delete_selected", "_selected_action": row.pk, "post": "yes"})
-    assert model._default_manager.values().get(pk=row.pk) == before
+    is_unchanged = bool(model._default_manager.values().get(pk=row.pk) == before)
+    return is_unchanged and {answer.status_code for answer in answers} == {403}
 
 
 def test_nobody_else_s_pages_are_up(desk: Client) -> None:
