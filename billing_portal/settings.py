@@ -47,6 +47,13 @@ STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
 SECRET_KEY = env.str("SECRET_KEY", "an-open-secret-for-the-sandbox-and-the-tests-only" if STRIPE_IS_SANDBOX else "")
 if not SECRET_KEY or (not STRIPE_IS_SANDBOX and not STRIPE_WEBHOOK_SECRETS):
     raise ImproperlyConfigured("Set SECRET_KEY and STRIPE_WEBHOOK_SECRETS: the real Stripe is in use.")
+# What signs receipts: 32 random bytes in base64. The public halves of those before it stay published.
+_OPEN_RECEIPT_KEY = "b3BlbiB0byBldmVyeWJvZHk6IHRlc3RzLCBzYW5kYm8="
+RECEIPT_SIGNING_KEY = env.str("RECEIPT_SIGNING_KEY", _OPEN_RECEIPT_KEY if STRIPE_IS_SANDBOX else "")
+if not RECEIPT_SIGNING_KEY:
+    raise ImproperlyConfigured(
+        "Set RECEIPT_SIGNING_KEY: 32 random bytes in base64, as `openssl rand -base64 32` makes them."
+    )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [urlsplit(BASE_URL).hostname, "127.0.0.1", "localhost"])
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 

@@ -28,6 +28,7 @@ from billing_portal.billing import (
     misbilling,
 )
 from billing_portal.billing.models import Customer, Intent, Invoice, InvoiceLine
+from billing_portal.billing.receipts import sealing
 from billing_portal.ledger import accounts, periods, settling, totals
 from usage.models import Billable
 
@@ -131,6 +132,7 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
             _hold(invoice)
         if reason := _prepare(invoice, invoice.month, now=now):
             return reason
+        sealing.anchor(invoice, stripe_invoice, now=now)
         invoice = charging.finalize(invoice, now=now)
     invoice_lines.store(invoice)
     if invoice.month is not None and invoice.credited_at is None:
@@ -140,6 +142,8 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
         if reason := misbilling.put_right(invoice, now=now):
             return reason
         invoice.refresh_from_db()
+    if invoice.month is not None:
+        sealing.seal(invoice, now=now)
     if invoice.state == State.OPEN and invoice.month is not None:
         charging.charge(invoice, now=now)
     return ""

@@ -5,6 +5,7 @@ from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
 from billing_portal.billing.models.interims import InterimInvoice, InterimLine
 from billing_portal.billing.models.purchases import Purchase, PurchaseStep, TopUp
+from billing_portal.billing.models.receipts import Receipt, ReceiptFile, ReceiptKey, ReceiptPayment
 from billing_portal.billing.models.stripe_objects import (
     CardSetup,
     CreditLine,
@@ -41,6 +42,10 @@ __all__ = [
     "PaymentMethod",
     "Purchase",
     "PurchaseStep",
+    "Receipt",
+    "ReceiptFile",
+    "ReceiptKey",
+    "ReceiptPayment",
     "Report",
     "ReportBatch",
     "ReportedSettlement",
