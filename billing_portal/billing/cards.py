@@ -94,7 +94,9 @@ def start(organization: Organization, user: User, *, now: datetime) -> Started:
     Raises TooManySetups (card testing), customers.CustomerDeleted, and what the gateway raises.
     """
     customer = customers.ensure(organization, now=now)
-    setup, intent = _open_setup(organization, now) or _new_setup(organization, customer, now)
+    # Counted before it is looked: of two tabs that begin at once, one finds the other's entry, or counts the same.
+    number = CardSetup.objects.filter(organization=organization).count() + 1
+    setup, intent = _open_setup(organization, now) or _new_setup(organization, customer, number, now)
     log.info("card entry started", organization_id=organization.pk, user_id=user.pk, setup_id=setup.pk)
     return Started(setup, intent["client_secret"], _customer_session(customer))
 
@@ -187,15 +189,17 @@ def _open_setup(organization: Organization, now: datetime) -> tuple[CardSetup, g
     return (setup, intent) if intent["status"] in _OPEN_STATUSES else None
 
 
-def _new_setup(organization: Organization, customer: Customer, now: datetime) -> tuple[CardSetup, gateway.Object]:
+def _new_setup(
+    organization: Organization, customer: Customer, number: int, now: datetime
+) -> tuple[CardSetup, gateway.Object]:
+    """Begin the organization's entry of this number, once however many ask for it."""
     setups = CardSetup.objects.filter(organization=organization)
     if setups.filter(created_at__gt=now - timedelta(hours=1)).count() >= SETUPS_PER_HOUR:
         raise TooManySetups(organization)
     stripe_id = intents.perform(
         organization=organization,
         verb="setup_intents.create",
-        # Two tabs that begin at once count the same, and so share one entry.
-        reference=f"card_setup:{organization.public_id}:{setups.count() + 1}",
+        reference=f"card_setup:{organization.public_id}:{number}",
         params={
             "customer": customer.stripe_customer_id,
             "usage": "off_session",

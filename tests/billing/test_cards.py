@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -118,6 +119,25 @@ def test_f29_two_tabs_at_once_share_one_entry(stripe: RunningSandbox, acme: Orga
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(start, range(4)))) == 1
+
+
+def test_f29_a_tab_that_looked_before_the_other_had_begun_shares_its_entry(
+    stripe: RunningSandbox, acme: Organization, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks, finds nothing, and goes on only when the first is through."""
+    begun: list[str] = []
+    look = cards._open_setup
+
+    def look_and_wait(organization: Organization, now: datetime) -> Any:
+        found = look(organization, now)
+        if not begun:
+            begun.append("")
+            begun[0] = cards.start(acme, alice, now=MIDMONTH).setup.stripe_setup_intent_id
+        return found
+
+    monkeypatch.setattr(cards, "_open_setup", look_and_wait)
+    assert cards.start(acme, alice, now=MIDMONTH).setup.stripe_setup_intent_id == begun[0]
+    assert CardSetup.objects.count() == 1
 
 
 def test_a_finished_entry_is_followed_by_a_fresh_one(save: Save, acme: Organization, alice: User) -> None:
