@@ -198,6 +198,21 @@ def test_the_list_is_paged_by_addresses_that_keep_the_filters(priced, acme, othe
     assert sorted(found) == ["call_1", "call_3", "call_5", "call_7"]
 
 
+def test_calls_are_filtered_by_a_value_of_their_metadata_in_lists_and_files(priced, acme, record, key):
+    record(*[call_object(f"c{n}", metadata={"team": "red" if n % 2 else "blue", "n": n}) for n in range(4)])
+    client = key(acme, READ)
+    for name, value, found in (("team", "red", ["c1", "c3"]), ("n", "2", ["c2"]), ("team", "green", [])):
+        asked = {"metadata_key": name, "metadata_value": value, "order": "oldest"}
+        assert sorted(item["call_id"] for item in client.get("/api/v1/calls", asked).json()["items"]) == found
+    asked = {"metadata_key": "team", "metadata_value": "red"}
+    assert b"".join(client.get("/api/v1/calls.jsonl", asked).streaming_content).count(b"\n") == 2
+    for alone in asked:
+        refused = problem(client.get("/api/v1/calls", {alone: "red"}), 400, "invalid")
+        assert refused["errors"] == [
+            {"field": next(iter({*asked} - {alone})), "reason": "Name both the key and the value."}
+        ]
+
+
 def test_days_of_a_filter_are_the_organizations_and_the_last_is_included(priced, make_organization, record, key):
     mumbai = make_organization("mumbai", time_zone="Asia/Kolkata")
     times = {"before": "2026-10-09T18:29:59Z", "first": "2026-10-09T18:30:00Z", "last": "2026-10-10T18:29:59Z"}

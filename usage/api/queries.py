@@ -66,6 +66,11 @@ class FilterQuery(OrganizationQuery, rename={"from_": "from"}):
     status: Annotated[Text64, Meta(description="Only calls of this status, as in the call object.")] = ""
     direction: Annotated[Text64, Meta(description="Only calls of this direction: inbound or outbound.")] = ""
     call_id: Annotated[Text128, Meta(description="Only calls whose id begins so.")] = ""
+    metadata_key: Annotated[
+        Text128,
+        Meta(description="Only calls whose metadata has `metadata_value` under this key; both are named, or neither."),
+    ] = ""
+    metadata_value: Annotated[Text128, Meta(description="The value under `metadata_key`, as text.")] = ""
 
 
 class CallsQuery(FilterQuery):
@@ -113,6 +118,9 @@ def read(parameters: QueryDict, kind: type[Query]) -> Query:
 
 def filters_of(query: FilterQuery, zone: tzinfo) -> calls.Filters:
     """Return what the list is filtered by. Raises Problem."""
+    for name, other in (("metadata_key", query.metadata_value), ("metadata_value", query.metadata_key)):
+        if other and not getattr(query, name):
+            raise invalid(name, "Name both the key and the value.")
     return calls.Filters(
         starts_at=_instant("from", query.from_, zone, periods.starts_at),
         ends_at=_instant("to", query.to, zone, _ends_at),
@@ -121,6 +129,8 @@ def filters_of(query: FilterQuery, zone: tzinfo) -> calls.Filters:
         status=query.status,
         direction=query.direction,
         call_id_prefix=query.call_id,
+        metadata_key=query.metadata_key,
+        metadata_value=query.metadata_value,
     )
 
 
