@@ -39,20 +39,13 @@ def so_far(today: date) -> tuple[Span, Span]:
     Today is not over, so it is left out, but on the first of a month.
     """
     ends_on = max(today - timedelta(days=1), today.replace(day=1))
-    return like_days(ends_on.replace(day=1), ends_on), Span(ends_on.replace(day=1), ends_on)
+    after = Span(ends_on.replace(day=1), ends_on)
+    return before(after), after
 
 
-def like_days(starts_on: date, ends_on: date) -> Span:
-    """Return the days to compare with: the same ones of the month before, else as many right before.
-
-    Days of one month from its first on are compared with those of the previous month, all of them with all of it.
-    """
-    if starts_on.day != 1 or ends_on >= periods.next_month(starts_on):
-        days = ends_on - starts_on
-        return Span(starts_on - timedelta(days=1) - days, starts_on - timedelta(days=1))
-    first, last = periods.previous_month(starts_on), starts_on - timedelta(days=1)
-    is_whole = ends_on == periods.next_month(starts_on) - timedelta(days=1)
-    return Span(first, last if is_whole else min(first + (ends_on - starts_on), last))
+def before(span: Span) -> Span:
+    """Return the days to compare days with, as `periods.comparable` says."""
+    return Span(*periods.comparable(span.starts_on, span.ends_on))
 
 
 _TOTALS = """

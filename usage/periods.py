@@ -46,3 +46,17 @@ def months_after(instant: datetime, months: int, zone: tzinfo) -> datetime:
     year, month = divmod(local.year * 12 + local.month - 1 + months, 12)
     day = min(local.day, calendar.monthrange(year, month + 1)[1])
     return local.replace(year=year, month=month + 1, day=day).astimezone(UTC)
+
+
+def comparable(starts_on: date, ends_on: date) -> tuple[date, date]:
+    """Return the first and the last of the days to compare days with: the same of the month before, or as many before.
+
+    Days of one month from its first on are compared with those of the previous month, all of them with all of it;
+    others with as many right before them.
+    """
+    if starts_on.day != 1 or ends_on >= next_month(starts_on):
+        day = timedelta(days=1)
+        return starts_on - day - (ends_on - starts_on), starts_on - day
+    first, last = previous_month(starts_on), starts_on - timedelta(days=1)
+    is_whole = ends_on == next_month(starts_on) - timedelta(days=1)
+    return first, last if is_whole else min(first + (ends_on - starts_on), last)

@@ -56,7 +56,7 @@ def read(query: QueryDict, *, today: date) -> Compared:
     elif any(query.get(name) for name in ("days", "from", "to")):
         days = date_ranges.of(query, today, default="month")
         after = Span(days.starts_on, days.ends_on)
-        return _by_days(_against(query, today) or changes.like_days(after.starts_on, after.ends_on), after)
+        return _by_days(_against(query, today) or changes.before(after), after)
     before, after = changes.so_far(today)
     return Compared(before, after, "")
 

@@ -83,18 +83,8 @@ def options(days: Days, today: date, address: Callable[[dict[str, str]], str]) -
 
 
 def before(days: Days) -> Days:
-    """Return the days that come to mind to compare with.
-
-    Of a part of one month, from its first day on, the same days of the month before; of a whole month the month before;
-    otherwise as many days just before.
-    """
-    first, last = days.starts_on, days.ends_on
-    month = periods.previous_month(first)
-    if first.day == 1 and (first.year, first.month) == (last.year, last.month):
-        is_whole = last.day == monthrange(last.year, last.month)[1]
-        length = monthrange(month.year, month.month)[1]
-        return Days(month, month.replace(day=length if is_whole else min(last.day, length)))
-    return Days(first - timedelta(days=days.count), first - _DAY)
+    """Return the days that come to mind to compare with, as `periods.comparable` says."""
+    return Days(*periods.comparable(days.starts_on, days.ends_on))
 
 
 def compared(query: QueryDict, days: Days) -> tuple[str, Days | None]:

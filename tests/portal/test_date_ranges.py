@@ -38,20 +38,9 @@ def test_a_name_stays_while_its_dates_are_those_that_the_form_showed():
     assert (changed.name, changed.starts_on) == ("", date(2026, 11, 14))
 
 
-@pytest.mark.parametrize(
-    ("days", "before"),
-    [
-        ((date(2026, 11, 1), TODAY), (date(2026, 10, 1), date(2026, 10, 21))),
-        ((date(2026, 10, 1), date(2026, 10, 31)), (date(2026, 9, 1), date(2026, 9, 30))),
-        ((date(2026, 3, 1), date(2026, 3, 30)), (date(2026, 2, 1), date(2026, 2, 28))),
-        ((date(2026, 2, 1), date(2026, 2, 28)), (date(2026, 1, 1), date(2026, 1, 31))),
-        ((date(2026, 1, 1), date(2026, 1, 5)), (date(2025, 12, 1), date(2025, 12, 5))),
-        ((date(2026, 10, 23), TODAY), (date(2026, 9, 23), date(2026, 10, 22))),
-        ((TODAY, TODAY), (date(2026, 11, 20), date(2026, 11, 20))),
-    ],
-)
-def test_what_days_are_compared_with(days, before):
-    assert date_ranges.before(Days(*days)) == Days(*before)
+def test_days_are_compared_with_those_before_them_or_with_what_was_asked():
+    days = Days(date(2026, 11, 1), TODAY)
+    assert date_ranges.compared(QueryDict(""), days) == ("before", Days(date(2026, 10, 1), date(2026, 10, 21)))
 
 
 def test_a_year_before_29_february_is_the_28th():

@@ -118,16 +118,3 @@ def test_a_month_so_far_is_compared_with_the_same_days(today, before, after):
     assert changes.so_far(date.fromisoformat(today)) == tuple(
         Span(*map(date.fromisoformat, days)) for days in (before, after)
     )
-
-
-@pytest.mark.parametrize(
-    ("days", "before"),
-    [
-        (("2026-11-01", "2026-11-30"), ("2026-10-01", "2026-10-31")),
-        (("2026-11-01", "2026-11-10"), ("2026-10-01", "2026-10-10")),
-        (("2026-11-05", "2026-11-11"), ("2026-10-29", "2026-11-04")),
-        (("2026-10-01", "2026-12-31"), ("2026-07-01", "2026-09-30")),
-    ],
-)
-def test_days_are_compared_with_as_many_before_them(days, before):
-    assert changes.like_days(*map(date.fromisoformat, days)) == Span(*map(date.fromisoformat, before))

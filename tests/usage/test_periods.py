@@ -97,3 +97,23 @@ def test_days_begin_with_a_quarter_of_an_hour_everywhere():
 def test_f45_f50_a_term_ends_at_the_same_hour_of_the_same_day_there(instant, months, zone, later):
     found = periods.months_after(datetime.fromisoformat(instant).replace(tzinfo=UTC), months, ZoneInfo(zone))
     assert found == datetime.fromisoformat(later).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("days", "before"),
+    [
+        (("2026-11-01", "2026-11-30"), ("2026-10-01", "2026-10-31")),
+        (("2026-11-01", "2026-11-21"), ("2026-10-01", "2026-10-21")),
+        (("2026-10-01", "2026-10-31"), ("2026-09-01", "2026-09-30")),
+        (("2026-03-01", "2026-03-30"), ("2026-02-01", "2026-02-28")),
+        (("2026-02-01", "2026-02-28"), ("2026-01-01", "2026-01-31")),
+        (("2026-01-01", "2026-01-05"), ("2025-12-01", "2025-12-05")),
+        (("2026-11-05", "2026-11-11"), ("2026-10-29", "2026-11-04")),
+        (("2026-10-23", "2026-11-21"), ("2026-09-23", "2026-10-22")),
+        (("2026-10-01", "2026-12-31"), ("2026-07-01", "2026-09-30")),
+        (("2026-11-21", "2026-11-21"), ("2026-11-20", "2026-11-20")),
+    ],
+)
+def test_days_are_comparable_with_those_of_the_month_before_or_with_as_many_before(days, before):
+    found = periods.comparable(*map(date.fromisoformat, days))
+    assert found == tuple(map(date.fromisoformat, before))

@@ -137,7 +137,7 @@ def _spans(query: ChangesQuery, *, today: date) -> tuple[Span, Span]:
         return changes.so_far(today)
     after = _days(query.from_, query.to, ("from", "to"))
     if not query.against_from and not query.against_to:
-        return changes.like_days(after.starts_on, after.ends_on), after
+        return changes.before(after), after
     return _days(query.against_from, query.against_to, ("against_from", "against_to")), after
 
 
