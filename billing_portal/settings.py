@@ -138,6 +138,9 @@ EXPORTS_KEPT = timedelta(days=env.int("EXPORTS_KEPT_DAYS", 7))
 # Where uploaded files of calls wait to be recorded: a directory that web and worker processes share, on all machines.
 IMPORTS_DIR = env.path("IMPORTS_DIR", LOCAL_DIR / "imports")
 IMPORTS_MOST_BYTES = env.int("IMPORTS_MOST_BYTES", 5 * 1024**3)
+# Customers' own logs and what came of comparing them: a directory that web and worker processes share, too.
+COMPARISONS_DIR = env.path("COMPARISONS_DIR", LOCAL_DIR / "comparisons")
+COMPARISONS_MOST_BYTES = env.int("COMPARISONS_MOST_BYTES", 300 * 1024**2)
 
 # ── Servers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -212,6 +215,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "billing_portal.portal.upload_limit.refuse_large_uploads",  # before anything reads the body
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
@@ -459,6 +463,8 @@ CELERY_BEAT_SCHEDULE = {
     "continue-rule-previews": {"task": "usage.tasks.continue_rule_previews", "schedule": 30.0},
     "tell-of-rules": {"task": "billing_portal.portal.tasks.tell_of_rules", "schedule": 60.0},
     "continue-backfills": {"task": "usage.tasks.continue_backfills", "schedule": 15.0},
+    "continue-comparisons": {"task": "usage.tasks.continue_comparisons", "schedule": 30.0},
+    "forget-comparisons": {"task": "usage.tasks.forget_comparisons", "schedule": crontab(hour=4, minute=53)},
     "forget-imports": {"task": "usage.tasks.forget_imports", "schedule": crontab(hour=4, minute=47)},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},

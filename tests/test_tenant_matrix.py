@@ -27,7 +27,7 @@ from tests.conftest import NOW, join
 from usage import ingestion
 from usage.calls import Filters
 from usage.exports import jobs
-from usage.models import ImportJob, WhatIf
+from usage.models import Comparison, ImportJob, WhatIf
 from usage.outcomes import recording
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +54,18 @@ PAGES = {
     f"{O}usage/what-if/<uuid:what_if>/csv/": Page(Permission.VIEW_USAGE, parts={"what_if": "what_if"}),
     f"{O}usage/what-if/<uuid:what_if>/remove/": Page(Permission.VIEW_USAGE, "post", {"what_if": "what_if"}),
     f"{O}outcome-rules/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/own-log/": Page(Permission.VIEW_USAGE),
+    f"{O}usage/own-log/new/": Page(Permission.VIEW_USAGE, "post"),
+    f"{O}usage/own-log/<uuid:comparison>/": Page(Permission.VIEW_USAGE, parts={"comparison": "comparison"}),
+    f"{O}usage/own-log/<uuid:comparison>/start/": Page(
+        Permission.VIEW_USAGE, "post", parts={"comparison": "comparison"}
+    ),
+    f"{O}usage/own-log/<uuid:comparison>/remove/": Page(
+        Permission.VIEW_USAGE, "post", parts={"comparison": "comparison"}
+    ),
+    f"{O}usage/own-log/<uuid:comparison>/<str:name>/csv/": Page(
+        Permission.VIEW_USAGE, parts={"comparison": "comparison", "name": "class"}
+    ),
     f"{O}usage/trace/": Page(Permission.VIEW_USAGE),
     f"{O}usage/calls/": Page(Permission.VIEW_USAGE),
     f"{O}usage/views/": Page(Permission.VIEW_USAGE),
@@ -130,6 +142,7 @@ ALLAUTH = "accounts/"
 STAFF = "staff/"
 # Pages on which an own organization may answer 404, because they need an object that the request must name.
 NEEDS_AN_OBJECT = {
+    f"{O}usage/own-log/<uuid:comparison>/<str:name>/csv/",
     f"{O}payment-methods/mandate/",
     f"{O}payment-methods/added/",
     # Others' views are changed only by those who look after the organization.
@@ -263,6 +276,19 @@ def furnish(organization):
         opened_by=organization.memberships.order_by("id")[0].user,
         opened_at=NOW,
     )
+    comparison = Comparison.objects.create(
+        organization=organization,
+        asked_by=organization.memberships.order_by("id")[0].user,
+        asked_at=NOW,
+        name="log.csv",
+        kind="csv",
+        size_bytes=1,
+        header=["id"],
+        sample=[["x"]],
+        starts_date=NOW.date(),
+        ends_date=NOW.date(),
+        expires_at=NOW + timedelta(days=1),
+    )
     job = ImportJob.objects.create(organization=organization, asked_at=NOW, name="calls.csv", size_bytes=0)
     terms = buckets.Terms(("resolution",), 10, 1_000_000, NOW, NOW + timedelta(days=365))
     bucket = buckets.add(organization.pk, terms, reference="bucket", now=NOW)
@@ -288,6 +314,8 @@ def furnish(organization):
         "organization": organization.reference,
         "reservation": reservation.reference,
         "purchase": str(purchase.public_id),
+        "comparison": str(comparison.public_id),
+        "class": "mismatch",
         "dispute": str(dispute.public_id),
         "import": str(job.public_id),
         "view": str(_view(organization, "A view").public_id),

@@ -66,7 +66,7 @@ def _decompressed(path: Path, stored: IO[bytes]) -> IO[bytes]:
 def _items(file: IO[bytes], *, is_table: bool) -> Iterator[Item]:
     line = 1
     try:
-        for item in call_tables.of_csv(file) if is_table else _of_json(file):
+        for item in call_tables.of_csv(file) if is_table else of_json(file):
             line = item.line
             yield item
     except (OSError, EOFError, lzma.LZMAError) as error:
@@ -75,7 +75,8 @@ def _items(file: IO[bytes], *, is_table: bool) -> Iterator[Item]:
         raise FileUnreadable(line, f"The file is not UTF-8: {error.reason}.") from error
 
 
-def _of_json(file: IO[bytes]) -> Iterator[Item]:
+def of_json(file: IO[bytes]) -> Iterator[Item]:
+    """Yield the items of a JSON text: of an array, of lines, or the only one. Raises FileUnreadable."""
     head = file.read(MAX_ITEM_BYTES + 1)
     file.seek(0)
     start = head.removeprefix(_BOM).lstrip()

@@ -8,6 +8,7 @@ from django.conf import settings
 from accounts import clock, queueing
 from usage import backlog, batches, completeness, imports, ingestion, intake_log, metadata_usage, partitions, retell
 from usage.backfills import work as backfill_work
+from usage.comparisons import jobs as comparisons
 from usage.exports import jobs
 from usage.outcomes import charging, impacts, recording
 from usage.what_if import jobs as what_ifs
@@ -177,3 +178,22 @@ def continue_backfills() -> None:
     while time.monotonic() < until and not backlog.is_too_long(most_calls=settings.API_MOST_WAITING_CALLS):
         if not backfill_work.go_on(now=clock.now()):
             return
+
+
+@shared_task(time_limit=3600)
+def compare(comparison_id: int) -> None:
+    """Compare a customer's log with ours."""
+    comparisons.run(comparison_id, clock=clock.now)
+
+
+@shared_task
+def continue_comparisons() -> None:
+    """Take up comparisons that were not queued, or whose worker is gone."""
+    for comparison_id in comparisons.abandoned(limit=50):
+        queueing.send(compare, comparison_id)
+
+
+@shared_task
+def forget_comparisons() -> None:
+    """Remove the files of comparisons whose time is over."""
+    comparisons.forget(now=clock.now())

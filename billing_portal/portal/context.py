@@ -33,6 +33,10 @@ _PAGES = (
             "what_if_new",
             "what_if",
             "outcome_rules",
+            "comparisons",
+            "comparison_new",
+            "comparison",
+            "comparison_start",
         },
     ),
     (

@@ -104,6 +104,12 @@ def minutes(ms: int, *, locale: Locale | None = None) -> str:
     return _minus(numbers.format_decimal(value, format="#,##0.00", locale=locale or active_locale()))
 
 
+def seconds(ms: int, *, locale: Locale | None = None) -> str:
+    """Return milliseconds as exact seconds: "97.4 s"."""
+    value = numbers.format_decimal(Decimal(ms) / 1_000, format="#,##0.###", locale=locale or active_locale())
+    return f"{_minus(value)}{_NO_BREAK}s"
+
+
 def duration(ms: int) -> str:
     """Return a span in its two largest units, whole seconds: "0 s", "1 m 37 s", "2 h 05 m". Part seconds below 1 s."""
     if 0 < ms < 1_000:

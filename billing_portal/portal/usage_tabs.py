@@ -14,6 +14,7 @@ _TABS = (
     ("outcomes", "Outcomes"),
     ("changes", "What changed"),
     ("what_ifs", "What if"),
+    ("comparisons", "Your own log"),
 )
 
 

@@ -3,6 +3,7 @@
 from usage.models.backfills import Backfill, BackfillPart
 from usage.models.batches import RecordedBatch
 from usage.models.calls import Agent, Call, CallDetail, CallKey, CallKind, CallRange, ProductMix, UnratedCall
+from usage.models.comparisons import Comparison
 from usage.models.exports import Export
 from usage.models.held_calls import HeldCall
 from usage.models.imports import ImportJob, ImportRefusal
@@ -39,6 +40,7 @@ __all__ = [
     "CallKind",
     "CallRange",
     "CallRevision",
+    "Comparison",
     "Component",
     "Conversation",
     "ConversationEvent",

@@ -1,8 +1,8 @@
 """What can be disputed: each kind finds its subject by a reference and says what it costs now.
 
 Any page links to the form with `kind` and `reference` (`templates/portal/_dispute_link.html`): the reference of a call
-or a conversation is the vendor's id, that of an invoice line `<invoice's public id>/<component>`. A new kind is a
-choice of `Dispute.Kind` and a line in `_FIND`.
+or a conversation is the vendor's id, that of an invoice line `<invoice's public id>/<component>`, that of a class of a
+compared log `<comparison's public id>/<class>`. A new kind is a choice of `Dispute.Kind` and a line in `_FIND`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from accounts.models import Organization
 from billing_portal.billing import minor_units
 from billing_portal.billing.models import Dispute, Invoice, InvoiceLine
 from usage import calls, charges
-from usage.models import Billable
+from usage.comparisons import jobs
+from usage.models import Billable, Comparison
 from usage.models.outcomes import OutcomeCharge
 from usage.outcomes import explanations
 
@@ -100,8 +101,22 @@ def _invoice_line(organization: Organization, reference: str) -> tuple[str, int]
     return label, minor_units.to_micros(line.amount_minor, line.currency)
 
 
+def _comparison(organization: Organization, reference: str) -> tuple[str, int] | None:
+    public_id, _, name = reference.partition("/")
+    try:
+        found = Comparison.objects.filter(organization=organization, public_id=UUID(public_id)).first()
+    except ValueError:
+        return None
+    total = jobs.totals(found).get(name) if found else None
+    if found is None or total is None:
+        return None
+    days = f"{found.starts_date:%Y-%m-%d} to {found.ends_date:%Y-%m-%d}"
+    return f"{total.calls:,} calls of your log, {days}: {Comparison.Class(name).label.lower()}", total.at_stake_micros
+
+
 _FIND: dict[str, Callable[[Organization, str], tuple[str, int] | None]] = {
     Dispute.Kind.CALL: _call,
     Dispute.Kind.CONVERSATION: _conversation,
     Dispute.Kind.INVOICE_LINE: _invoice_line,
+    Dispute.Kind.COMPARISON: _comparison,
 }

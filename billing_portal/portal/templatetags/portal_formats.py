@@ -59,6 +59,11 @@ def minutes(ms: int) -> str:
 
 
 @_filter
+def seconds(ms: int) -> str:
+    return formats.seconds(ms)
+
+
+@_filter
 def duration(ms: int) -> str:
     return formats.duration(ms)
 

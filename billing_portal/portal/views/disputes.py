@@ -137,4 +137,6 @@ def _url(request: OrganizationRequest, subject: subjects.Subject | Dispute) -> s
         return reverse("conversation", args=[organization, subject.reference])
     if subject.kind == Dispute.Kind.INVOICE_LINE:
         return reverse("invoice_line", args=[organization, *subject.reference.split("/", 1)])
+    if subject.kind == Dispute.Kind.COMPARISON:
+        return reverse("comparison", args=[organization, subject.reference.partition("/")[0]])
     return ""
