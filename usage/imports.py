@@ -1,4 +1,4 @@
-"""Files of calls, recorded batch by batch, by whoever holds the file's lease.
+"""Files of calls or conversations, recorded batch by batch, by whoever holds the file's lease.
 
 The calls of a batch, what was refused of it, and how far the file is by then are one transaction. So whoever goes on
 after a kill counts every item once, and an import tells the truth at every moment. The order is the file's.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import structlog
 from django.conf import settings
@@ -27,8 +27,8 @@ from django.db.models.functions import Now
 from accounts.models import ApiKey, Organization, User
 from usage import backlog, call_files, ingestion
 from usage.call_items import FileUnreadable, Item
-from usage.ingestion import Answer
 from usage.models import ImportJob, ImportRefusal
+from usage.outcomes import intercom
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +40,13 @@ MOST_ATTEMPTS = 5
 MOST_REFUSALS = 100_000
 KEPT_FOR = timedelta(days=90)
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+_JSON = (".json", ".jsonl", ".ndjson")
 _PACKED = (".gz", ".xz")
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+# What becomes of one item.
+Answer: TypeAlias = ingestion.Answer | intercom.ItemAnswer
 
 
 class FormatUnknown(ValueError):
@@ -61,12 +66,13 @@ def upload(
     *,
     name: str,
     now: datetime,
+    kind: str = ImportJob.Kind.CALLS,
     organization: Organization | None = None,
     by: User | None = None,
     api_key: ApiKey | None = None,
 ) -> ImportJob:
     """Keep an uploaded file and return its job, for a worker to record. Raises FormatUnknown, TooLarge."""
-    ending = _ending(name)
+    ending = _ending(name, kind)
     public_id = uuid.uuid4()
     path = Path(settings.IMPORTS_DIR) / f"{public_id}{ending}"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -79,6 +85,7 @@ def upload(
             asked_by=by,
             api_key=api_key,
             asked_at=now,
+            kind=kind,
             name=name[-255:],
             size_bytes=size,
         )
@@ -87,24 +94,29 @@ def upload(
         raise
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, kind: str = ImportJob.Kind.CALLS) -> None:
     """Raise FormatUnknown for a name whose end does not say what is in the file."""
-    _ending(name)
+    _ending(name, kind)
 
 
-def begin(path: Path, *, now: datetime, organization: Organization | None = None) -> ImportJob:
+def begin(
+    path: Path, *, now: datetime, organization: Organization | None = None, kind: str = ImportJob.Kind.CALLS
+) -> ImportJob:
     """Return the job of a file that a command reads where it is: the one that was cut short, or a new one.
 
-    Raises OSError.
+    Raises OSError, and FormatUnknown for conversations in a table.
     """
+    if kind != ImportJob.Kind.CALLS:
+        _ending(path.name, kind)
     path = path.absolute()
     status = path.stat()
-    named = (str(path), status.st_size, status.st_mtime_ns, organization and organization.pk)
+    named = (str(path), status.st_size, status.st_mtime_ns, organization and organization.pk, str(kind))
     fingerprint = hashlib.sha256(repr(named).encode()).hexdigest()
     interrupted = ImportJob.objects.filter(fingerprint=fingerprint, state__in=ImportJob.UNDER_WAY)
     return interrupted.order_by("id").last() or ImportJob.objects.create(
         organization=organization,
         asked_at=now,
+        kind=kind,
         name=path.name[-255:],
         path=str(path),
         fingerprint=fingerprint,
@@ -211,7 +223,7 @@ def _go_on(job: ImportJob, clock: Callable[[], datetime], seconds: float, watch:
 def _record(job: ImportJob, batch: Sequence[Item], bytes_read: int, *, now: datetime) -> None:
     """Record a batch, keep what was refused, and note how far the file is. Raises _Lost, and nothing of it happened."""
     readable = [item.raw for item in batch if not item.fault]
-    recorded = iter(ingestion.record(readable, now=now, scope=job.organization, api_key_id=job.api_key_id))
+    recorded = iter(_answers(job, readable, now))
     answers = [_fault(item) if item.fault else next(recorded) for item in batch]
     counts = Counter(answer.status for answer in answers)
     before = job.items_done
@@ -225,6 +237,13 @@ def _record(job: ImportJob, batch: Sequence[Item], bytes_read: int, *, now: date
     names = ("items_done", "bytes_done", "recorded", "duplicates", "conflicts", "rejected")
     if not _mine(job).update(touched_at=Now(), attempts=0, **{name: getattr(job, name) for name in names}):
         raise _Lost
+
+
+def _answers(job: ImportJob, items: Sequence[bytes], now: datetime) -> Sequence[Answer]:
+    """Record items as what the file is said to hold."""
+    if job.kind == ImportJob.Kind.INTERCOM:
+        return intercom.record(items, now=now, scope=job.organization)
+    return ingestion.record(items, now=now, scope=job.organization, api_key_id=job.api_key_id)
 
 
 def _keep_refusals(job: ImportJob, batch: Sequence[Item], answers: Sequence[Answer], before: int) -> None:
@@ -247,7 +266,7 @@ def _keep_refusals(job: ImportJob, batch: Sequence[Item], answers: Sequence[Answ
 
 
 def _fault(item: Item) -> Answer:
-    return Answer(0, None, ingestion.REJECTED, reason=item.fault)
+    return intercom.ItemAnswer(None, ingestion.REJECTED, reason=item.fault)
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
@@ -281,13 +300,15 @@ def path_of(job: ImportJob) -> Path:
     return Path(job.path) if job.path else Path(settings.IMPORTS_DIR) / f"{job.public_id}{_ending(job.name)}"
 
 
-def _ending(name: str) -> str:
+def _ending(name: str, kind: str = ImportJob.Kind.CALLS) -> str:
     """Return the end of a file's name that says what is in it. Raises FormatUnknown."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     packed = suffixes.pop() if suffixes and suffixes[-1] in _PACKED else ""
     if not suffixes or suffixes[-1] not in SUFFIXES or (packed and suffixes[-1] == ".parquet"):
         known = ", ".join(SUFFIXES)
         raise FormatUnknown(f"The file's name must end with one of {known}; all but Parquet may be packed: .gz, .xz.")
+    if kind != ImportJob.Kind.CALLS and suffixes[-1] not in _JSON:
+        raise FormatUnknown("Conversations come as JSON: an array, one object or JSON lines (.json, .jsonl, .ndjson).")
     return suffixes[-1] + packed
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.core.files.uploadedfile import UploadedFile
@@ -39,6 +39,12 @@ _ENDINGS = {
 class ImportQuery(queries.OrganizationQuery):
     """Whose calls they are, where the items do not say, and how the file is called."""
 
+    kind: Annotated[
+        Literal["calls", "intercom"],
+        Meta(
+            description="What the items are: call objects, or conversations in the shape of Intercom's API (JSON only)."
+        ),
+    ] = "calls"
     name: Annotated[
         str,
         Meta(
@@ -54,14 +60,19 @@ class ImportsView(KeyedView):
 
     @description.takes_files("import_calls", query=ImportQuery, types=[*_ENDINGS])
     def post(self, request: Request) -> HttpResponse:
-        """Import a file of calls."""
+        """Import a file of calls or conversations."""
         query = queries.read(request.query_params, ImportQuery)
         try:
             content, name = _content(request._request, query.name)
             key = request.auth
             assert isinstance(key, ApiKey), "the permission asked for one"
             job = imports.upload(
-                content, name=name, now=clock.now(), organization=_named(query.organization), api_key=key
+                content,
+                name=name,
+                kind=query.kind,
+                now=clock.now(),
+                organization=_named(query.organization),
+                api_key=key,
             )
         except imports.FormatUnknown as error:
             raise Problem(

@@ -1,4 +1,4 @@
-"""Imports: files of calls that are recorded in the background, or by a command."""
+"""Imports: files of calls or conversations that are recorded in the background, or by a command."""
 
 import uuid
 
@@ -9,12 +9,16 @@ from accounts.models import ApiKey, Organization
 
 
 class ImportJob(models.Model):
-    """One file of calls, and how far it is recorded: its first `items_done` items are, and are counted.
+    """One file, and how far it is recorded: its first `items_done` items are, and are counted.
 
     `organization` is whose calls they are, where the items need not say. `fingerprint` tells the same file at the same
     place again. Whoever records holds the `lease` and touches the row at every batch, by database time: an untouched
     one is taken over.
     """
+
+    class Kind(models.TextChoices):
+        CALLS = "calls", "Calls"
+        INTERCOM = "intercom", "Conversations, as Intercom exports them"
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting"
@@ -32,6 +36,7 @@ class ImportJob(models.Model):
     asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
     api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.PROTECT, related_name="+")
     asked_at = models.DateTimeField()
+    kind = models.CharField(max_length=16, choices=Kind, default=Kind.CALLS, help_text="What its items are.")
     name = models.CharField(max_length=255, help_text="As the file was called; its end says what is in it.")
     path = models.CharField(
         max_length=1000, help_text="Where a command reads it; an upload is kept by its id.", blank=True

@@ -1,4 +1,4 @@
-"""Files of calls on the staff desk: sent, followed, cancelled, and what was refused of them fetched."""
+"""Files of calls and conversations on the desk: sent, followed, cancelled, and what was refused of them fetched."""
 
 from pathlib import PurePath
 from typing import Any
@@ -20,7 +20,7 @@ from usage.api import import_views
 from usage.models import ImportJob
 
 _COUNTS = ["recorded", "duplicates", "conflicts", "rejected"]
-_SHOWN = ["name", "organization", "progress", *_COUNTS, "asked_at", "finished_at"]
+_SHOWN = ["name", "kind", "organization", "progress", *_COUNTS, "asked_at", "finished_at"]
 
 
 class UploadForm(forms.ModelForm):  # type: ignore[type-arg] # generic only to the type checker
@@ -33,15 +33,29 @@ class UploadForm(forms.ModelForm):  # type: ignore[type-arg] # generic only to t
 
     class Meta:
         model = ImportJob
-        fields = ["file", "organization"]
+        fields = ["file", "kind", "organization"]
         help_texts = {"organization": "Whose calls they are, where the file does not say."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "kind" in self.fields:
+            self.fields["kind"].required = False
+
+    def clean_kind(self) -> str:
+        return self.cleaned_data["kind"] or ImportJob.Kind.CALLS
+
+    def clean(self) -> dict[str, Any]:
+        """Hold the end of the file's name against what is said to be in it."""
+        cleaned: dict[str, Any] = super().clean() or {}
+        if file := cleaned.get("file"):
+            try:
+                imports.check_name(file.name or "", cleaned.get("kind", ImportJob.Kind.CALLS))
+            except imports.FormatUnknown as error:
+                self.add_error("file", str(error))
+        return cleaned
 
     def clean_file(self) -> "UploadedFile[Any]":
         file: UploadedFile[Any] = self.cleaned_data["file"]
-        try:
-            imports.check_name(file.name or "")
-        except imports.FormatUnknown as error:
-            raise forms.ValidationError(str(error)) from None
         if (file.size or 0) > settings.IMPORTS_MOST_BYTES:
             raise forms.ValidationError(f"A file holds at most {settings.IMPORTS_MOST_BYTES:,} bytes.")
         return file
@@ -63,7 +77,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic only
     actions = ["cancel"]
 
     def get_fields(self, request: HttpRequest, obj: ImportJob | None = None) -> list[Any]:
-        return [*_SHOWN, "reason", "asked_by", "api_key", "refusals"] if obj else ["file", "organization"]
+        return [*_SHOWN, "reason", "asked_by", "api_key", "refusals"] if obj else ["file", "kind", "organization"]
 
     def has_change_permission(self, request: HttpRequest, obj: ImportJob | None = None) -> bool:
         return False
@@ -83,6 +97,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic only
             file.chunks(),
             name=PurePath(file.name).name,
             now=clock.now(),
+            kind=form.cleaned_data["kind"],
             organization=form.cleaned_data["organization"],
             by=request.user,
         )

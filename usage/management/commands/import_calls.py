@@ -17,6 +17,8 @@ _LOOK_AGAIN_SECONDS = 2.0
 
 
 class Command(BaseCommand):
+    kind = ImportJob.Kind.CALLS
+    noun, one = "calls", "call"
     help = (
         "Record the calls of a file: JSON (an array, one object or JSON lines), CSV or Parquet by the end of its name, "
         "also .gz or .xz. An import that was cut short goes on where it was; what is recorded already is a duplicate."
@@ -24,16 +26,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
-        parser.add_argument("--organization", metavar="REF", help="whose calls they are, if the items do not say")
+        parser.add_argument(
+            "--organization", metavar="REF", help=f"whose {self.noun} they are, if the items do not say"
+        )
         parser.add_argument("--rejects", type=Path, metavar="FILE", help="write here, as CSV, what was not recorded")
 
     def handle(self, *args: Any, file: Path, organization: str | None, rejects: Path | None, **options: Any) -> None:
         try:
-            job = imports.begin(file, now=clock.now(), organization=_scope(organization))
+            job = imports.begin(file, now=clock.now(), organization=_scope(organization), kind=self.kind)
+        except imports.FormatUnknown as error:
+            raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
         if job.items_done:
-            self.stdout.write(f"Going on after {job.items_done:,} calls that an earlier run has been through.")
+            self.stdout.write(f"Going on after {job.items_done:,} {self.noun} that an earlier run has been through.")
         job = self._run(job)
         counts = (job.recorded, job.duplicates, job.conflicts, job.rejected)
         names = (ingestion.RECORDED, ingestion.DUPLICATE, ingestion.CONFLICT, ingestion.REJECTED)
@@ -42,7 +48,7 @@ class Command(BaseCommand):
         if job.state != ImportJob.State.DONE:
             raise CommandError(f"{file}: {job.reason or job.get_state_display()}")
         if job.conflicts or job.rejected:
-            raise CommandError("Not every call was recorded.")
+            raise CommandError(f"Not every {self.one} was recorded.")
 
     def _run(self, job: ImportJob) -> ImportJob:
         """Record the file to its end, and show how far it is. Whoever else holds it is waited for."""
@@ -50,15 +56,15 @@ class Command(BaseCommand):
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[calls]:,} calls"),
+            TextColumn("{task.fields[items]:,} " + self.noun),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(job.name, total=job.size_bytes, completed=job.bytes_done, calls=job.items_done)
+            task = progress.add_task(job.name, total=job.size_bytes, completed=job.bytes_done, items=job.items_done)
 
             def watch(job: ImportJob) -> None:
-                progress.update(task, completed=job.bytes_done, calls=job.items_done)
+                progress.update(task, completed=job.bytes_done, items=job.items_done)
 
             while job.is_under_way:
                 if imports.run(job.pk, clock=clock.now, watch=watch) is None:
