@@ -4,6 +4,7 @@ import calendar
 import itertools
 import tomllib
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from billing_portal.ledger.models import Account
 from billing_portal.local import story
 from billing_portal.local.demo import SEEDED
 from billing_portal.support import actions, kinds
-from usage import prices, samples
+from usage import prices, sample_conversations, samples
+from usage.outcomes import rules
 
 PRICES = Path(prices.__file__).parent / "price_books" / "parley.toml"
+OUTCOMES = PRICES.with_name("outcomes.toml")
 STAFF_EMAIL = "support@parley.example"
 _GESTURES = ("Calls dropped for 40 minutes last week", "Moving to us from another platform: the first weeks are on us")
 _GESTURE_MICROS = (25_000_000, 150_000_000)
@@ -27,8 +30,9 @@ STAFF_TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - printed b
 
 
 def seed_prices() -> None:
-    """Load the sample company's price books; again changes nothing."""
+    """Load the sample company's price books and outcome rules; again changes nothing."""
     prices.load(tomllib.loads(PRICES.read_text()), now=clock.now())
+    rules.load(tomllib.loads(OUTCOMES.read_text()), now=clock.now())
 
 
 def seed_staff() -> None:
@@ -51,13 +55,15 @@ def mark_seeded() -> None:
 
 
 def live_until_today(plan: story.Plan) -> None:
-    """Bring the clock to the present, with the running month's calls so far, settled."""
+    """Bring the clock to the present, with the running month's calls and conversations so far, settled."""
     today = datetime.now(UTC)
     story.advance_to(today)
     calls = itertools.takewhile(
         lambda call: call["start_timestamp"] < today.timestamp() * 1000 - 3_600_000, _running(plan)
     )
     story.post_calls(calls, advance=lambda _: None)
+    until = (today - timedelta(hours=1)).isoformat()
+    story.post_conversations(event for event in _running_conversations(plan) if event["occurred_at"] < until)
     for organization_id in Account.objects.values_list("organization_id", flat=True):
         settling.settle_all(organization_id, now=clock.now())
 
@@ -86,6 +92,19 @@ def _running(plan: story.Plan) -> Any:
     days = sum(calendar.monthrange(each.year, each.month)[1] for each in plan.months)
     count = plan.calls * calendar.monthrange(month.year, month.month)[1] // days
     return samples.calls(months=[month], count=count, seed=plan.seed + 1, customers=plan.customers)
+
+
+def _running_conversations(plan: story.Plan) -> Iterator[dict[str, Any]]:
+    """Return the events since the story's last month: what its conversations still brought, and new ones."""
+    writing = sample_conversations.customers(plan.customers)
+    running = date.today().replace(day=1)  # noqa: DTZ011
+    months = [*plan.months, running]
+    every = sample_conversations.events(months=plan.months, count=plan.conversations, seed=plan.seed, customers=writing)
+    told = {f"{month:%Y-%m}" for month in plan.months}
+    yield from (event for event in every if event["occurred_at"][:7] not in told)
+    yield from sample_conversations.events(
+        months=[running], count=plan.conversations // len(months), seed=plan.seed + 1, customers=writing
+    )
 
 
 def _marker() -> Path:

@@ -9,7 +9,7 @@ from accounts.models import Organization
 from billing_portal.billing import minor_units, reconciliation
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import totals, verification
-from usage.models import Call
+from usage.models import Call, OutcomeCharge
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Row:
 
     name: str
     calls: int
+    outcomes: int
     gross_micros: int
     burnt_micros: int
     stripe_micros: int
@@ -31,7 +32,7 @@ class Row:
         """Return the row as the table prints it: amounts to the cent, the difference to the micro."""
         amounts = (self.gross_micros, self.burnt_micros, self.stripe_micros, self.paid_micros)
         printed = (f"{micros / 1_000_000:,.2f}" for micros in amounts)
-        return (self.name, f"{self.calls:,}", *printed, f"{self.difference_micros:,}")
+        return (self.name, f"{self.calls:,}", f"{self.outcomes:,}", *printed, f"{self.difference_micros:,}")
 
 
 def rows(organizations: Iterable[Organization]) -> list[Row]:
@@ -44,6 +45,7 @@ def total(rows: list[Row]) -> Row:
     return Row(
         name="Total",
         calls=sum(row.calls for row in rows),
+        outcomes=sum(row.outcomes for row in rows),
         gross_micros=sum(row.gross_micros for row in rows),
         burnt_micros=sum(row.burnt_micros for row in rows),
         stripe_micros=sum(row.stripe_micros for row in rows),
@@ -65,6 +67,7 @@ def _row(organization: Organization) -> Row:
     return Row(
         name=organization.name,
         calls=Call.objects.filter(organization=organization).count(),
+        outcomes=OutcomeCharge.objects.filter(organization=organization, kind="charge", sequence__gt=0).count(),
         gross_micros=sum(month.gross_micros for month in months),
         burnt_micros=sum(month.burnt_micros for month in months),
         stripe_micros=sum(_micros(invoice, invoice.total_minor) for invoice in invoices),

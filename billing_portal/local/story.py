@@ -29,8 +29,8 @@ from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account
 from billing_portal.local import sandbox_client
 from billing_portal.portal import onboarding
-from usage import periods, samples
-from usage.models import CallRange
+from usage import periods, sample_conversations, samples
+from usage.models import CallRange, OutcomeCharge
 
 BATCH = 1000
 PASSWORD = "parley-demo-2026"  # noqa: S105 - printed by the demo for everyone to use
@@ -38,6 +38,7 @@ VENDOR_SECRET = "bp_vendor_demo_key_for_the_sandbox_only"  # noqa: S105
 # What larger customers may owe, as staff set it for those they know; the smallest keep the limit of new ones.
 _KNOWN_LIMIT_MICROS = 2_000_000_000
 _NEW_CUSTOMERS = 3
+_CALLS_A_CONVERSATION = 40
 _AFTER_ANCHOR = timedelta(hours=12, minutes=5)
 _PATIENCE = timedelta(minutes=20)
 
@@ -72,6 +73,19 @@ class Plan:
             return samples.calls_of_arrivals(counts, seed=self.seed, customers=self.customers)
         every = samples.calls(months=self.months, count=self.calls, seed=self.seed, customers=self.customers)
         return (call for call in every if _month_of_call(call) == month)
+
+    @property
+    def conversations(self) -> int:
+        """How many conversations there are, beside the calls."""
+        return self.calls // _CALLS_A_CONVERSATION
+
+    def month_of_conversations(self, month: date) -> Iterator[dict[str, Any]]:
+        """Yield the events of conversations in one month, in their order."""
+        writing = sample_conversations.customers(self.customers)
+        every = sample_conversations.events(
+            months=self.months, count=self.conversations, seed=self.seed, customers=writing
+        )
+        return (event for event in every if event["occurred_at"].startswith(f"{month:%Y-%m}"))
 
 
 def follow_sandbox() -> datetime:
@@ -146,6 +160,15 @@ def post_calls(calls: Iterable[dict[str, Any]], *, advance: Callable[[int], None
     return recorded
 
 
+def post_conversations(events: Iterable[dict[str, Any]]) -> int:
+    """Post events of conversations to the portal's API; return how many it recorded. Raises RuntimeError if not all."""
+    recorded = 0
+    for batch in _batched(events, BATCH):
+        answer = _post(batch, "/api/v1/conversations/events")
+        recorded += answer["recorded"] + answer["held"]
+    return recorded
+
+
 def close_month(month: date, *, advance: Callable[[int, int], None]) -> None:
     """Let the month end, and wait until every organization that used anything has its invoice paid.
 
@@ -174,31 +197,31 @@ def kill_worker_if_asked() -> None:
 
 
 def settle_month() -> None:
-    """Wait until all calls are settled, and whoever came near what it may owe has its interim invoice charged.
+    """Wait until all usage is settled, and whoever came near what it may owe has its interim invoice charged.
 
     A month of real life leaves the time for it; a story's would be over before. Raises Stalled.
     """
     give_up_at = time.monotonic() + _PATIENCE.total_seconds()
     while unsettled() or interims.near_the_limit(1):
         if time.monotonic() > give_up_at:
-            raise Stalled(f"{unsettled()} calls are not settled; near their limit: {interims.near_the_limit(10)}")
+            raise Stalled(f"{unsettled()} charges are not settled; near their limit: {interims.near_the_limit(10)}")
         time.sleep(0.2)
 
 
 def unsettled() -> int:
     """Return how many charges wait for settlement."""
     waiting = CallRange.objects.filter(first_sequence=None).aggregate(calls=Sum(F("last_id") - F("first_id") + 1))
-    return int(waiting["calls"] or 0)
+    return int(waiting["calls"] or 0) + OutcomeCharge.objects.filter(sequence=None, withdrawn_at=None).count()
 
 
-def _post(batch: list[dict[str, Any]]) -> dict[str, Any]:
+def _post(batch: list[dict[str, Any]], path: str = "/api/v1/calls") -> dict[str, Any]:
     """Post one batch, patiently while the portal is busy, and insist that nothing was refused."""
     address = urllib.parse.urlsplit(settings.BASE_URL)
     body = json.dumps(batch).encode()
     headers = {"Authorization": f"Bearer {VENDOR_SECRET}", "Content-Type": "application/json"}
     for pause in (0.5, 2, 8, 0):
         connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=120)
-        connection.request("POST", "/api/v1/calls", body, headers)
+        connection.request("POST", path, body, headers)
         response = connection.getresponse()
         answer: dict[str, Any] = json.loads(response.read())
         connection.close()
@@ -207,7 +230,7 @@ def _post(batch: list[dict[str, Any]]) -> dict[str, Any]:
         time.sleep(pause)
     if response.status != 200 or answer["rejected"] or answer["conflicts"]:
         refused = [item for item in answer.get("items", []) if item["status"] in {"rejected", "conflict"}]
-        raise RuntimeError(f"The portal refused calls ({response.status}): {refused[:3] or answer}")
+        raise RuntimeError(f"The portal refused what was posted to {path} ({response.status}): {refused[:3] or answer}")
     return answer
 
 

@@ -11,6 +11,7 @@ from billing_portal.ledger.standing import Standing
 from billing_portal.portal import forecast_chart
 from billing_portal.portal.forecast_chart import ForecastChart
 from usage import periods, rollups
+from usage.outcomes import summaries
 
 _DAYS = 75
 
@@ -27,9 +28,10 @@ def of(organization: Organization, found: Standing, *, now: datetime) -> MonthFo
     """Forecast the running month; None where there is less than a week to go by."""
     today = periods.day_of(now, organization.zone)
     days: Counter[date] = Counter()
-    by_day = rollups.by_day(organization.pk, starts_on=today - timedelta(days=_DAYS), ends_on=today)
-    for (day, _), micros in by_day.items():
+    first = today - timedelta(days=_DAYS)
+    for (day, _), micros in rollups.by_day(organization.pk, starts_on=first, ends_on=today).items():
         days[day] += micros
+    days.update(summaries.micros_by_day(organization.pk, starts_on=first, ends_on=today))
     expected = forecast.of_month(days, today=today, spent_micros=found.spent_micros)
     if expected is None:
         return None

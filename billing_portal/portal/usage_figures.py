@@ -6,6 +6,9 @@ from datetime import date
 from accounts.models import Organization
 from billing_portal.portal import charts
 from usage import rollups
+from usage.outcomes import summaries
+
+_OUTCOMES = "others"  # the color that no component has
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +21,16 @@ class Figures:
 
 
 def of(organization: Organization, *, starts_on: date, ends_on: date) -> Figures:
-    """Return the figures of the days, both included, in the organization's zone."""
+    """Return the figures of the days, both included, in the organization's zone: components of calls, and outcomes."""
     amounts = rollups.by_day(organization.pk, starts_on=starts_on, ends_on=ends_on)
-    chart = charts.stacked_by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency=organization.currency)
+    of_outcomes = summaries.micros_by_day(organization.pk, starts_on=starts_on, ends_on=ends_on)
+    chart = charts.stacked_by_day(
+        amounts | {(day, _OUTCOMES): micros for day, micros in of_outcomes.items()},
+        starts_on=starts_on,
+        ends_on=ends_on,
+        currency=organization.currency,
+        series=[*charts.COMPONENTS, (_OUTCOMES, "Outcomes")],
+    )
     return Figures(
         chart=chart,
         shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),

@@ -135,6 +135,13 @@ def test_outcomes_are_counted_by_type_basis_and_who_paid(client, talked):
     assert "Total 4 1 2 3 $11.97 1" in text
 
 
+def test_the_overview_counts_outcomes_and_what_they_cost(client, talked):
+    text = text_of(get(client, "overview", talked))
+    assert "$11.97 0 calls, 5 outcomes" in text
+    assert "The last 30 days by component" in text
+    assert "Outcomes $11.97" in text or "Outcomes 100.0% $11.97" in text
+
+
 def test_days_without_outcomes_say_what_to_do(client, acme, now):
     accounts.open(organization=acme, now=now)
     assert "No outcome on these days" in text_of(get(client, "outcomes", acme))

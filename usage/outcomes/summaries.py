@@ -64,6 +64,14 @@ def by_day(organization_id: int, *, starts_on: date, ends_on: date) -> dict[tupl
     return {(day, outcome): int(outcomes) for day, outcome, outcomes in sums}
 
 
+def micros_by_day(organization_id: int, *, starts_on: date, ends_on: date) -> dict[date, int]:
+    """Return what the outcomes of each day cost in money; days without any are absent."""
+    rows = DailyOutcomes.objects.filter(
+        organization_id=organization_id, day__range=(starts_on, ends_on), amount_micros__gt=0
+    )
+    return {day: int(micros) for day, micros in rows.order_by("day").values_list("day").annotate(Sum("amount_micros"))}
+
+
 def waiting(organization_id: int) -> int:
     """Return how many conversations have an outcome that is not charged yet: most wait for the silence to last."""
     return Conversation.objects.filter(organization_id=organization_id, due_at__isnull=False).count()

@@ -14,6 +14,7 @@ from billing_portal.ledger import authorization, balances, standing, totals
 from billing_portal.ledger.models import Account
 from billing_portal.portal import arrears, call_list, charts, month_forecast, usage_figures
 from usage import periods, rollups
+from usage.outcomes import summaries
 
 _DAYS = 30
 _LATEST = 8
@@ -39,6 +40,7 @@ def overview(request: OrganizationRequest) -> HttpResponse:
         "invoiced_micros": invoiced_micros,
         "uninvoiced_micros": month_totals.accrued_micros - invoiced_micros,
         "calls": rollups.total(organization.pk, starts_on=month, ends_on=today).calls,
+        "outcomes": sum(each.outcomes for each in summaries.of_days(organization.pk, starts_on=month, ends_on=today)),
         "balance": balances.balance(account, now=now),
         **authorization.both_ways(found),
         "arrears": arrears.of(organization),

@@ -78,6 +78,7 @@ class Command(BaseCommand):
         story.advance_to(datetime(following.year, following.month, 1, 2, tzinfo=UTC))
         with self._progress(f"{month:%B %Y}: calls arrive through the API", None) as advance:
             story.post_calls(plan.month_of_calls(month), advance=advance)
+        story.post_conversations(plan.month_of_conversations(month))
         story.kill_worker_if_asked()
         with self._progress(f"{month:%B %Y}: invoices are paid", len(plan.customers)) as advance:
             paid = 0
@@ -123,7 +124,16 @@ class Command(BaseCommand):
 
 def _table(rows: list[ending.Row]) -> Table:
     table = Table(title="Every organization, from the first call to the last payment")
-    for heading in ("Organization", "Calls", "Gross usage", "Credit burnt", "Stripe total", "Paid", "Difference"):
+    for heading in (
+        "Organization",
+        "Calls",
+        "Outcomes",
+        "Gross usage",
+        "Credit burnt",
+        "Stripe total",
+        "Paid",
+        "Difference",
+    ):
         table.add_column(heading, justify="left" if heading == "Organization" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row.cells())
