@@ -64,6 +64,10 @@ SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", "support@example.com")
 # What one member of staff may move alone, an organization and day; above it a second one approves.
 STAFF_LIMIT_MICROS = {"USD": 50_000_000, "EUR": 50_000_000, "GBP": 40_000_000, "JPY": 7_500_000_000}
 # Who reads what needs a person of the vendor's: a frozen account, an approval asked for.
+# How long handled events of Stripe's are kept; longer than the 30 days for which Stripe lists them.
+INBOX_EVENTS_KEPT = timedelta(days=env.int("INBOX_EVENTS_KEPT_DAYS", 90))
+# Whether credit is held from an issuer's warning of fraud on; otherwise only from a chargeback on.
+FRAUD_WARNING_HOLDS_CREDIT = env.bool("FRAUD_WARNING_HOLDS_CREDIT", False)
 STAFF_NOTICE_EMAILS = env.list("STAFF_NOTICE_EMAILS", [SUPPORT_EMAIL])
 # By when staff answer a customer who disputes what is billed.
 DISPUTE_ANSWER_WITHIN = timedelta(days=env.int("DISPUTE_ANSWER_DAYS", 5))
@@ -439,6 +443,12 @@ CELERY_BEAT_SCHEDULE = {
     "process-inbox": {"task": "billing_portal.billing.tasks.handle_waiting_events", "schedule": 15.0},
     # An endpoint that was down is caught up with: what Stripe retries for three days, the sweep finds within the hour.
     "catch-up-events": {"task": "billing_portal.billing.tasks.catch_up_events", "schedule": crontab(minute=23)},
+    "catch-up-a-month-of-events": {
+        "task": "billing_portal.billing.tasks.catch_up_a_month_of_events",
+        "schedule": crontab(hour=2, minute=29),
+    },
+    "look-at-claims": {"task": "billing_portal.billing.tasks.look_at_claims", "schedule": crontab(minute=33)},
+    "forget-events": {"task": "billing_portal.billing.tasks.forget_events", "schedule": crontab(hour=4, minute=31)},
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
     "advance-purchases": {"task": "billing_portal.billing.purchase_tasks.advance_purchases", "schedule": 15.0},
     "issue-credit-notes": {"task": "billing_portal.billing.credit_note_tasks.issue_credit_notes", "schedule": 30.0},

@@ -12,8 +12,8 @@ import structlog
 from django.db import transaction
 
 from accounts.models import User
-from billing_portal.billing import crediting, invoices, minor_units
-from billing_portal.billing.models import CreditNote, Invoice
+from billing_portal.billing import claims, crediting, invoices, minor_units
+from billing_portal.billing.models import CreditNote, Invoice, Purchase
 from billing_portal.ledger import accounts, write_offs
 from billing_portal.ledger import credit_notes as books
 
@@ -24,7 +24,7 @@ _CREDITABLE = {Invoice.State.OPEN, Invoice.State.PAID, Invoice.State.UNCOLLECTIB
 
 
 class NotCreditable(Exception):
-    """The invoice is a draft or void, its debt is written off, or it bills credit, which is refunded instead."""
+    """The invoice is a draft or void, its debt is written off, or it bills credit that is not paid for yet."""
 
     def __init__(self, invoice: Invoice, because: str) -> None:
         super().__init__(f"No credit note can be made for {invoice}: {because}")
@@ -111,8 +111,11 @@ def assert_creditable(invoice: Invoice) -> None:
     """Raise NotCreditable unless a credit note can be made for the invoice."""
     if invoice.state not in _CREDITABLE:
         raise NotCreditable(invoice, f"it is {invoice.get_state_display().lower()}.")
-    if invoices.usage_month(invoice) is None:
-        raise NotCreditable(invoice, "it bills no usage.")
+    purchase = Purchase.objects.filter(invoice=invoice).first()
+    if purchase is not None and (invoice.state != Invoice.State.PAID or purchase.grant is None):
+        raise NotCreditable(invoice, "the credit it bills is not paid for yet.")
+    if purchase is None and invoices.usage_month(invoice) is None:
+        raise NotCreditable(invoice, "it bills neither usage nor credit.")
     if write_offs.given_up(invoice.organization_id, invoices.collect_reference(invoice)).exists():
         raise NotCreditable(invoice, "its debt is written off.")
 
@@ -155,6 +158,7 @@ def receive(stripe_note: dict[str, Any], *, now: datetime) -> CreditNote:
             _copy(note, stripe_note, now=now)
         if before != note.state and invoices.usage_month(invoice) is not None:
             _post(note, invoice, now=now)
+        claims.follow(invoice, reason=note.reason, now=now)
     if before != note.state:
         log.info(
             "credit note moved", credit_note_id=note.pk, organization_id=note.organization_id, state=str(note.state)
@@ -202,6 +206,7 @@ def _copy(note: CreditNote, data: dict[str, Any], *, now: datetime) -> None:
     note.tax_minor = note.total_minor - note.net_minor
     note.pre_minor = data["pre_payment_amount"]
     note.post_minor = data["post_payment_amount"]
+    note.stripe_refund_ids = [each["refund"] for each in data.get("refunds") or [] if each.get("refund")]
     note.refunded_minor = sum(each["amount_refunded"] for each in data.get("refunds") or [])
     note.balance_minor = note.post_minor - note.refunded_minor - (data.get("out_of_band_amount") or 0)
     note.issued_at = note.issued_at or datetime.fromtimestamp(data["created"], UTC)

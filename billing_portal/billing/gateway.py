@@ -33,6 +33,7 @@ Kind = Literal[
     "payment_methods",
     "prices",
     "products",
+    "radar.early_fraud_warnings",
     "refunds",
     "setup_intents",
     "subscription_items",
@@ -41,6 +42,7 @@ Kind = Literal[
 Action = Literal[
     "attach",
     "cancel",
+    "close",
     "deactivate",
     "delete",
     "detach",

@@ -26,8 +26,10 @@ State = InboxEvent.State
 ATTEMPTS = 8
 FIRST_RETRY = timedelta(seconds=15)
 LONGEST_RETRY = timedelta(minutes=30)
-# Stripe delivers for three days; the nightly sweep reaches back further.
+# Stripe delivers for three days. The hourly sweep reaches back further, the nightly one as far as Stripe's list goes.
 SWEEP_REACH = timedelta(days=4)
+LONGEST_REACH = timedelta(days=29)
+_FORGOTTEN_AT_ONCE = 5_000
 _THIN = "v2.core.event"
 # A thin event by which Stripe says that usage was not counted: somebody has to see it.
 _REFUSED_USAGE = "v1.billing.meter."
@@ -158,6 +160,31 @@ def replay(event: InboxEvent) -> None:
         state=State.RECEIVED, reason="", attempts=0, retry_at=None, finished_at=None
     )
     log.info("event replayed", event_id=event.pk, type=event.type)
+
+
+def park(event: InboxEvent, *, reason: str, now: datetime) -> bool:
+    """Set an event aside for a person, who may replay it; False if it came to its end before."""
+    waiting_one = InboxEvent.objects.filter(pk=event.pk, state=State.RECEIVED)
+    parked = waiting_one.update(state=State.PARKED, reason=reason[:300], retry_at=None, finished_at=now)
+    if parked:
+        log.warning("event parked", event_id=event.pk, type=event.type, reason=reason)
+    return bool(parked)
+
+
+def forget(now: datetime) -> int:
+    """Delete what was handled and kept long enough; return how many. What is parked or waits is never forgotten.
+
+    Longer than Stripe's list goes back, so that no sweep brings a forgotten event again.
+    """
+    forgotten = 0
+    ended = InboxEvent.objects.filter(
+        state__in=[State.DONE, State.IGNORED], finished_at__lt=now - settings.INBOX_EVENTS_KEPT
+    )
+    while chunk := list(ended.order_by("id").values_list("id", flat=True)[:_FORGOTTEN_AT_ONCE]):
+        forgotten += InboxEvent.objects.filter(pk__in=chunk).delete()[0]
+    if forgotten:
+        log.info("events forgotten", count=forgotten)
+    return forgotten
 
 
 def catch_up(now: datetime, *, reach: timedelta = SWEEP_REACH) -> int:

@@ -7,7 +7,17 @@ so they run before it, outside of any, and are safe to repeat. Types in neither 
 from datetime import datetime
 from typing import Any, Protocol
 
-from billing_portal.billing import cards, credit_notes, customers, gateway, invoice_tasks, invoices, purchases
+from billing_portal.billing import (
+    cards,
+    claim_sources,
+    claims,
+    credit_notes,
+    customers,
+    gateway,
+    invoice_tasks,
+    invoices,
+    purchases,
+)
 from billing_portal.billing.gateway import Object
 
 
@@ -32,6 +42,7 @@ def receive_invoice(invoice: Object, *, now: datetime) -> None:
         raise GoneAtStripe(f"The draft {invoice['id']} was deleted at Stripe.")
     received = invoices.receive(invoice, now=now)
     purchases.receive(received, invoice, now=now)
+    claims.follow(received, reason="The payment went back", now=now)
     invoice_tasks.ask_to_advance(received)
 
 
@@ -47,9 +58,18 @@ def receive_credit_note(note: Object, *, now: datetime) -> None:
 
 
 # Objects that dj-stripe has no model for: fetched, and kept in our own rows alone.
-UNMIRRORED: dict[str, gateway.Kind] = {"credit_note": "credit_notes"}
+UNMIRRORED: dict[str, gateway.Kind] = {
+    "credit_note": "credit_notes",
+    "radar.early_fraud_warning": "radar.early_fraud_warnings",
+}
 
 RECEIVERS: dict[str, Receiver] = {
+    "charge.dispute.closed": claims.receive_chargeback,
+    "charge.dispute.created": claims.receive_chargeback,
+    "charge.dispute.funds_reinstated": claims.receive_chargeback,
+    "charge.dispute.funds_withdrawn": claims.receive_chargeback,
+    "charge.dispute.updated": claims.receive_chargeback,
+    "charge.refund.updated": claims.receive_refund,
     "credit_note.created": receive_credit_note,
     "credit_note.updated": receive_credit_note,
     "credit_note.voided": receive_credit_note,
@@ -69,14 +89,30 @@ RECEIVERS: dict[str, Receiver] = {
     "invoice.updated": receive_invoice,
     "invoice.voided": receive_invoice,
     "invoice.will_be_due": receive_invoice,
+    "radar.early_fraud_warning.created": claims.receive_warning,
+    "radar.early_fraud_warning.updated": claims.receive_warning,
+    "refund.created": claims.receive_refund,
+    "refund.failed": claims.receive_refund,
+    "refund.updated": claims.receive_refund,
 }
 
 FOLLOW_UPS: dict[str, Receiver] = {
+    "charge.dispute.closed": claim_sources.trace,
+    "charge.dispute.created": claim_sources.trace,
+    "charge.dispute.funds_reinstated": claim_sources.trace,
+    "charge.dispute.funds_withdrawn": claim_sources.trace,
+    "charge.dispute.updated": claim_sources.trace,
+    "charge.refund.updated": claim_sources.trace,
     "credit_note.created": fetch_invoice,
     "credit_note.updated": fetch_invoice,
     "credit_note.voided": fetch_invoice,
     "payment_method.automatically_updated": cards.receive_method,
     "payment_method.detached": cards.receive_method,
     "payment_method.updated": cards.receive_method,
+    "radar.early_fraud_warning.created": claim_sources.trace,
+    "radar.early_fraud_warning.updated": claim_sources.trace,
+    "refund.created": claim_sources.trace,
+    "refund.failed": claim_sources.trace,
+    "refund.updated": claim_sources.trace,
     "setup_intent.succeeded": cards.receive_setup,
 }

@@ -6,7 +6,15 @@ A lost task does no harm: the sweeps find their work in PostgreSQL.
 from celery import shared_task
 
 from accounts import clock
-from billing_portal.billing import card_facts, expiry_warnings, inbox, metering, month_end, subscription_items
+from billing_portal.billing import (
+    card_facts,
+    claim_sweep,
+    expiry_warnings,
+    inbox,
+    metering,
+    month_end,
+    subscription_items,
+)
 from billing_portal.billing.credit_note_tasks import issue_credit_note, issue_credit_notes
 from billing_portal.billing.dispute_tasks import remind_of_disputes
 from billing_portal.billing.interim_tasks import advance_interim, invoice_arrears
@@ -20,14 +28,17 @@ __all__ = [
     "advance_invoices",
     "advance_purchase",
     "advance_purchases",
+    "catch_up_a_month_of_events",
     "catch_up_events",
     "check_top_up",
     "check_top_ups",
+    "forget_events",
     "handle_event",
     "handle_waiting_events",
     "invoice_arrears",
     "issue_credit_note",
     "issue_credit_notes",
+    "look_at_claims",
     "mend_card_facts",
     "remind_of_disputes",
     "send_reports",
@@ -54,6 +65,24 @@ def handle_event(event_id: int) -> None:
 def catch_up_events() -> None:
     """Take in the events that Stripe has and never delivered."""
     inbox.catch_up(now=clock.now())
+
+
+@shared_task
+def catch_up_a_month_of_events() -> None:
+    """Take in what Stripe's list still has of the last weeks and never arrived, whatever was down for how long."""
+    inbox.catch_up(now=clock.now(), reach=inbox.LONGEST_REACH)
+
+
+@shared_task
+def look_at_claims() -> None:
+    """Ask Stripe for every refund, dispute and warning that is still open."""
+    claim_sweep.look_again(now=clock.now())
+
+
+@shared_task
+def forget_events() -> None:
+    """Delete events that were handled long ago."""
+    inbox.forget(now=clock.now())
 
 
 @shared_task

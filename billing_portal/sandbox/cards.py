@@ -22,6 +22,7 @@ class Card:
     blocked: bool = False
     dispute: str | None = None
     refund: str | None = None
+    warning: str | None = None  # why its issuer reports every charge as fraud
     cvc_check: str = "pass"
     postal_code_check: str = "pass"
 
@@ -89,6 +90,7 @@ BEHAVING = [
     Card("4000000000000259", dispute="fraudulent"),
     Card("4000000000002685", dispute="product_not_received"),
     Card("4000000000001976", dispute="inquiry"),
+    Card("4000000000005423", warning="unauthorized_use_of_card"),
     Card("4000000000007726", refund="pending"),
     Card("4000000000005126", refund="failed"),
     Card("4000002500003155", country="FR", authentication="setup"),
@@ -124,6 +126,7 @@ NAMES = {
     "riskLevelElevated": "4000000000009235", "cvcCheckFail": "4000000000000101",
     "avsZipFail": "4000000000000036", "createDispute": "4000000000000259",
     "createDisputeProductNotReceived": "4000000000002685", "createDisputeInquiry": "4000000000001976",
+    "createIssuerFraudRecord": "4000000000005423",
     "pendingRefund": "4000000000007726", "refundFail": "4000000000005126",
     "authenticationRequired": "4000002760003184", "authenticationRequiredOnSetup": "4000002500003155",
     "authenticationRequiredSetupForOffSession": "4000003800000446",

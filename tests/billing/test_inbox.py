@@ -1,5 +1,6 @@
 """Handling events: any order, any number of times, any crash, with the same result."""
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import djstripe.models as djstripe
 import pytest
+from django.db import Error as DatabaseFailure
 from django.db import connection
 from django.test import override_settings
 
@@ -405,3 +407,84 @@ def test_a_timeout_while_fetching_leaves_the_event_for_later(
         assert inbox.handle(event.pk, now=NOW) == 0
     assert event.reason == "" or state_of(event) == State.RECEIVED
     assert inbox.handle_waiting(now=NOW + inbox.FIRST_RETRY) == 1
+
+
+# What staff and the night do
+
+
+def test_a_parked_event_waits_for_a_person(arrive: Arrive, customer: gateway.Object) -> None:
+    event = arrive("customer.updated", customer)
+    assert inbox.park(event, reason="Looked at by Sam", now=NOW)
+    assert inbox.handle_waiting(now=NOW) == 0
+    assert (state_of(event), event.reason) == (State.PARKED, "Looked at by Sam")
+    inbox.replay(event)
+    assert inbox.handle_waiting(now=NOW) == 1
+    assert not inbox.park(event, reason="Too late", now=NOW)
+    assert state_of(event) == State.DONE
+
+
+def test_after_90_days_what_was_handled_is_forgotten_and_what_is_parked_stays(db: None) -> None:
+    for number, state in enumerate(State.values):
+        for days in (89, 91):
+            InboxEvent.objects.create(
+                stripe_event_id=f"evt_{number}_{days}",
+                type="invoice.paid",
+                payload={},
+                state=state,
+                occurred_at=NOW - timedelta(days=days),
+                finished_at=NOW - timedelta(days=days) if state != State.RECEIVED else None,
+            )
+    assert inbox.forget(NOW) == 2
+    assert inbox.forget(NOW) == 0
+    left = InboxEvent.objects.filter(stripe_event_id__endswith="_91").values_list("state", flat=True)
+    assert set(left) == {State.RECEIVED, State.PARKED}
+
+
+# Processes that fail
+
+
+def test_f15_f16_a_connection_cut_or_a_deadlock_in_a_receiver_leaves_nothing_and_is_tried_again(
+    arrive: Arrive, customer: gateway.Object, receive: Any, acme: Organization
+) -> None:
+    ends = iter(
+        [
+            "SELECT pg_terminate_backend(pg_backend_pid())",
+            "DO $$ BEGIN RAISE EXCEPTION 'deadlock' USING ERRCODE = 'deadlock_detected'; END $$",
+            "SELECT 1",
+        ]
+    )
+
+    def write_and_fail(subject: gateway.Object, *, now: datetime) -> None:
+        Organization.objects.update(name="Half done")
+        with connection.cursor() as cursor:
+            cursor.execute(next(ends))
+
+    receive(write_and_fail)
+    event = arrive("customer.updated", customer)
+    for _ in range(2):
+        with contextlib.suppress(DatabaseFailure):
+            inbox.handle(event.pk, now=NOW)
+        connection.close()
+        acme.refresh_from_db()
+        assert (acme.name, state_of(event)) == ("Acme Robotics", State.RECEIVED)
+        InboxEvent.objects.update(retry_at=None)
+    assert inbox.handle_waiting(now=NOW) == 1
+    acme.refresh_from_db()
+    assert (acme.name, state_of(event)) == ("Half done", State.DONE)
+
+
+def test_f21_an_event_delivered_again_to_another_worker_while_the_first_is_at_it_has_one_effect(
+    arrive: Arrive, customer: gateway.Object, receive: Any
+) -> None:
+    seen = []
+
+    def deliver_again(subject: gateway.Object, *, now: datetime) -> None:
+        seen.append(subject["id"])
+        other = threading.Thread(target=lambda: (inbox.handle(event.pk, now=NOW), connection.close()))
+        other.start()
+        other.join(10)
+
+    receive(deliver_again)
+    event = arrive("customer.updated", customer)
+    inbox.handle(event.pk, now=NOW)
+    assert (seen, state_of(event)) == ([customer["id"]], State.DONE)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import OperationalError as DatabaseAway
 from django.db import connection
 from django.test import Client
 from kombu.exceptions import OperationalError
@@ -272,3 +273,15 @@ def count_queries(django_assert_max_num_queries: Callable[..., Any]) -> Iterator
 
 def test_storing_is_one_statement(count_queries: None) -> None:
     assert post(event()) == 200
+
+
+def test_f26_what_could_not_be_stored_is_not_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(payload: Any, **_: Any) -> None:
+        raise DatabaseAway("could not extend file: No space left on device")
+
+    monkeypatch.setattr(webhooks.inbox, "record", fail)
+    client = Client(raise_request_exception=False)
+    body = json.dumps(event()).encode()
+    answer = client.post(URL, body, content_type="application/json", headers={"Stripe-Signature": sign(body)})
+    assert answer.status_code >= 500
+    assert not InboxEvent.objects.exists()

@@ -417,3 +417,22 @@ def test_dinars_keep_three_decimals_and_charge_in_tens(client):
     assert client.v1.payment_intents.create({**params, "amount": 12_340}).amount_received == 12_340
     with pytest.raises(stripe.InvalidRequestError):
         client.v1.payment_intents.create({**params, "amount": 12_345})
+
+
+def test_an_issuer_s_warning_of_fraud_is_actionable_until_the_charge_is_refunded(client):
+    customer = client.v1.customers.create()
+    params = {
+        "amount": 700,
+        "currency": "usd",
+        "customer": customer.id,
+        "payment_method": "pm_card_createIssuerFraudRecord",
+    }
+    automatic = {"enabled": True, "allow_redirects": "never"}
+    intent = client.v1.payment_intents.create({**params, "confirm": True, "automatic_payment_methods": automatic})
+    (warning,) = client.v1.radar.early_fraud_warnings.list({"payment_intent": intent.id}).data
+    assert (warning.actionable, warning.charge) == (True, intent.latest_charge)
+    client.v1.refunds.create({"payment_intent": intent.id})
+    assert client.v1.radar.early_fraud_warnings.retrieve(warning.id).actionable is False
+    types = [event.type for event in client.v1.events.list({"limit": 100}).data]
+    assert "radar.early_fraud_warning.created" in types
+    assert "radar.early_fraud_warning.updated" in types

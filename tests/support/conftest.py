@@ -15,12 +15,16 @@ from accounts.models import Organization, TermsAcceptance, User
 from billing_portal.billing import purchases
 from billing_portal.billing.models import (
     BucketOffer,
+    Chargeback,
+    CreditNote,
     Customer,
+    FraudWarning,
     InboxEvent,
     Intent,
     Invoice,
     InvoiceLine,
     PaymentMethod,
+    Refund,
     Report,
     ReportBatch,
     TopUp,
@@ -173,7 +177,41 @@ def _bill(acme: Organization) -> None:
         amount_minor=1234,
         currency="JPY",
     )
+    _claim(acme, invoice)
     _buy(acme)
+
+
+def _claim(acme: Organization, invoice: Invoice) -> None:
+    """What went back of an invoice, and what is claimed of it."""
+    of_invoice = {"organization": acme, "invoice": invoice}
+    CreditNote.objects.create(
+        **of_invoice,
+        reference="n1",
+        cause="staff",
+        reason="Outage",
+        currency="JPY",
+        amount_micros=5_000_000,
+        net_minor=5,
+        total_minor=5,
+        asked_at=SETTLED,
+    )
+    Refund.objects.create(
+        **of_invoice, stripe_refund_id="re_acme", currency="JPY", amount_minor=5, state="succeeded", made_at=SETTLED
+    )
+    Chargeback.objects.create(
+        **of_invoice,
+        stripe_dispute_id="du_acme",
+        stripe_charge_id="ch_acme",
+        currency="JPY",
+        amount_minor=1234,
+        reason="fraudulent",
+        status="needs_response",
+        state="open",
+        opened_at=SETTLED,
+    )
+    FraudWarning.objects.create(
+        **of_invoice, stripe_warning_id="issfr_acme", stripe_charge_id="ch_acme", fraud_type="misc", warned_at=SETTLED
+    )
 
 
 def _buy(acme: Organization) -> None:

@@ -1,6 +1,7 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
 from billing_portal.billing.models.buckets import BucketOffer
+from billing_portal.billing.models.claims import Chargeback, FraudWarning, InvoicePayment, Refund
 from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
 from billing_portal.billing.models.interims import InterimInvoice, InterimLine
@@ -26,17 +27,20 @@ from billing_portal.billing.models.subscription_items import SubscriptionItem
 __all__ = [
     "BucketOffer",
     "CardSetup",
+    "Chargeback",
     "CreditLine",
     "CreditNote",
     "Customer",
     "Dispute",
     "DisputeMessage",
+    "FraudWarning",
     "InboxEvent",
     "Intent",
     "InterimInvoice",
     "InterimLine",
     "Invoice",
     "InvoiceLine",
+    "InvoicePayment",
     "Meter",
     "MeterPrice",
     "PaymentMethod",
@@ -46,6 +50,7 @@ __all__ = [
     "ReceiptFile",
     "ReceiptKey",
     "ReceiptPayment",
+    "Refund",
     "Report",
     "ReportBatch",
     "ReportedSettlement",

@@ -56,6 +56,7 @@ class CreditNote(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.ASKED)
     failure = models.CharField(max_length=300, blank=True, default="")
     stripe_credit_note_id = models.CharField(max_length=255, unique=True, null=True)  # noqa: DJ001 - unique
+    stripe_refund_ids = models.JSONField(default=list, help_text="The refunds that it stands for.")
     number = models.CharField(max_length=64, blank=True, default="")
     pdf_url = models.URLField(max_length=2000, blank=True, default="")
     asked_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")

@@ -1,15 +1,20 @@
 """Our side of Stripe on the staff desk: the inbox, reports, invoices, what was sent and what came back."""
 
+from typing import cast
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts import clock
-from billing_portal.billing import credit_notes, inbox
+from accounts.models import User
+from billing_portal.billing import claims, credit_notes, inbox
 from billing_portal.billing.models import (
+    Chargeback,
     CreditLine,
     CreditNote,
     Customer,
+    FraudWarning,
     InboxEvent,
     Intent,
     Invoice,
@@ -17,6 +22,7 @@ from billing_portal.billing.models import (
     PaymentMethod,
     Purchase,
     PurchaseStep,
+    Refund,
     Report,
     TopUp,
 )
@@ -31,13 +37,19 @@ class InboxEventAdmin(ReadOnlyAdmin):
     list_filter = ["state"]
     search_fields = ["stripe_event_id__exact", "object_id__exact", "stripe_customer_id__exact", "type__exact"]
     search_help_text = "A Stripe id of the event, its object or its customer; or a whole type, as in invoice.paid"
-    actions = ["replay"]
+    actions = ["replay", "park"]
 
     @admin.action(description="Replay the selected events")
     def replay(self, request: HttpRequest, events: QuerySet[InboxEvent]) -> None:
         for event in events:
             inbox.replay(event)
         messages.success(request, f"{len(events)} events will be handled again; that is safe at any time.")
+
+    @admin.action(description="Park the selected events that still wait")
+    def park(self, request: HttpRequest, events: QuerySet[InboxEvent]) -> None:
+        reason = f"Set aside by {request.user}."
+        parked = sum(inbox.park(event, reason=reason, now=clock.now()) for event in events)
+        messages.success(request, f"{parked} events are set aside until somebody replays them.")
 
 
 @admin.register(Intent)
@@ -140,6 +152,57 @@ class CreditNoteAdmin(ReadOnlyAdmin):
             except credit_notes.AmountRefused as error:
                 messages.error(request, f"{note}: {error}")
         messages.success(request, "What was refused is tried again within a minute.")
+
+
+@admin.register(Refund)
+class RefundAdmin(ReadOnlyAdmin):
+    list_display = ["stripe_refund_id", "organization", "invoice", shown("amount_minor"), "state", "failure", "made_at"]
+    list_filter = ["state"]
+    list_select_related = ["organization", "invoice"]
+    search_fields = ["stripe_refund_id__exact", "invoice__number__exact", *_BY_ORGANIZATION]
+
+
+@admin.register(Chargeback)
+class ChargebackAdmin(ReadOnlyAdmin):
+    """Evidence is handed in at Stripe; what becomes of it arrives here."""
+
+    list_display = [
+        "stripe_dispute_id",
+        "organization",
+        "invoice",
+        shown("amount_minor"),
+        "reason",
+        "state",
+        "evidence_due_at",
+        "opened_at",
+    ]
+    list_filter = ["state", "reason"]
+    list_select_related = ["organization", "invoice"]
+    search_fields = ["stripe_dispute_id__exact", "stripe_charge_id__exact", "invoice__number__exact", *_BY_ORGANIZATION]
+
+
+@admin.register(FraudWarning)
+class FraudWarningAdmin(ReadOnlyAdmin):
+    list_display = [
+        "stripe_warning_id",
+        "organization",
+        "invoice",
+        "fraud_type",
+        "holds_credit",
+        "state",
+        "warned_at",
+        "decided_by",
+    ]
+    list_filter = ["state", "fraud_type"]
+    list_select_related = ["organization", "invoice", "decided_by"]
+    search_fields = ["stripe_warning_id__exact", "stripe_charge_id__exact", *_BY_ORGANIZATION]
+    actions = ["let_be"]
+
+    @admin.action(description="Let the selected payments be")
+    def let_be(self, request: HttpRequest, warnings: QuerySet[FraudWarning]) -> None:
+        for warning in warnings.select_related("organization", "invoice"):
+            claims.dismiss(warning, by=cast(User, request.user), now=clock.now())
+        messages.success(request, "Noted. Credit that was held for them is there again.")
 
 
 class PurchaseStepInline(ReadOnlyInline):

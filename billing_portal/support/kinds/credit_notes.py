@@ -7,7 +7,7 @@ from django import forms
 from django.db.models import Q, QuerySet
 
 from billing_portal.billing import credit_note_tasks, credit_notes, crediting, minor_units
-from billing_portal.billing.models import CreditNote, Invoice
+from billing_portal.billing.models import CreditNote, Invoice, Purchase
 from billing_portal.ledger.models import Account
 from billing_portal.support.amounts import amount
 from billing_portal.support.kinds.base import AmountForm, Change, Kind, Refused
@@ -15,10 +15,10 @@ from billing_portal.support.models import StaffAction
 
 
 def creditable(account: Account) -> QuerySet[Invoice]:
-    """Return the finalized invoices of usage, the newest first."""
-    bills_usage = Q(month__isnull=False) | Q(interim__isnull=False)
+    """Return the finalized invoices of usage and of credit that was given, the newest first."""
+    bills = Q(month__isnull=False) | Q(interim__isnull=False) | Q(purchase__grant__isnull=False)
     states = [Invoice.State.OPEN, Invoice.State.PAID, Invoice.State.UNCOLLECTIBLE]
-    invoices = Invoice.objects.filter(bills_usage, organization_id=account.organization_id, state__in=states)
+    invoices = Invoice.objects.filter(bills, organization_id=account.organization_id, state__in=states)
     return invoices.order_by("-drafted_at", "-id")
 
 
@@ -41,7 +41,7 @@ class CreditForm(AmountForm):
 
 class Credit(Kind):
     name = "credit_note"
-    label = "Lower an invoice"
+    label = "Lower or refund an invoice"
     explanation = "Makes a credit note at Stripe for a finalized invoice. The invoice itself stays as it is."
     form = CreditForm
 
@@ -65,7 +65,13 @@ class Credit(Kind):
             owed = minor_units.to_micros(invoice.open_minor, invoice.currency)
             lowered = minor_units.to_micros(max(0, invoice.open_minor - gross), invoice.currency)
             return [*changes, Change("Still to be paid", owed, lowered)]
-        return [*changes, Change("What was paid goes", note=CreditNote.To(params["to"]).label)]
+        changes.append(Change("What was paid goes", note=CreditNote.To(params["to"]).label))
+        purchase = Purchase.objects.filter(invoice=invoice).select_related("grant").first()
+        if purchase is not None and purchase.grant is not None:
+            there = min(purchase.grant.remaining_micros, micros)
+            changes.append(Change("Credit that is taken back", note=amount(there, invoice.currency)))
+            changes.append(Change("Spent already, and so owed", note=amount(micros - there, invoice.currency)))
+        return changes
 
     def perform(self, action: StaffAction, *, now: datetime) -> None:
         try:
