@@ -447,6 +447,10 @@ CELERY_BEAT_SCHEDULE = {
         "task": "billing_portal.billing.tasks.catch_up_a_month_of_events",
         "schedule": crontab(hour=2, minute=29),
     },
+    "check-invoices": {
+        "task": "billing_portal.billing.mismatch_tasks.check_invoices",
+        "schedule": crontab(minute="*/10"),
+    },
     "look-at-claims": {"task": "billing_portal.billing.tasks.look_at_claims", "schedule": crontab(minute=33)},
     "forget-events": {"task": "billing_portal.billing.tasks.forget_events", "schedule": crontab(hour=4, minute=31)},
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},

@@ -19,6 +19,7 @@ from billing_portal.billing.credit_note_tasks import issue_credit_note, issue_cr
 from billing_portal.billing.dispute_tasks import remind_of_disputes
 from billing_portal.billing.interim_tasks import advance_interim, invoice_arrears
 from billing_portal.billing.invoice_tasks import advance_invoice
+from billing_portal.billing.mismatch_tasks import check_invoices
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "advance_purchases",
     "catch_up_a_month_of_events",
     "catch_up_events",
+    "check_invoices",
     "check_top_up",
     "check_top_ups",
     "forget_events",

@@ -23,6 +23,7 @@ from billing_portal.billing.models import (
     Intent,
     Invoice,
     InvoiceLine,
+    Mismatch,
     PaymentMethod,
     Refund,
     Report,
@@ -178,6 +179,7 @@ def _bill(acme: Organization) -> None:
         currency="JPY",
     )
     _claim(acme, invoice)
+    _differ(acme, invoice)
     _buy(acme)
 
 
@@ -211,6 +213,22 @@ def _claim(acme: Organization, invoice: Invoice) -> None:
     )
     FraudWarning.objects.create(
         **of_invoice, stripe_warning_id="issfr_acme", stripe_charge_id="ch_acme", fraud_type="misc", warned_at=SETTLED
+    )
+
+
+def _differ(acme: Organization, invoice: Invoice) -> None:
+    Mismatch.objects.create(
+        organization=acme,
+        invoice=invoice,
+        level="total",
+        subject="sum of the lines",
+        cause="missing_event",
+        owner="portal",
+        text="A line is missing or changed.",
+        currency="JPY",
+        amount_micros=1_000_000,
+        found_at=SETTLED,
+        seen_at=SETTLED,
     )
 
 

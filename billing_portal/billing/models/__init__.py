@@ -5,6 +5,7 @@ from billing_portal.billing.models.claims import Chargeback, FraudWarning, Invoi
 from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
 from billing_portal.billing.models.interims import InterimInvoice, InterimLine
+from billing_portal.billing.models.mismatches import InvoiceCheck, Mismatch
 from billing_portal.billing.models.purchases import Purchase, PurchaseStep, TopUp
 from billing_portal.billing.models.receipts import Receipt, ReceiptFile, ReceiptKey, ReceiptPayment
 from billing_portal.billing.models.stripe_objects import (
@@ -39,10 +40,12 @@ __all__ = [
     "InterimInvoice",
     "InterimLine",
     "Invoice",
+    "InvoiceCheck",
     "InvoiceLine",
     "InvoicePayment",
     "Meter",
     "MeterPrice",
+    "Mismatch",
     "PaymentMethod",
     "Purchase",
     "PurchaseStep",

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from accounts import clock
 from accounts.models import User
-from billing_portal.billing import claims, credit_notes, inbox
+from billing_portal.billing import claims, credit_notes, inbox, mismatches
 from billing_portal.billing.models import (
     Chargeback,
     CreditLine,
@@ -19,6 +19,7 @@ from billing_portal.billing.models import (
     Intent,
     Invoice,
     InvoiceLine,
+    Mismatch,
     PaymentMethod,
     Purchase,
     PurchaseStep,
@@ -203,6 +204,41 @@ class FraudWarningAdmin(ReadOnlyAdmin):
         for warning in warnings.select_related("organization", "invoice"):
             claims.dismiss(warning, by=cast(User, request.user), now=clock.now())
         messages.success(request, "Noted. Credit that was held for them is there again.")
+
+
+@admin.register(Mismatch)
+class MismatchAdmin(ReadOnlyAdmin):
+    """What the reconciliation found: filter by open, see the cause, put it right or explain it."""
+
+    list_display = [
+        "organization",
+        "invoice",
+        "level",
+        "cause",
+        shown("amount_micros"),
+        "text",
+        "owner",
+        "state",
+        "found_at",
+        "seen_at",
+    ]
+    list_filter = ["state", "owner", "cause"]
+    list_select_related = ["organization", "invoice"]
+    search_fields = ["invoice__number__exact", "invoice__stripe_invoice_id__exact", "subject__exact", *_BY_ORGANIZATION]
+    actions = ["check_again", "explain"]
+
+    @admin.action(description="Compare the selected invoices again")
+    def check_again(self, request: HttpRequest, rows: QuerySet[Mismatch]) -> None:
+        for invoice in Invoice.objects.filter(mismatches__in=rows).select_related("organization").distinct():
+            mismatches.check(invoice, now=clock.now())
+        left = rows.filter(state=Mismatch.State.OPEN).count()
+        messages.success(request, f"{left} of them are still there.")
+
+    @admin.action(description="Note that the selected differences are explained")
+    def explain(self, request: HttpRequest, rows: QuerySet[Mismatch]) -> None:
+        for row in rows:
+            mismatches.explain(row, by=cast(User, request.user), now=clock.now())
+        messages.success(request, "They are asked about again only if their amount changes.")
 
 
 class PurchaseStepInline(ReadOnlyInline):
