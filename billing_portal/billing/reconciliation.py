@@ -118,10 +118,11 @@ def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
     if invoice.month is not None and is_final:
         differences += report_differences(invoice.organization_id, invoice.month, deep=deep)
     if is_final:
-        if not (is_put_right := _is_put_right(invoice, lines)):
+        notes = list(CreditNote.objects.filter(invoice=invoice).order_by("id"))
+        if not (is_put_right := _is_put_right(notes, lines)):
             differences += _line_differences(lines)
             differences += _credit_differences(invoice)
-        differences += _note_differences(invoice)
+        differences += _note_differences(invoice, notes)
         differences += _amount_differences(invoice)
         differences += _payment_differences(invoice)
     return InvoiceReconciliation(invoice=invoice, lines=lines, differences=differences, is_put_right=is_put_right)
@@ -368,27 +369,28 @@ def _credit_differences(invoice: Invoice) -> Iterator[Difference]:
         yield Difference("credit", subject, 0, line.micros, "No such credit was burnt.")
 
 
-def _is_put_right(invoice: Invoice, lines: list[LineReconciliation]) -> bool:
+def _is_put_right(notes: list[CreditNote], lines: list[LineReconciliation]) -> bool:
     """Say whether credit notes took back exactly what Stripe billed too much when it finalized without us."""
-    wrong = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED, cause=CreditNote.Cause.MISBILLED)
-    taken_back = int(wrong.aggregate(sum=Sum("net_minor"))["sum"] or 0)
+    issued = [note for note in notes if note.state == CreditNote.State.ISSUED]
+    taken_back = sum(note.net_minor for note in issued if note.cause == CreditNote.Cause.MISBILLED)
     return taken_back > 0 and taken_back == sum(line.amount_difference_minor for line in lines)
 
 
-def _note_differences(invoice: Invoice) -> Iterator[Difference]:
+def _note_differences(invoice: Invoice, notes: list[CreditNote]) -> Iterator[Difference]:
     """Compare our credit notes with what Stripe's invoice says of them, and the ledger with ours."""
-    notes = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED)
-    sums = notes.aggregate(before=Sum("pre_minor"), after=Sum("post_minor"))
-    told = {"before": invoice.pre_credited_minor, "after": invoice.post_credited_minor}
-    for when, minor in told.items():
-        ours = int(sums[when] or 0)
-        if ours != minor:
-            yield Difference(
-                "credit notes", f"{when} payment", ours, minor, "A credit note is not known on both sides."
-            )
-    for note in CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.REFUSED).order_by("id"):
-        yield Difference("credit notes", str(note), note.total_minor, 0, f"Stripe refused it: {note.failure}")
-    if invoices.usage_month(invoice) is not None:
+    issued = [note for note in notes if note.state == CreditNote.State.ISSUED]
+    sides = {
+        "before": (sum(note.pre_minor for note in issued), invoice.pre_credited_minor),
+        "after": (sum(note.post_minor for note in issued), invoice.post_credited_minor),
+    }
+    for when, (ours, theirs) in sides.items():
+        if ours != theirs:
+            cause = "A credit note is not known on both sides."
+            yield Difference("credit notes", f"{when} payment", ours, theirs, cause)
+    for note in notes:
+        if note.state == CreditNote.State.REFUSED:
+            yield Difference("credit notes", str(note), note.total_minor, 0, f"Stripe refused it: {note.failure}")
+    if notes and invoices.usage_month(invoice) is not None:
         posted = ledger_notes.lowered(invoice.organization_id, credit_notes.prefix(invoice))
         due = tuple(minor_units.to_micros(minor, invoice.currency) for minor in crediting.issued(invoice))
         if posted != due:

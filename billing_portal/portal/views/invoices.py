@@ -49,6 +49,8 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     context = {
         "invoice": found,
         "credit_notes": notes,
+        "refunds": list(found.refunds.order_by("-made_at", "-id")),
+        "chargebacks": list(found.chargebacks.order_by("-opened_at", "-id")),
         "credited_minor": -sum(note.total_minor for note in notes),
         "refunded_minor": sum(note.refunded_minor for note in notes),
         "balance_minor": sum(note.balance_minor for note in notes),
