@@ -1,4 +1,8 @@
-"""Calls as lists show them: filtered, in an order that an index has, paged by key: a deep page costs as the first."""
+"""Calls as lists show them: filtered, in an order, paged by key: a deep page costs as the first.
+
+Time is the order that the table's key has. By cost and by length there is no index, which every recorded call would pay
+for: a span that is not too long is sorted for each page instead, and of a longer one that is refused.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +18,28 @@ from usage.storage import key_of
 
 
 class Cursor(NamedTuple):
-    """The place of the last call of a page in the order of the list."""
+    """The place of the last call of a page in the order of the list; `value` is what it is sorted by beside time."""
 
     started_at: datetime
     id: int
+    value: int | None = None
 
 
 class Order(Enum):
-    """The orders of a list. Each goes along the table's key, so that every page is read from where it begins."""
+    """The orders of a list. Those by time go along the table's key, so that every page is read from where it begins."""
 
     NEWEST = "newest"
     OLDEST = "oldest"
+    DEAREST = "dearest"
+    LONGEST = "longest"
+
+
+class TooManyToSort(Exception):
+    """The span holds more than `most` calls, which no page can sort in time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"There are more than {most:,} calls.")
+        self.most = most
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +94,24 @@ _PAGE = """
     ) AS r ON r.last_id >= c.id
     LEFT JOIN usage_callrevision v ON c.revision > 1 AND v.organization_id = c.organization_id AND v.id = c.id
     ORDER BY {order}"""
-_ORDERED = {Order.NEWEST: "c.started_at DESC, c.id DESC", Order.OLDEST: "c.started_at, c.id"}
+# What a list may be sorted by: what has no price yet comes last.
+_SORTED_BY = {Order.DEAREST: "coalesce(c.amount_micros, -1)", Order.LONGEST: "c.duration_ms"}
+_ORDERED = {
+    Order.NEWEST: "c.started_at DESC, c.id DESC",
+    Order.OLDEST: "c.started_at, c.id",
+    **{order: f"{value} DESC, c.started_at DESC, c.id DESC" for order, value in _SORTED_BY.items()},
+}
 
 # What is searched for one page of a filter that few calls match: the next page goes on from there. Without it one page
 # of the largest organization would read millions of calls.
 SEARCHED = 5_000
 # A filter by metadata looks each call's details up, which costs several times as much.
 _SEARCHED_WITH_DETAILS = 1_500
+# So many calls are sorted by what no index has, for each page anew; fewer, where each one's details are looked up.
+SORTED = 100_000
+SORTED_WITH_DETAILS = 20_000
+
+_COUNTED = "SELECT count(*) FROM (SELECT FROM usage_call c WHERE {place} LIMIT %(sorted)s + 1) AS c"
 
 _SEARCHED = "(SELECT * FROM usage_call c WHERE {place} ORDER BY {order} LIMIT %(searched)s)"
 _EDGE = """
@@ -102,8 +128,11 @@ def page(
 ) -> tuple[Sequence[ListedCall], Cursor | None]:
     """Return up to `limit` calls after the cursor, and the cursor from which to go on, None at the end.
 
-    A page may be short, and even empty, and not be the last: `SEARCHED` calls are looked at for one.
+    A page may be short, and even empty, and not be the last: `SEARCHED` calls are looked at for one. Raises
+    TooManyToSort for an order by cost or length.
     """
+    if order in _SORTED_BY:
+        return _sorted_page(organization_id, filters, order=order, after=after, limit=limit)
     place, values = _place(organization_id, filters, order, after)
     wanted, more = _wanted(filters)
     values |= more | {"limit": limit + 1, "searched": _searched(filters), "organization": organization_id}
@@ -122,6 +151,32 @@ def page(
         cursor.execute(_EDGE.format(**words), values)
         edge = cursor.fetchone()
     return shown, Cursor(*edge) if edge else None
+
+
+def _sorted_page(
+    organization_id: int, filters: Filters, *, order: Order, after: Cursor | None, limit: int
+) -> tuple[Sequence[ListedCall], Cursor | None]:
+    """Return a page of all calls of the span, sorted. Raises TooManyToSort."""
+    place, values = _place(organization_id, filters, order, None)
+    wanted, more = _wanted(filters)
+    most = min(SORTED, SORTED_WITH_DETAILS) if filters.metadata_key else SORTED
+    values |= more | {"limit": limit + 1, "sorted": most, "organization": organization_id}
+    if after:
+        wanted.append(f"({_SORTED_BY[order]}, c.started_at, c.id) < (%(after)s, %(after_at)s, %(after_id)s)")
+        values |= {"after": after.value, "after_at": after.started_at, "after_id": after.id}
+    calls = f"SELECT * FROM usage_call c WHERE {' AND '.join([place, *wanted])}"
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTED.format(place=place), values)
+        if cursor.fetchone()[0] > most:
+            raise TooManyToSort(most)
+        cursor.execute(_PAGE.format(calls=calls, order=_ORDERED[order]), values)
+        rows = [ListedCall(*row) for row in cursor.fetchall()]
+    if len(rows) <= limit:
+        return rows, None
+    last = rows[limit - 1]
+    amount = -1 if last.amount_micros is None else last.amount_micros
+    value = amount if order is Order.DEAREST else last.duration_ms
+    return rows[:limit], Cursor(last.started_at, last.id, value)
 
 
 def _searched(filters: Filters) -> int:

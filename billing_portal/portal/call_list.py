@@ -27,7 +27,12 @@ STATUSES = (
     ("registered", "Registered"),
 )
 DIRECTIONS = (("inbound", "Inbound"), ("outbound", "Outbound"))
-ORDERS = ((Order.NEWEST.value, "Newest first"), (Order.OLDEST.value, "Oldest first"))
+ORDERS = (
+    (Order.NEWEST.value, "Newest first"),
+    (Order.OLDEST.value, "Oldest first"),
+    (Order.DEAREST.value, "Dearest first"),
+    (Order.LONGEST.value, "Longest first"),
+)
 PAGE_SIZE = 50
 _TONES = {"ended": "good", "error": "bad"}
 # What an address may filter by, besides the days.
@@ -102,12 +107,16 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of calls; `next_cursor` is empty on the last. One that is partial may be short, with more to come."""
+    """One page of calls; `next_cursor` is empty on the last. One that is partial may be short, with more to come.
+
+    Of more calls than `unsorted_above` the order that was asked for cannot be had: these are the newest first.
+    """
 
     calls: list[Row]
     is_later: bool
     is_partial: bool
     next_cursor: str
+    unsorted_above: int | None = None
 
 
 def page(organization: Organization, filters: Filters, *, cursor: str, since: int | None = None) -> Page:
@@ -115,13 +124,19 @@ def page(organization: Organization, filters: Filters, *, cursor: str, since: in
 
     Calls recorded after the one with id `since` are marked as new.
     """
-    after = _read(cursor)
-    shown, following = calls.page(organization.pk, filters.of_calls, order=filters.order, after=after, limit=PAGE_SIZE)
+    order, unsorted_above = filters.order, None
+    after = _read(cursor, order)
+    try:
+        shown, following = calls.page(organization.pk, filters.of_calls, order=order, after=after, limit=PAGE_SIZE)
+    except calls.TooManyToSort as refused:
+        after, unsorted_above = _read(cursor, Order.NEWEST), refused.most
+        shown, following = calls.page(organization.pk, filters.of_calls, after=after, limit=PAGE_SIZE)
     return Page(
         calls=_rows(organization, shown, since),
         is_later=after is not None,
         is_partial=following is not None and len(shown) < PAGE_SIZE,
         next_cursor=_write(following) if following else "",
+        unsorted_above=unsorted_above,
     )
 
 
@@ -201,12 +216,16 @@ def _mark(call: calls.ListedCall) -> str:
 
 
 def _write(cursor: calls.Cursor) -> str:
-    return base64.urlsafe_b64encode(f"{cursor.started_at.isoformat()} {cursor.id}".encode()).decode()
+    value = "" if cursor.value is None else f" {cursor.value}"
+    return base64.urlsafe_b64encode(f"{cursor.started_at.isoformat()} {cursor.id}{value}".encode()).decode()
 
 
-def _read(text: str) -> calls.Cursor | None:
+def _read(text: str, order: Order) -> calls.Cursor | None:
+    """Return the cursor that a text is; None for one of another kind of order, too."""
     try:
-        started_at, _, call = base64.urlsafe_b64decode(text).decode().partition(" ")
-        return calls.Cursor(datetime.fromisoformat(started_at), int(call))
-    except (ValueError, binascii.Error):
+        started_at, call, *value = base64.urlsafe_b64decode(text).decode().split(" ")
+        cursor = calls.Cursor(datetime.fromisoformat(started_at), int(call), *map(int, value))
+    except (TypeError, ValueError, binascii.Error):
         return None
+    is_by_time = order in {Order.NEWEST, Order.OLDEST}
+    return cursor if (cursor.value is None) == is_by_time else None

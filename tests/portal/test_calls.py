@@ -13,7 +13,8 @@ from billing_portal.ledger import accounts, settlement
 from tests.billing import world
 from tests.portal.test_pages import HTMX, client, get, text_of
 from tests.usage.conftest import call_object
-from usage import arrivals, ingestion, partitions
+from usage import arrivals, calls, ingestion, partitions
+from usage.models import Call
 
 __all__ = ["client"]
 LATER = timedelta(hours=3)
@@ -48,6 +49,23 @@ def test_the_order_is_the_addresss_on_every_page(client, busy):
     following = re.search(r'href="([^"]+)"\s+rel="next"', oldest.content.decode())
     second = shown(client.get(following[1].replace("&amp;", "&")))
     assert [*shown(oldest), *second] == [*newest[0], *shown_next(client, busy)][::-1]
+
+
+@pytest.mark.django_db
+def test_the_dearest_and_longest_come_first_unless_there_are_too_many_to_sort(client, busy, monkeypatch):
+    for sort, value in (("dearest", "amount_micros"), ("longest", "duration_ms")):
+        first = get(client, "calls", busy, sort=sort)
+        following = re.search(r'href="([^"]+)"\s+rel="next"', first.content.decode())[1].replace("&amp;", "&")
+        found = [*shown(first), *shown(client.get(following))]
+        values = dict(Call.objects.values_list("call_id", value))
+        assert sorted(found) == sorted(values)
+        assert [values[name] for name in found] == sorted(values.values(), reverse=True)
+        # A page of another order is none of this one.
+        assert shown(client.get(following.replace(f"sort={sort}", "sort=newest"))) == shown(get(client, "calls", busy))
+    monkeypatch.setattr(calls, "SORTED", 59)
+    refused = get(client, "calls", busy, sort="longest")
+    assert "at most 59" in text_of(refused)
+    assert shown(refused) == shown(get(client, "calls", busy))
 
 
 def shown_next(client, busy):

@@ -62,6 +62,46 @@ def test_the_oldest_first_is_the_newest_first_turned_round(hundred, acme, filter
     assert newest
 
 
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+@pytest.mark.parametrize("order", [Order.DEAREST, Order.LONGEST])
+@pytest.mark.parametrize("filters", [Filters(), Filters(agent_id="agent_2", ends_at=START + timedelta(hours=5))])
+def test_the_dearest_and_the_longest_come_first_on_every_page_and_ties_are_broken(
+    priced, acme, other, record, filters, order, limit
+):
+    rng = random.Random(2)
+    for name in ("acme", "other"):
+        items = [
+            call_object(
+                f"call_{number}",
+                organization=name,
+                start_timestamp=(START + timedelta(hours=rng.randrange(7))).isoformat(),
+                end_timestamp=...,
+                agent_id=rng.choice(["agent_1", "agent_2"]),
+                duration_ms=rng.choice([0, 1_000, 60_000, 61_000]),
+                products=[rng.choice(["platform", "gpt_4o", "no_price"])],
+            )
+            for number in range(40)
+        ]
+        record(*items)
+    by_time = every(acme, filters, 1000)
+    by_value = {Order.DEAREST: lambda call: -1 if call.amount_micros is None else call.amount_micros}
+    value = by_value.get(order, lambda call: call.duration_ms)
+    assert every(acme, filters, limit, order) == sorted(by_time, key=value, reverse=True)
+    assert len({value(call) for call in by_time}) > 2
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(metadata_key="team", metadata_value="red")])
+def test_too_many_calls_are_not_sorted_and_that_is_said(priced, acme, record, monkeypatch, filters):
+    monkeypatch.setattr(calls, "SORTED_WITH_DETAILS" if filters.metadata_key else "SORTED", 4)
+    record(*[call_object(f"call_{n}", metadata={"team": "red"}) for n in range(5)])
+    with pytest.raises(calls.TooManyToSort) as refused:
+        calls.page(acme.pk, filters, order=Order.LONGEST)
+    assert refused.value.most == 4
+    record(call_object("call_0", correction=True, revision=1, duration_ms=1, metadata={"team": "red"}))
+    monkeypatch.setattr(calls, "SORTED_WITH_DETAILS" if filters.metadata_key else "SORTED", 6)
+    assert len(every(acme, filters, 3, Order.LONGEST)) == 6
+
+
 @pytest.mark.parametrize(
     ("filters", "holds"),
     [

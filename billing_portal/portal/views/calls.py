@@ -47,6 +47,7 @@ def call_list_page(request: OrganizationRequest) -> HttpResponse:
         "archived": call_list.archived_months(organization, filters),
         "export_url": filters.address(reverse("exports", args=[organization.public_id])),
         "reset_url": f"{here}?days={days.name}" if days.name else f"{here}?from={days.starts_on}&to={days.ends_on}",
+        "unsorted_above": page.unsorted_above,
         "first_url": filters.address(here) if page.is_later else "",
         "next_url": filters.address(here, cursor=page.next_cursor) if page.next_cursor else "",
         "searched": "Searched in part: go on for more" if page.is_partial else "",
