@@ -457,6 +457,10 @@ CELERY_BEAT_SCHEDULE = {
     "advance-purchases": {"task": "billing_portal.billing.purchase_tasks.advance_purchases", "schedule": 15.0},
     "issue-credit-notes": {"task": "billing_portal.billing.credit_note_tasks.issue_credit_notes", "schedule": 30.0},
     "check-top-ups": {"task": "billing_portal.billing.purchase_tasks.check_top_ups", "schedule": 60.0},
+    "renew-buckets": {
+        "task": "billing_portal.billing.purchase_tasks.renew_buckets",
+        "schedule": crontab(minute="*/10"),
+    },
     "invoice-arrears": {"task": "billing_portal.billing.interim_tasks.invoice_arrears", "schedule": 60.0},
     "subscribe-missing": {"task": "billing_portal.portal.tasks.subscribe_missing", "schedule": 60.0},
     "record-held-calls": {"task": "usage.tasks.record_held_calls", "schedule": 15.0},

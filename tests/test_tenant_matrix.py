@@ -113,6 +113,8 @@ PAGES = {
     f"{O}buckets/offers/<uuid:offer>/": Page(Permission.MANAGE_BILLING, parts={"offer": "offer"}),
     f"{O}buckets/offers/<uuid:offer>/buy/": Page(Permission.MANAGE_BILLING, "post", {"offer": "offer"}),
     f"{O}buckets/planner/": Page(Permission.VIEW_BILLING),
+    f"{O}buckets/<uuid:bucket>/renewal/on/": Page(Permission.MANAGE_BILLING, "post", {"bucket": "bucket"}),
+    f"{O}buckets/<uuid:bucket>/renewal/off/": Page(Permission.MANAGE_BILLING, "post", {"bucket": "bucket"}),
     f"{O}buckets/<uuid:bucket>/": Page(Permission.VIEW_BILLING, parts={"bucket": "bucket"}),
     f"{O}limits/": Page(Permission.VIEW_BILLING),
     f"{O}limits/cap/": Page(Permission.MANAGE_BILLING, "post"),

@@ -12,6 +12,7 @@ ends_at = 2027-01-01T00:00:00Z        # optional: no more on sale from then on
 USD = "4200.00"
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -56,8 +57,13 @@ def on_sale(currency: str, *, now: datetime) -> list[BucketOffer]:
     newest = started.order_by("code", "-starts_at", "-id").distinct("code")
     return sorted(
         (offer for offer in newest if offer.ends_at is None or offer.ends_at > now),
-        key=lambda offer: (offer.outcomes, offer.term_months, offer.size, offer.price_micros, offer.pk),
+        key=lambda offer: (_order(offer.outcomes), offer.term_months, offer.size, offer.price_micros, offer.pk),
     )
+
+
+def _order(outcomes: Iterable[str]) -> list[int]:
+    """Return where a kind of bucket stands among the others: as outcome types are listed everywhere."""
+    return sorted(OutcomeType.values.index(each) for each in outcomes)
 
 
 def in_force(code: str, currency: str, *, at: datetime) -> BucketOffer | None:

@@ -11,8 +11,8 @@ from billing_portal.ledger import accounts
 
 log = structlog.get_logger(__name__)
 
-Origin, State = Purchase.Origin, Purchase.State
-# A declined top-up is tried again so much later each time, then no more (F35).
+State = Purchase.State
+# A declined automatic purchase is tried again so much later each time, then no more (F35).
 RETRY_AFTER = (timedelta(hours=1), timedelta(hours=8), timedelta(hours=24))
 # How long a bank's question may stay unanswered (F32).
 ACTION_EXPIRES_AFTER = timedelta(hours=24)
@@ -115,7 +115,7 @@ def _finalize(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice
 def _collect(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice:
     """Charge the open invoice if that is due, and close it if it is given up."""
     if purchase.expires_at is not None and now >= purchase.expires_at:
-        late = "The bank's confirmation was not given in time." if purchase.origin == Origin.TOP_UP else ""
+        late = "The bank's confirmation was not given in time." if purchase.is_automatic else ""
         purchases.give_up(purchase, failure=late, now=now)
     if purchase.state == State.PAYING and not purchase.is_given_up and _is_due(purchase, now):
         invoice = _try(purchase, invoice, now=now)
@@ -142,7 +142,7 @@ def _try(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice:
             reference=f"{purchase.reference}:pay:{purchase.attempts}",
             params={
                 "payment_method": purchase.payment_method.stripe_payment_method_id,
-                "off_session": purchase.origin == Origin.TOP_UP,
+                "off_session": purchase.is_automatic,
             },
             call=partial(gateway.act, "invoices", "pay", invoice.stripe_invoice_id),
             look_up=lambda: _retrieve_unless(invoice, "open"),
@@ -159,14 +159,14 @@ def _try(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice:
 def _begin_attempt(purchase: Purchase) -> None:
     """Commit which card is charged before it is: an attempt that was cut short goes on with its own (F44).
 
-    A person's purchase charges the card that was shown; a top-up the default of its moment. Raises AccountFrozen.
+    A person's purchase charges the card that was shown, an automatic one the default of then. Raises AccountFrozen.
     """
     if purchase.attempts > purchase.declines:
         return
     account = purchase.organization.account
     if account.frozen_at is not None:
         raise accounts.AccountFrozen(account)
-    if purchase.origin == Origin.TOP_UP:
+    if purchase.is_automatic:
         cards = PaymentMethod.objects.filter(organization=purchase.organization, removed_at=None, is_default=True)
         purchase.payment_method = cards.first()
     purchase.attempts += 1
@@ -180,7 +180,7 @@ def _take_refusal(purchase: Purchase, error: gateway.Refused, *, now: datetime) 
         note = "The bank wants the card's owner to confirm."
         purchases.move(purchase, State.NEEDS_ACTION, note=note, expires_at=expires_at, now=now)
         return
-    retries = RETRY_AFTER if purchase.origin == Origin.TOP_UP else ()
+    retries = RETRY_AFTER if purchase.is_automatic else ()
     may_help = not _HARD_DECLINES & {error.code, error.decline_code} and purchase.declines < len(retries)
     again_at = now + retries[purchase.declines] if may_help else None
     purchases.decline(purchase, error.message, again_at=again_at, now=now)

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from accounts import letters
-from billing_portal.billing.models import Purchase, TopUp
+from billing_portal.billing.models import BucketRenewal, Purchase, TopUp
 from usage import periods
 
 State = Purchase.State
@@ -15,11 +15,26 @@ def tell(purchase: Purchase, *, now: datetime) -> None:
         _write("purchase_needs_action", purchase, now)
     elif purchase.state == State.CREDITED and purchase.top_up is not None:
         _write("top_up_credited", purchase, now)
+    elif purchase.state == State.CREDITED and purchase.renewal is not None:
+        _write("bucket_renewed", purchase, now)
 
 
 def tell_switched_off(purchase: Purchase, *, now: datetime) -> None:
     """Tell that a standing order ended with the purchase that could not be paid (F35)."""
     _write("top_up_switched_off", purchase, now)
+
+
+def tell_renewal_ended(renewal: BucketRenewal, reason: str, *, now: datetime) -> None:
+    """Tell that a bucket is not bought again after all, and why."""
+    letters.write(
+        template="emails/bucket_renewal_ended",
+        reference=f"bucket_renewal_ended:{renewal.pk}",
+        to=letters.billing_addresses(renewal.organization),
+        organization=renewal.organization,
+        bucket=renewal.bucket,
+        reason=reason,
+        now=now,
+    )
 
 
 def tell_ceiling(order: TopUp, *, now: datetime) -> None:
@@ -42,5 +57,6 @@ def _write(name: str, purchase: Purchase, now: datetime) -> None:
         to=letters.billing_addresses(purchase.organization),
         organization=purchase.organization,
         purchase=purchase,
+        bucket=purchase.bucket,
         now=now,
     )

@@ -1,4 +1,4 @@
-"""The tasks of purchases and top-ups: ids in, one verb, safe twice.
+"""The tasks of purchases, top-ups and renewals: ids in, one verb, safe twice.
 
 A lost task does no harm: the sweeps find in PostgreSQL what is due.
 """
@@ -6,7 +6,7 @@ A lost task does no harm: the sweeps find in PostgreSQL what is due.
 from celery import shared_task
 
 from accounts import clock, queueing
-from billing_portal.billing import purchase_payment, top_ups
+from billing_portal.billing import bucket_renewals, purchase_payment, top_ups
 from billing_portal.billing.models import Purchase, TopUp
 
 _DEBOUNCE_SECONDS = 2
@@ -42,6 +42,15 @@ def check_top_ups() -> None:
         purchase = top_ups.check_safely(organization_id, now=now)
         if purchase is not None:
             queueing.send(advance_purchase, purchase.pk)
+
+
+@shared_task
+def renew_buckets() -> None:
+    """Give notice of terms that end, and buy what is to be renewed; each is charged in a task of its own."""
+    now = clock.now()
+    bucket_renewals.notify(now=now)
+    for purchase in bucket_renewals.buy_due(now=now):
+        queueing.send(advance_purchase, purchase.pk)
 
 
 def ask_to_advance(purchase: Purchase, *, at_once: bool = False) -> None:

@@ -14,8 +14,15 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.models import Organization, User
-from billing_portal.billing import bucket_deliveries, gateway, minor_units, purchase_letters, top_up_orders
-from billing_portal.billing.models import Invoice, PaymentMethod, Purchase, PurchaseStep, TopUp
+from billing_portal.billing import (
+    bucket_deliveries,
+    bucket_renewal_orders,
+    gateway,
+    minor_units,
+    purchase_letters,
+    top_up_orders,
+)
+from billing_portal.billing.models import BucketRenewal, Invoice, PaymentMethod, Purchase, PurchaseStep, TopUp
 from billing_portal.ledger import accounts, credits
 from billing_portal.ledger.models import Grant
 
@@ -23,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 Kind, Origin, State, Way = Purchase.Kind, Purchase.Origin, Purchase.State, Purchase.Way
 # What a key stands for: the same form again asks for the same.
-_TERMS = {"kind", "way", "amount_micros", "offer"}
+_TERMS = {"kind", "way", "amount_micros", "offer", "upgrades", "renews"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +210,22 @@ def ask_for_top_up(order: TopUp, *, now: datetime) -> Purchase:
     )
 
 
+def ask_for_renewal(renewal: BucketRenewal, *, now: datetime) -> Purchase:
+    """Record the purchase of a bucket again. The caller holds the account's lock and has checked that it is due."""
+    return _record(
+        organization=renewal.organization,
+        origin=Origin.RENEWAL,
+        way=Way.CARD,
+        kind=Kind.BUCKET,
+        offer=renewal.offer,
+        currency=renewal.offer.currency,
+        amount_micros=renewal.offer.price_micros,
+        renewal=renewal,
+        renews=True,
+        asked_at=now,
+    )
+
+
 def open_purchase(organization: Organization, origin: Purchase.Origin) -> Purchase | None:
     """Return the purchase of this origin that is under way; there is at most one."""
     return Purchase.objects.filter(organization=organization, origin=origin, state__in=Purchase.OPEN).first()
@@ -308,6 +331,8 @@ def end(purchase: Purchase, *, now: datetime) -> None:
         ends = move(purchase, to, now=now, note=locked.failure, due_at=None)
         if ends and locked.top_up and top_up_orders.end(locked.top_up, reason=locked.failure, now=now):
             purchase_letters.tell_switched_off(locked, now=now)
+        if ends and locked.renewal and bucket_renewal_orders.end(locked.renewal, reason=locked.failure, now=now):
+            purchase_letters.tell_renewal_ended(locked.renewal, locked.failure or "It was canceled.", now=now)
 
 
 def move(purchase: Purchase, to: Purchase.State, *, now: datetime, note: str = "", **changes: Any) -> bool:
@@ -333,7 +358,7 @@ def can_become(before: Purchase.State, after: Purchase.State) -> bool:
 
 def _lock(purchase: Purchase) -> Purchase:
     found = Purchase.objects.select_for_update(of=("self",)).select_related(
-        "organization", "invoice", "top_up", "offer"
+        "organization", "invoice", "top_up", "offer", "upgrades", "renewal__bucket"
     )
     return found.get(pk=purchase.pk)
 

@@ -13,6 +13,8 @@ class BucketForm(forms.Form):
     key = forms.UUIDField(widget=forms.HiddenInput)
     card = forms.ModelChoiceField(queryset=PaymentMethod.objects.none(), required=False, widget=forms.HiddenInput)
     way = forms.ChoiceField(choices=Purchase.Way.choices)
+    renews = forms.BooleanField(required=False, label="Buy it again when its term ends")
+    upgrade = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, data: Any = None, *, cards: Any) -> None:
         super().__init__(data)

@@ -16,7 +16,7 @@ from billing_portal.billing.models import BucketOffer, Invoice, PaymentMethod, P
 from billing_portal.ledger import accounts, buckets, settling
 from billing_portal.ledger.models import Bucket
 from tests.billing import world
-from tests.billing.test_buckets_bought import DOCUMENT
+from tests.billing.test_buckets_bought import DOCUMENT, ask
 from tests.billing.world import MIDMONTH, Buyer
 from tests.conftest import NOW, join
 from tests.stripe.conftest import RunningSandbox
@@ -251,7 +251,8 @@ def test_a_buckets_page_tells_its_use_its_runway_and_every_movement(shop: Buyer,
     assert "Used 40" in text
     assert "Most likely empty Mar 12, 2027" in text
     assert text.count("Used for outcomes") == 20
-    assert "Bought" in text
+    assert "1–20 of 21" in text
+    assert "Bought" in text_of(client_of(shop.owner).get(url("bucket", shop, held.public_id), {"page": "2"}))
 
 
 def test_what_expired_unused_is_shown_with_what_it_had_cost(shop: Buyer, offer: BucketOffer) -> None:
@@ -314,3 +315,63 @@ def test_the_pages_ask_the_database_a_fixed_number_of_times(
         client.get(url(name, shop, *arguments))
         with django_assert_max_num_queries(most):
             client.get(url(name, shop, *arguments))
+
+
+# ── Upgrade and renewal ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bought(shop: Buyer, offer: BucketOffer, **fields: Any) -> Bucket:
+    purchase = ask(shop, offer, **fields)
+    purchases.move(purchase, Purchase.State.PAID, now=MIDMONTH)
+    purchases.credit(purchase, now=MIDMONTH)
+    return Bucket.objects.get(purchase=purchase)
+
+
+def test_f50_an_upgrade_is_previewed_and_bought_for_the_difference(shop: Buyer, offer: BucketOffer) -> None:
+    small = bought(shop, offer)
+    larger = BucketOffer.objects.get(code="resolutions-5000", currency="USD")
+    client = client_of(shop.owner)
+    address = url("bucket_offer", shop, larger.public_id)
+    assert f"{address}?upgrade={small.public_id}" in client.get(url("bucket", shop, small.public_id)).content.decode()
+    page = client.get(address, {"upgrade": small.public_id})
+    assert "You pay $3,260.00 and tax" in text_of(page)
+    assert "4,000 resolutions more, and what is left of your bucket, now 1,000: together 5,000" in text_of(page)
+    form = hidden(page) | {"way": "card", "upgrade": str(small.public_id)}
+    client.post(url("bucket_buy", shop, larger.public_id), form)
+    asked = Purchase.objects.exclude(bucket=small).get()
+    assert (asked.amount_micros, asked.upgrades) == (3_260_000_000, small)
+
+
+@pytest.mark.parametrize("upgrade", ["nonsense", "00000000-0000-0000-0000-000000000001"])
+def test_an_upgrade_of_no_bucket_is_missing(shop: Buyer, offer: BucketOffer, upgrade: str) -> None:
+    client = client_of(shop.owner)
+    assert client.get(url("bucket_offer", shop, offer.public_id), {"upgrade": upgrade}).status_code == 404
+
+
+def test_an_upgrade_that_is_none_leads_back(shop: Buyer, offer: BucketOffer) -> None:
+    small = bought(shop, offer)
+    page = client_of(shop.owner).get(
+        url("bucket_offer", shop, offer.public_id), {"upgrade": small.public_id}, follow=True
+    )
+    assert "cannot be upgraded to this one" in text_of(page)
+
+
+def test_a_renewal_is_chosen_shown_ended_and_begun(
+    shop: Buyer, offer: BucketOffer, make_user: Callable[..., Any]
+) -> None:
+    client = client_of(shop.owner)
+    page = client.get(url("bucket_offer", shop, offer.public_id))
+    assert "I authorize" in text_of(page)
+    held = bought(shop, offer, renews=True)
+    text = text_of(client.get(url("bucket", shop, held.public_id)))
+    assert "Renewed 1,000 resolutions for $890.00 are bought Feb 8, 2028" in text
+    client.post(url("bucket_renewal_off", shop, held.public_id))
+    assert "It is not renewed" in text_of(client.get(url("bucket", shop, held.public_id)))
+    answer = client.post(url("bucket_renewal_on", shop, held.public_id), follow=True)
+    assert "The bucket will be renewed" in text_of(answer)
+    PaymentMethod.objects.update(removed_at=MIDMONTH)
+    client.post(url("bucket_renewal_off", shop, held.public_id))
+    assert "Save a card first" in text_of(client.post(url("bucket_renewal_on", shop, held.public_id), follow=True))
+    bob = make_user("bob@acme.example")
+    join(shop.organization, bob, Membership.Role.VIEWER)
+    assert client_of(bob).post(url("bucket_renewal_on", shop, held.public_id)).status_code == 403

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ from accounts.models import Organization, TermsAcceptance, User
 from billing_portal.billing import purchases
 from billing_portal.billing.models import (
     BucketOffer,
+    BucketRenewal,
     Chargeback,
     CreditNote,
     Customer,
@@ -30,7 +31,7 @@ from billing_portal.billing.models import (
     ReportBatch,
     TopUp,
 )
-from billing_portal.ledger import accounts, credits, settlement
+from billing_portal.ledger import accounts, buckets, credits, settlement
 from billing_portal.ledger.models import Grant
 from tests.billing import world
 from tests.conftest import PASSWORD
@@ -233,7 +234,7 @@ def _differ(acme: Organization, invoice: Invoice) -> None:
 
 
 def _buy(acme: Organization) -> None:
-    BucketOffer.objects.create(
+    offer = BucketOffer.objects.create(
         code="resolutions-1000",
         currency="USD",
         outcomes=["resolution"],
@@ -241,6 +242,16 @@ def _buy(acme: Organization) -> None:
         price_micros=890_000_000,
         starts_at=SETTLED,
         created_at=SETTLED,
+    )
+    terms = buckets.Terms(("resolution",), 1000, 890_000_000, SETTLED, SETTLED + timedelta(days=365))
+    BucketRenewal.objects.create(
+        organization=acme,
+        bucket=buckets.add(acme.pk, terms, reference="bucket", now=SETTLED),
+        offer=offer,
+        mandate_version="2026-11",
+        mandate_text="I authorize.",
+        accepted_by=acme.users.get(),
+        accepted_at=SETTLED,
     )
     order = TopUp.objects.create(
         organization=acme,

@@ -1,6 +1,6 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
-from billing_portal.billing.models.buckets import BucketOffer
+from billing_portal.billing.models.buckets import BucketOffer, BucketRenewal
 from billing_portal.billing.models.claims import Chargeback, FraudWarning, InvoicePayment, Refund
 from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
@@ -27,6 +27,7 @@ from billing_portal.billing.models.subscription_items import SubscriptionItem
 
 __all__ = [
     "BucketOffer",
+    "BucketRenewal",
     "CardSetup",
     "Chargeback",
     "CreditLine",

@@ -1,4 +1,4 @@
-"""Buckets on sale: how many outcomes, for how long, at which price; a larger size is an offer of its own."""
+"""Buckets on sale, a larger size being an offer of its own; and which bucket is bought again when its term ends."""
 
 import uuid
 
@@ -6,6 +6,9 @@ import pgtrigger
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from accounts.constraints import SameOrganization
+from accounts.models import Organization, User
+from billing_portal.ledger.models import Bucket
 from usage.models import OutcomeType
 from usage.money import round_half_up
 from usage.outcomes.naming import noun_of
@@ -87,3 +90,37 @@ class BucketOffer(models.Model):
     def unit_micros(self) -> int:
         """What one unit comes to, rounded half up: for the eye alone."""
         return round_half_up(self.price_micros, self.size)
+
+
+class BucketRenewal(models.Model):
+    """A standing order to buy a bucket again when its term ends, as somebody accepted it; it can be ended until then.
+
+    `offer` is what will be bought: what is on sale at the renewal, as the notice of 30 days before told it.
+    """
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
+    bucket = models.ForeignKey(Bucket, on_delete=models.PROTECT, db_constraint=False, related_name="renewals")
+    offer = models.ForeignKey(BucketOffer, on_delete=models.PROTECT, related_name="renewals")
+    mandate_version = models.CharField(max_length=32)
+    mandate_text = models.TextField()
+    accepted_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    accepted_at = models.DateTimeField()
+    told_at = models.DateTimeField(null=True, help_text="When the offer was fixed and told.")
+    ended_at = models.DateTimeField(null=True)
+    ended_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
+    ended_reason = models.CharField(max_length=300, blank=True, default="")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="bucket_renewal_is_its_organizations"),
+            SameOrganization(field="bucket", name="bucket_renewal_is_of_its_own_bucket"),
+            models.UniqueConstraint(
+                fields=["organization", "bucket"],
+                condition=models.Q(ended_at=None),
+                name="bucket_renewal_is_one_in_force",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"renewal of {self.bucket_id}"

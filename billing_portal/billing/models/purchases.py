@@ -7,7 +7,7 @@ from django.db import models
 
 from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
-from billing_portal.billing.models.buckets import BucketOffer
+from billing_portal.billing.models.buckets import BucketOffer, BucketRenewal
 from billing_portal.billing.models.stripe_objects import Invoice, PaymentMethod
 from billing_portal.ledger.models import Bucket, Grant
 
@@ -59,6 +59,7 @@ class Purchase(models.Model):
     class Origin(models.TextChoices):
         PERSON = "person", "Bought"
         TOP_UP = "top_up", "Automatic top-up"
+        RENEWAL = "renewal", "Automatic renewal"
 
     class Way(models.TextChoices):
         CARD = "card", "Saved card"
@@ -112,6 +113,18 @@ class Purchase(models.Model):
         Grant, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchase"
     )
     offer = models.ForeignKey(BucketOffer, null=True, on_delete=models.PROTECT, related_name="purchases")
+    renews = models.BooleanField(default=False, help_text="The bucket is to be bought again when its term ends.")
+    upgrades = models.ForeignKey(
+        Bucket,
+        null=True,
+        on_delete=models.PROTECT,
+        db_constraint=False,
+        related_name="+",
+        help_text="The bucket in whose place the one that is bought will stand.",
+    )
+    renewal = models.ForeignKey(
+        BucketRenewal, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchases"
+    )
     bucket = models.OneToOneField(
         Bucket, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchase"
     )
@@ -133,6 +146,8 @@ class Purchase(models.Model):
             SameOrganization(field="invoice", name="purchase_is_on_its_own_invoice"),
             SameOrganization(field="grant", name="purchase_gave_its_own_grant"),
             SameOrganization(field="bucket", name="purchase_gave_its_own_bucket"),
+            SameOrganization(field="upgrades", name="purchase_upgrades_its_own_bucket"),
+            SameOrganization(field="renewal", name="purchase_is_of_its_own_renewal"),
             # The amount is not in it: whatever changes meanwhile, there is one (F36).
             models.UniqueConstraint(
                 fields=["organization", "origin"],
@@ -147,12 +162,14 @@ class Purchase(models.Model):
                 name="purchase_is_credited_by_what_it_gave",
             ),
             models.CheckConstraint(
-                condition=models.Q(kind="credit", offer=None) | models.Q(kind="bucket", offer__isnull=False),
+                condition=models.Q(kind="credit", offer=None, upgrades=None, renews=False)
+                | models.Q(kind="bucket", offer__isnull=False),
                 name="purchase_of_a_bucket_names_its_offer",
             ),
             models.CheckConstraint(
-                condition=models.Q(origin="top_up", top_up__isnull=False, way="card")
-                | models.Q(origin="person", top_up=None, asked_by__isnull=False),
+                condition=models.Q(origin="top_up", kind="credit", top_up__isnull=False, renewal=None, way="card")
+                | models.Q(origin="renewal", kind="bucket", top_up=None, renewal__isnull=False, way="card")
+                | models.Q(origin="person", top_up=None, renewal=None, asked_by__isnull=False),
                 name="purchase_names_who_asked",
             ),
             models.CheckConstraint(
@@ -173,9 +190,16 @@ class Purchase(models.Model):
         return self.state in self.OPEN
 
     @property
+    def is_automatic(self) -> bool:
+        """Say whether nobody is there when it is charged: the card's owner gets a letter, a decline is tried again."""
+        return self.origin != self.Origin.PERSON
+
+    @property
     def title(self) -> str:
         """What is bought, as its invoice says it."""
-        return self.offer.title if self.offer else str(self.Kind.CREDIT.label)
+        if self.offer is None:
+            return str(self.Kind.CREDIT.label)
+        return f"Upgrade to: {self.offer.title}" if self.upgrades_id else self.offer.title
 
     @property
     def reference(self) -> str:

@@ -1,4 +1,7 @@
-"""Buckets on sale, entered by staff. What was bought is kept; a new price is a new offer under the same code."""
+"""Buckets on sale, entered by staff, and those that were bought, with what became of their units.
+
+What was bought of an offer is kept; a new price is a new offer under the same code.
+"""
 
 from typing import Any
 
@@ -9,8 +12,9 @@ from django.http import HttpRequest
 
 from accounts import clock
 from billing_portal.billing import bucket_offers
-from billing_portal.billing.models import BucketOffer
-from billing_portal.support.desk.read_only import shown
+from billing_portal.billing.models import BucketOffer, BucketRenewal
+from billing_portal.ledger.models import Bucket, BucketEntry
+from billing_portal.support.desk.read_only import ReadOnlyAdmin, shown
 from usage.models import OutcomeType
 
 _BOOLEAN = BooleanField()
@@ -79,3 +83,44 @@ class BucketOfferAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(boolean=True, description="On sale")
     def on_sale(self, offer: BucketOffer) -> bool:
         return bool(getattr(offer, "is_sold", False))
+
+
+@admin.register(Bucket)
+class BucketAdmin(ReadOnlyAdmin):
+    list_display = [
+        "public_id",
+        "organization",
+        "outcomes",
+        "size",
+        "remaining_units",
+        shown("price_micros"),
+        "starts_at",
+        "expires_at",
+    ]
+    list_select_related = ["organization"]
+    search_fields = ["public_id__exact", "reference__exact", "organization__name", "organization__reference"]
+
+
+@admin.register(BucketEntry)
+class BucketEntryAdmin(ReadOnlyAdmin):
+    list_display = ["bucket", "organization", "kind", "units", "occurred_at", "reference"]
+    list_filter = ["kind"]
+    list_select_related = ["organization", "bucket"]
+    ordering = ["-pk"]
+    search_fields = ["bucket__public_id__exact", "reference__exact", "organization__name", "organization__reference"]
+
+
+@admin.register(BucketRenewal)
+class BucketRenewalAdmin(ReadOnlyAdmin):
+    list_display = [
+        "bucket",
+        "organization",
+        "offer",
+        "accepted_by",
+        "accepted_at",
+        "told_at",
+        "ended_at",
+        "ended_reason",
+    ]
+    list_select_related = ["organization", "bucket", "offer", "accepted_by"]
+    search_fields = ["organization__name", "organization__reference"]
