@@ -132,6 +132,10 @@ ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_00
 # When as much is on no invoice yet, in percent of that, an interim invoice is charged.
 INTERIM_INVOICE_AT_PERCENT = 80
 
+# How long an invoice whose payment failed may stay unpaid before usage stops, and how long before that it is announced.
+PAYMENT_GRACE = timedelta(days=env.int("PAYMENT_GRACE_DAYS", 14))
+PAYMENT_GRACE_ANNOUNCED = timedelta(days=env.int("PAYMENT_GRACE_ANNOUNCED_DAYS", 3))
+
 # How long rejected and repeated items, and the numbers of quiet sources, are remembered for those who trace an id.
 INTAKE_KEPT = timedelta(days=env.int("INTAKE_KEPT_DAYS", 90))
 
@@ -486,9 +490,18 @@ CELERY_BEAT_SCHEDULE = {
     "forget-imports": {"task": "usage.tasks.forget_imports", "schedule": crontab(hour=4, minute=47)},
     "prune-intake": {"task": "usage.tasks.prune_intake", "schedule": crontab(hour=4, minute=13)},
     "mend-card-facts": {"task": "billing_portal.billing.tasks.mend_card_facts", "schedule": crontab(minute=47)},
+    "mend-overdue-facts": {
+        "task": "billing_portal.billing.collecting_tasks.mend_overdue_facts",
+        "schedule": crontab(minute=49),
+    },
     "sweep-alerts": {"task": "billing_portal.ledger.tasks.sweep_alerts", "schedule": 60.0},
     "sweep-reservations": {"task": "billing_portal.ledger.tasks.sweep_reservations", "schedule": 30.0},
     "forget-reservations": {"task": "billing_portal.ledger.tasks.forget_reservations", "schedule": crontab(minute=41)},
+    "pursue-overdue": {"task": "billing_portal.billing.collecting_tasks.pursue_overdue", "schedule": 60.0},
+    "warn-of-card-expiry": {
+        "task": "billing_portal.billing.collecting_tasks.warn_of_card_expiry",
+        "schedule": crontab(minute=39),
+    },
     "warn-of-expiry": {"task": "billing_portal.billing.tasks.warn_of_expiry", "schedule": crontab(minute=37)},
     "remind-of-disputes": {
         "task": "billing_portal.billing.dispute_tasks.remind_of_disputes",

@@ -90,6 +90,7 @@ PAGES = {
     f"{O}exports/<uuid:export>/file/": Page(Permission.VIEW_USAGE, parts={"export": "export"}),
     f"{O}invoices/": Page(Permission.VIEW_BILLING),
     f"{O}invoices/<uuid:invoice>/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/payment/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/pay/": Page(Permission.MANAGE_BILLING, "post", {"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/<str:component>/": Page(
         Permission.VIEW_BILLING, parts={"invoice": "invoice", "component": "component"}

@@ -8,8 +8,8 @@ from functools import partial
 
 import structlog
 
-from billing_portal.billing import gateway, intents, invoices
-from billing_portal.billing.models import Invoice
+from billing_portal.billing import declines, gateway, intents, invoices
+from billing_portal.billing.models import Invoice, PaymentMethod
 
 log = structlog.get_logger(__name__)
 
@@ -17,9 +17,10 @@ log = structlog.get_logger(__name__)
 class PaymentRefused(Exception):
     """The card was not charged: declined, missing, or its owner has to confirm at Stripe. The invoice stays open."""
 
-    def __init__(self, invoice: Invoice, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, invoice: Invoice, refusal: gateway.Refused) -> None:
+        super().__init__(refusal.message)
         self.invoice = invoice
+        self.decline = declines.of(code=refusal.code, decline_code=refusal.decline_code)
 
 
 class NotPayable(Exception):
@@ -54,20 +55,22 @@ def charge(invoice: Invoice, *, now: datetime) -> Invoice:
     return _received(invoice, now=now)
 
 
-def pay_now(invoice: Invoice, *, key: str, now: datetime) -> Invoice:
-    """Charge the default card because somebody asked for it, once per `key`, which is minted with the form (F27).
+def pay_now(invoice: Invoice, *, key: str, now: datetime, method: PaymentMethod | None = None) -> Invoice:
+    """Charge a card because somebody asked for it, once per `key`, which is minted with the form (F27).
 
-    Raises PaymentRefused, NotPayable, and gateway.Unavailable: then nobody knows yet, and the same key may be repeated.
+    Without a `method` it is the default card. Raises PaymentRefused, NotPayable, and gateway.Unavailable: then nobody
+    knows yet, and the same key may be repeated.
     """
     if invoice.state not in invoices.PAYABLE:
         raise NotPayable(invoice)
     try:
-        _pay(invoice, reference=f"{pay_reference(invoice)}:{key}", off_session=False, now=now)
+        reference = ":".join([pay_reference(invoice), key, *([str(method.pk)] if method else [])])
+        _pay(invoice, reference=reference, off_session=False, method=method, now=now)
     except gateway.Refused as error:
         # Somebody or something may have paid it a moment before.
         received = _received(invoice, now=now)
         if received.state in invoices.PAYABLE:
-            raise PaymentRefused(received, error.message) from error
+            raise PaymentRefused(received, error) from error
         return received
     return _received(invoice, now=now)
 
@@ -83,12 +86,15 @@ def retrieve_unless(invoice: Invoice, status: str) -> gateway.Object | None:
     return found if found["status"] != status else None
 
 
-def _pay(invoice: Invoice, *, reference: str, off_session: bool, now: datetime) -> None:
+def _pay(
+    invoice: Invoice, *, reference: str, off_session: bool, now: datetime, method: PaymentMethod | None = None
+) -> None:
+    chosen = {"payment_method": method.stripe_payment_method_id} if method else {}
     intents.perform(
         organization=invoice.organization,
         verb="pay invoice",
         reference=reference,
-        params={"off_session": off_session},
+        params={"off_session": off_session, **chosen},
         call=partial(gateway.act, "invoices", "pay", invoice.stripe_invoice_id),
         look_up=lambda: retrieve_unless(invoice, "open"),
         now=now,

@@ -11,11 +11,9 @@ from typing import Any
 import structlog
 from django.core.cache import cache
 
-from accounts import letters
 from billing_portal.billing import charging, gateway, intents, interims, invoice_lines, invoices, locks
 from billing_portal.billing.models import InterimInvoice, InterimLine, Invoice, InvoiceLine
 from billing_portal.ledger import accounts
-from billing_portal.ledger.models import Account
 from usage.models import Billable
 
 log = structlog.get_logger(__name__)
@@ -113,9 +111,7 @@ def _advance(interim: InterimInvoice, *, now: datetime) -> None:
         invoice = charging.finalize(invoice, now=now)
     invoice_lines.store(invoice)
     if invoice.state == Invoice.State.OPEN:
-        invoice = charging.charge(invoice, now=now)
-    if invoice.state in invoices.PAYABLE:
-        _tell(interim, invoice, now=now)
+        charging.charge(invoice, now=now)
 
 
 def _draft(interim: InterimInvoice, *, now: datetime) -> Invoice:
@@ -203,17 +199,3 @@ def _discard(interim: InterimInvoice, *, now: datetime) -> None:
         now=now,
     )
     invoices.discard(invoice, now=now)
-
-
-def _tell(interim: InterimInvoice, invoice: Invoice, *, now: datetime) -> None:
-    """Write to those who pay, once, that the charge failed and what stops if it stays unpaid."""
-    letters.write(
-        template="emails/interim_unpaid",
-        reference=f"interim:{interim.public_id}:unpaid",
-        to=letters.billing_addresses(interim.organization),
-        organization=interim.organization,
-        invoice=invoice,
-        interim=interim,
-        limit_micros=Account.objects.get(organization=interim.organization).arrears_limit_micros,
-        now=now,
-    )

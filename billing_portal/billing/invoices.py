@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts.models import Organization
-from billing_portal.billing import crediting, cycles, interims, minor_units
+from billing_portal.billing import crediting, cycles, interims, minor_units, overdue
 from billing_portal.billing.models import Customer, Invoice
 from billing_portal.ledger import collections, reversals, totals, write_offs
 
@@ -54,6 +54,8 @@ def receive(stripe_invoice: Any, *, now: datetime) -> Invoice:
         invoice.save()
         if before != after:
             _follow(invoice, now=now)
+        if after in PAYABLE and data.get("attempt_count") and usage_month(invoice) is not None:
+            overdue.note(invoice, attempts=data["attempt_count"], now=now)
     if before != after:
         log.info("invoice moved", invoice_id=invoice.pk, organization_id=invoice.organization_id, state=str(after))
     return invoice
@@ -165,6 +167,8 @@ def _follow(invoice: Invoice, *, now: datetime) -> None:
     """Let the books follow an invoice that moved: what it bills has come in, or is to be billed by another."""
     if invoice.state == State.PAID:
         _collect(invoice, now=now)
+    if invoice.state in {State.PAID, State.VOID}:
+        overdue.end(invoice, now=now)
     interim = interims.of_invoice(invoice)
     if interim is not None:
         interims.follow(interim, invoice.state, now=now)

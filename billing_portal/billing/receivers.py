@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from billing_portal.billing import (
+    attempts,
     cards,
     claim_sources,
     claims,
@@ -106,6 +107,10 @@ FOLLOW_UPS: dict[str, Receiver] = {
     "credit_note.created": fetch_invoice,
     "credit_note.updated": fetch_invoice,
     "credit_note.voided": fetch_invoice,
+    "charge.failed": attempts.receive,
+    "charge.pending": attempts.receive,
+    "charge.succeeded": attempts.receive,
+    "charge.updated": attempts.receive,
     "payment_method.automatically_updated": cards.receive_method,
     "payment_method.detached": cards.receive_method,
     "payment_method.updated": cards.receive_method,

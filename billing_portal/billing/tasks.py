@@ -15,6 +15,7 @@ from billing_portal.billing import (
     month_end,
     subscription_items,
 )
+from billing_portal.billing.collecting_tasks import mend_overdue_facts, pursue_overdue, warn_of_card_expiry
 from billing_portal.billing.credit_note_tasks import issue_credit_note, issue_credit_notes
 from billing_portal.billing.dispute_tasks import remind_of_disputes
 from billing_portal.billing.interim_tasks import advance_interim, invoice_arrears
@@ -42,8 +43,11 @@ __all__ = [
     "issue_credit_notes",
     "look_at_claims",
     "mend_card_facts",
+    "mend_overdue_facts",
+    "pursue_overdue",
     "remind_of_disputes",
     "send_reports",
+    "warn_of_card_expiry",
     "warn_of_expiry",
 ]
 

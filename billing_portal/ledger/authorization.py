@@ -16,6 +16,7 @@ class Reason(StrEnum):
 
     SUSPENDED = "suspended"
     FROZEN = "frozen"
+    INVOICE_OVERDUE = "invoice_overdue"
     SPEND_CAP = "spend_cap"
     CREDIT_USED_UP = "credit_used_up"
     ARREARS_LIMIT = "arrears_limit"
@@ -43,6 +44,10 @@ def _room_of_unfrozen(found: Standing, direction: Direction | None) -> int | Non
     return 0 if found.is_frozen else None
 
 
+def _room_of_paid_up(found: Standing, direction: Direction | None) -> int | None:
+    return 0 if found.is_overdue else None
+
+
 def _room_under_cap(found: Standing, direction: Direction | None) -> int | None:
     stops_at = cap_of(found, direction)
     return None if stops_at is None else stops_at - found.spent_micros - found.held_micros
@@ -62,6 +67,7 @@ def _room_on_card(found: Standing, direction: Direction | None) -> int | None:
 RULES: tuple[tuple[Reason, Room], ...] = (
     (Reason.SUSPENDED, _room_of_active),
     (Reason.FROZEN, _room_of_unfrozen),
+    (Reason.INVOICE_OVERDUE, _room_of_paid_up),
     (Reason.SPEND_CAP, _room_under_cap),
     (Reason.CREDIT_USED_UP, _room_of_credit),
     (Reason.ARREARS_LIMIT, _room_on_card),

@@ -11,7 +11,8 @@ from billing_portal.ledger.models import SpendLimit
 from usage import periods
 
 _READ = """
-    SELECT a.organization_id, o.reference, o.status, o.time_zone, a.frozen_at IS NOT NULL, a.currency, a.has_card,
+    SELECT a.organization_id, o.reference, o.status, o.time_zone, a.frozen_at IS NOT NULL,
+           a.unpaid_stops_at, a.currency, a.has_card,
            a.arrears_limit_micros, a.accrued_micros,
            (SELECT coalesce(sum(g.remaining_micros), 0)::bigint FROM ledger_grant g
             WHERE g.organization_id = a.organization_id AND g.remaining_micros > 0
@@ -44,7 +45,8 @@ class Standing:
 
     `spent_micros` is the settled usage of the running billing `month`, whoever pays for it; `held_micros` is what open
     reservations hold. `cap_micros` is None without a cap; the percentages say at which part of a cap that stops usage
-    the calls of a direction are refused.
+    the calls of a direction are refused. `is_overdue` says that an invoice is unpaid for longer than the
+    period of grace, which ends at `unpaid_stops_at`.
     """
 
     at: datetime
@@ -52,6 +54,8 @@ class Standing:
     reference: str
     status: str
     is_frozen: bool
+    unpaid_stops_at: datetime | None
+    is_overdue: bool
     currency: str
     has_card: bool
     arrears_limit_micros: int
@@ -91,10 +95,9 @@ def _read(condition: str, key: int | str, now: datetime) -> Standing | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    organization_id, reference, status, zone, is_frozen, currency, has_card, arrears_limit, accrued, credit, held = row[
-        :11
-    ]
-    months, spends, cap, mode, outbound, inbound, finishes = row[11:]
+    organization_id, reference, status, zone, is_frozen, stops_at, currency, has_card, *amounts = row[:12]
+    arrears_limit, accrued, credit, held = amounts
+    months, spends, cap, mode, outbound, inbound, finishes = row[12:]
     month = periods.month_of(now, ZoneInfo(zone))
     return Standing(
         at=now,
@@ -102,6 +105,8 @@ def _read(condition: str, key: int | str, now: datetime) -> Standing | None:
         reference=reference,
         status=status,
         is_frozen=is_frozen,
+        unpaid_stops_at=stops_at,
+        is_overdue=stops_at is not None and stops_at <= now,
         currency=currency,
         has_card=has_card,
         arrears_limit_micros=arrears_limit,

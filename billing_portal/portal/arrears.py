@@ -27,5 +27,5 @@ class Arrears:
 
 def of(organization: Organization) -> Arrears:
     """Return what the organization has still to pay; at most two indexed reads."""
-    unpaid = [Unpaid(invoice) for invoice in invoices.unpaid(organization)]
+    unpaid = [Unpaid(invoice) for invoice in invoices.unpaid(organization).select_related("overdue")]
     return Arrears(unpaid=unpaid, interim=None if unpaid else interims.being_made(organization.pk))

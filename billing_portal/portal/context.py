@@ -43,7 +43,16 @@ _PAGES = (
         "invoices",
         "Invoices",
         "receipt-text",
-        {"invoices", "invoice", "invoice_line", "disputes", "dispute_new", "dispute", "dispute_write"},
+        {
+            "invoices",
+            "invoice",
+            "invoice_line",
+            "invoice_payment",
+            "disputes",
+            "dispute_new",
+            "dispute",
+            "dispute_write",
+        },
     ),
     (
         "credits",

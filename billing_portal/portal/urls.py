@@ -67,6 +67,7 @@ _organization = [
     path("exports/<uuid:export>/file/", exports.export_file, name="export_file"),
     path("invoices/", invoices.invoices, name="invoices"),
     path("invoices/<uuid:invoice>/", invoices.invoice, name="invoice"),
+    path("invoices/<uuid:invoice>/payment/", invoices.payment, name="invoice_payment"),
     path("invoices/<uuid:invoice>/pay/", invoices.pay, name="invoice_pay"),
     path("invoices/<uuid:invoice>/<str:component>/", invoices.invoice_line, name="invoice_line"),
     path("disputes/", disputes.disputes, name="disputes"),

@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core import mail
 from django.core.cache import cache
 from django.db import connection
 
-from accounts.models import Letter, Organization
+from accounts.models import Organization
 from billing_portal.billing import (
     charging,
     gateway,
@@ -321,19 +320,6 @@ def test_f35_a_decline_is_tried_again_by_stripe_alone_and_stops_usage_at_the_lim
     interim.refresh_from_db()
     assert interim.state == State.PAID
     assert_all_agree_so_far(acme)
-
-
-def test_f35_one_letter_says_what_stops_and_where_to_pay(declined: tuple[Organization, InterimInvoice]) -> None:
-    _, interim = declined
-    for _ in range(3):
-        cache.clear()
-        interim_walk.advance_waiting(now=LATER)
-    (letter,) = Letter.objects.all()
-    assert letter.to == "bills@acme.example"
-    assert f"/invoices/{interim.invoice.public_id}/" in letter.text
-    assert "Usage goes on until you owe $5.00, and then stops" in letter.text
-    assert interim.invoice.number in letter.subject
-    assert mail.outbox == []  # nothing is queued here; the sweep of letters sends it
 
 
 def test_usage_returns_at_once_when_it_is_paid(

@@ -2,6 +2,7 @@
 
 from billing_portal.billing.models.buckets import BucketOffer, BucketRenewal
 from billing_portal.billing.models.claims import Chargeback, FraudWarning, InvoicePayment, Refund
+from billing_portal.billing.models.collecting import Overdue, PaymentAttempt
 from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
 from billing_portal.billing.models.interims import InterimInvoice, InterimLine
@@ -47,6 +48,8 @@ __all__ = [
     "Meter",
     "MeterPrice",
     "Mismatch",
+    "Overdue",
+    "PaymentAttempt",
     "PaymentMethod",
     "Purchase",
     "PurchaseStep",

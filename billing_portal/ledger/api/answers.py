@@ -21,6 +21,7 @@ LiveCalls = Annotated[
 DETAILS: dict[Reason, str] = {
     Reason.SUSPENDED: "The organization is suspended.",
     Reason.FROZEN: "The organization's books are being looked at; no money moves until that is done.",
+    Reason.INVOICE_OVERDUE: "An invoice is unpaid for too long. Paid in the portal, usage goes on at once.",
     Reason.SPEND_CAP: "The organization's monthly cap is reached. It can be raised in the portal: Limits & alerts.",
     Reason.CREDIT_USED_UP: "The organization's credit is used up and it has no card. One can be added in the portal.",
     Reason.ARREARS_LIMIT: "What the organization owes has reached its limit. It goes on as soon as an invoice is paid.",

@@ -13,8 +13,9 @@ _INSERT_ONLY = pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update 
 class Account(models.Model):
     """The books of one organization; its row is the lock under which everything happens.
 
-    `accrued_micros` is a cache: a trigger of `Entry` keeps it, `verify_ledger` proves it. `has_card` is a fact of
-    billing, which writes it whenever a card comes or goes, so that an authorization has to ask nobody else.
+    `accrued_micros` is a cache: a trigger of `Entry` keeps it, `verify_ledger` proves it. `has_card` and
+    `unpaid_stops_at` are facts of billing, which writes them whenever a card comes or goes and an invoice becomes
+    overdue or paid, so that an authorization has to ask nobody else.
     """
 
     organization = models.OneToOneField(Organization, on_delete=models.PROTECT, related_name="account")
@@ -23,6 +24,7 @@ class Account(models.Model):
     arrears_limit_micros = models.BigIntegerField()
     accrued_micros = models.BigIntegerField(default=0, help_text="Owed on the card, not yet paid.")
     has_card = models.BooleanField(default=False, help_text="Whether there is a card to charge.")
+    unpaid_stops_at = models.DateTimeField(null=True, blank=True, help_text="Usage stops while an invoice is unpaid.")
     opened_at = models.DateTimeField()
     frozen_at = models.DateTimeField(null=True, blank=True, help_text="Since when no money moves here.")
     frozen_reason = models.CharField(max_length=300, blank=True, default="")

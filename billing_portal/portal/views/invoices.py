@@ -1,6 +1,7 @@
 """Invoices, and the proof of each: every line beside the calls behind it."""
 
 import uuid
+from contextlib import suppress
 from uuid import UUID
 
 from django.contrib import messages
@@ -12,16 +13,15 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import charging, gateway, interims, reconciliation
+from billing_portal.billing import cards, charging, gateway, interims, overdue_walk, reconciliation
 from billing_portal.billing.disputes import subjects
-from billing_portal.billing.models import CreditNote, InterimInvoice, Invoice
-from billing_portal.portal import arrears
+from billing_portal.billing.models import CreditNote, InterimInvoice, Invoice, PaymentMethod
+from billing_portal.portal import arrears, payment_trouble
 from usage import components, rollups
 from usage.models import Billable, Component, OutcomeCharge, OutcomeType
 from usage.outcomes import billed
 
 _PAGE_SIZE = 50
-_OTHER_WAYS = "Pay at Stripe with another card, or make another one the default and try again."
 _UNKNOWN = (
     "Stripe does not answer at the moment. If the card was charged, you see it here in a minute; trying again is safe."
 )
@@ -58,6 +58,7 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
         "month_invoice": _month_invoice(interim) if interim else None,
         "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],
         "unpaid": arrears.Unpaid(found) if found.open_minor else None,
+        "overdue": payment_trouble.overdue_of(found) if found.open_minor else None,
         "reconciliation": checked,
         "counted": "Calls, outcomes" if any(line.prices for line in checked.lines) else "Calls",
         "late_micros": _late_micros(found),
@@ -65,22 +66,34 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     return render(request, "portal/invoice.html", context)
 
 
+@require_GET
+@organization_view(Permission.VIEW_BILLING)
+def payment(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
+    """Show how far an invoice's payment is: why it failed, what stops when, and every way to pay."""
+    found = payment_trouble.of(_invoice(request, invoice), now=clock.now())
+    return render(request, "portal/invoice_payment.html", {"payment": found, "invoice": found.invoice})
+
+
 @require_POST
 @organization_view(Permission.MANAGE_BILLING)
 def pay(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
-    """Charge the default card for an unpaid invoice, once for each form."""
-    found = _invoice(request, invoice)
+    """Charge an unpaid invoice to the chosen card, or to the default one, once for each form."""
+    found, now = _invoice(request, invoice), clock.now()
+    method = _chosen_card(request)
+    page = "invoice_payment"
     try:
-        paid = charging.pay_now(found, key=str(_key(request)), now=clock.now())
+        paid = charging.pay_now(found, key=str(_key(request)), method=method, now=now)
     except charging.NotPayable as error:
         messages.info(request, str(error))
     except charging.PaymentRefused as refused:
-        messages.error(request, f"The card was not charged. {refused} {_OTHER_WAYS}")
+        messages.error(request, f"The card was not charged. {refused.decline.reason} {refused.decline.todo}")
+        _read_attempts(found)
     except gateway.Failed:
         messages.warning(request, _UNKNOWN)
     else:
-        messages.success(request, f"Invoice {paid.number} is paid.")
-    return redirect("invoice", request.organization.public_id, found.public_id)
+        page = "invoice"
+        messages.success(request, f"Invoice {paid.number} is paid.{_charge_from_now_on(request, method)}")
+    return redirect(page, request.organization.public_id, found.public_id)
 
 
 @require_GET
@@ -149,6 +162,31 @@ def _month_invoice(interim: InterimInvoice) -> Invoice | None:
     """Return the invoice of the month that an interim invoice comes off, once there is one."""
     of_month = Invoice.objects.filter(organization=interim.organization_id, month=interim.month)
     return of_month.exclude(state=Invoice.State.VOID).first()
+
+
+def _chosen_card(request: OrganizationRequest) -> PaymentMethod | None:
+    """Return the card that the form names; None, which is the default card, where it names none."""
+    chosen = request.POST.get("card", "")
+    if not (chosen.isascii() and chosen.isdigit() and len(chosen) < 19):
+        return None
+    return get_object_or_404(PaymentMethod, pk=chosen, organization=request.organization, removed_at=None)
+
+
+def _charge_from_now_on(request: OrganizationRequest, method: PaymentMethod | None) -> str:
+    """Make the card that has just paid the default one, if that was wished; return the words for it."""
+    if method is None or method.is_default or not request.POST.get("from_now_on"):
+        return ""
+    try:
+        cards.make_default(method, now=clock.now())
+    except gateway.Failed:
+        return f" {method} could not be made the default just now."
+    return f" {method} is charged from now on."
+
+
+def _read_attempts(invoice: Invoice) -> None:
+    """Look up at once what the bank said; if Stripe does not answer, the sweep does it."""
+    with suppress(gateway.Failed):
+        overdue_walk.look_up(invoice)
 
 
 def _key(request: OrganizationRequest) -> UUID:

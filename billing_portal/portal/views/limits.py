@@ -124,6 +124,7 @@ def _refused(request: OrganizationRequest, now: datetime) -> dict[str, Any]:
 _REASONS = {
     "suspended": "Account suspended",
     "frozen": "Books being looked at",
+    "invoice_overdue": "Invoice not paid",
     "spend_cap": "Monthly cap",
     "credit_used_up": "Credit used up",
     "arrears_limit": "Owed too much",

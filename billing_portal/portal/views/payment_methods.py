@@ -3,6 +3,8 @@
 Card data never reaches the portal: the form is Stripe's frame, and nothing is believed from the address it returns to.
 """
 
+from uuid import UUID
+
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
@@ -14,7 +16,7 @@ from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import cards, customers, gateway
-from billing_portal.billing.models import CardSetup, Customer, PaymentMethod
+from billing_portal.billing.models import CardSetup, Customer, Invoice, PaymentMethod
 
 _STRIPE_AWAY = "Stripe does not answer at the moment. Nothing was changed; please try again in a minute."
 
@@ -39,9 +41,12 @@ def add(request: OrganizationRequest) -> HttpResponse:
     except gateway.Failed:
         messages.error(request, _STRIPE_AWAY)
         return redirect("payment_methods", request.organization.public_id)
+    back = _unpaid_invoice(request)
     return_path = reverse("payment_method_added", args=[request.organization.public_id])
+    return_path += f"?invoice={back.public_id}" if back else ""
     context = {
         "setup": started.setup,
+        "back": back,
         "stripe_js_url": settings.STRIPE_JS_URL,
         "element": {
             "publishableKey": settings.STRIPE_PUBLISHABLE_KEY,
@@ -78,6 +83,9 @@ def added(request: OrganizationRequest) -> HttpResponse:
         messages.warning(request, "Stripe is still confirming the card. It appears here as soon as it is saved.")
     else:
         messages.success(request, f"{method} is saved. Usage beyond your credit is charged to the default card.")
+    back = _unpaid_invoice(request)
+    if back is not None:
+        return redirect("invoice_payment", request.organization.public_id, back.public_id)
     return redirect("payment_methods", request.organization.public_id)
 
 
@@ -128,6 +136,15 @@ def stripe_portal(request: OrganizationRequest) -> HttpResponse:
 
 def _setup(request: OrganizationRequest, setup_intent_id: str) -> CardSetup:
     return get_object_or_404(CardSetup, organization=request.organization, stripe_setup_intent_id=setup_intent_id)
+
+
+def _unpaid_invoice(request: OrganizationRequest) -> Invoice | None:
+    """Return the invoice that somebody wants to pay with the card, and comes back to."""
+    try:
+        named = UUID(request.GET.get("invoice", ""))
+    except ValueError:
+        return None
+    return Invoice.objects.filter(organization=request.organization, public_id=named).first()
 
 
 def _method(request: OrganizationRequest, method: int) -> PaymentMethod:

@@ -20,6 +20,8 @@ from billing_portal.billing.models import (
     Invoice,
     InvoiceLine,
     Mismatch,
+    Overdue,
+    PaymentAttempt,
     PaymentMethod,
     Purchase,
     PurchaseStep,
@@ -73,6 +75,40 @@ class PaymentMethodAdmin(ReadOnlyAdmin):
     list_display = ["organization", "kind", "brand", "last4", "funding", "is_default", "created_at", "removed_at"]
     list_select_related = ["organization"]
     search_fields = ["stripe_payment_method_id__exact", "fingerprint__exact", *_BY_ORGANIZATION]
+
+
+@admin.register(PaymentAttempt)
+class PaymentAttemptAdmin(ReadOnlyAdmin):
+    list_display = [
+        "attempted_at",
+        "organization",
+        "invoice",
+        shown("amount_minor"),
+        "state",
+        "card",
+        "funding",
+        "decline_code",
+        "risk_level",
+        "risk_score",
+        "seller_message",
+    ]
+    list_filter = ["state", "outcome", "risk_level", "kind"]
+    list_select_related = ["organization", "invoice"]
+    search_fields = [
+        "stripe_charge_id__exact",
+        "stripe_payment_intent_id__exact",
+        "fingerprint__exact",
+        "invoice__number__exact",
+        *_BY_ORGANIZATION,
+    ]
+
+
+@admin.register(Overdue)
+class OverdueAdmin(ReadOnlyAdmin):
+    list_display = ["invoice", "organization", "failed_at", "stops_at", "attempts", "asks_owner", "told", "ended_at"]
+    list_filter = ["asks_owner", "told"]
+    list_select_related = ["organization", "invoice"]
+    search_fields = ["invoice__number__exact", "invoice__stripe_invoice_id__exact", *_BY_ORGANIZATION]
 
 
 @admin.register(Report)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import template
 
+from billing_portal.billing import minor_units
 from billing_portal.billing.models import Dispute
 from billing_portal.ledger.models import Account
 from billing_portal.support import amounts
@@ -17,6 +18,12 @@ register = template.Library()
 def amount(micros: int | None, currency: str) -> str:
     """Return micros as an exact amount with its currency."""
     return amounts.amount(micros, currency)
+
+
+@register.filter
+def amount_minor(minor: int, currency: str) -> str:
+    """Return an amount of Stripe's as an exact one with its currency."""
+    return amounts.amount(minor_units.to_micros(minor, currency), currency)
 
 
 @register.simple_tag

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
@@ -16,6 +17,7 @@ from accounts import clock
 from accounts.models import Organization
 from accounts.organization_view import PersonRequest
 from billing_portal.billing import bad_debts
+from billing_portal.billing.models import Overdue, PaymentAttempt
 from billing_portal.ledger import accounts, balances, credits, totals
 from billing_portal.ledger.models import Account, Check, Finding
 from billing_portal.support import actions, kinds
@@ -44,6 +46,8 @@ def organization(request: PersonRequest, organization: UUID) -> HttpResponse:
         "grants": list(credits.spendable(account, now=now)),
         "months": [(month, micros) for month, micros in months if micros],
         "unpaid": [(invoice, bad_debts.owed_micros(invoice, now=now)) for invoice in debt.unpaid(account)[:50]],
+        "overdue": [(each, each.stops_at <= now) for each in _overdue(found)],
+        "attempts": list(PaymentAttempt.objects.filter(organization=found).select_related("invoice")[:10]),
         "undoable": list(debt.undoable(account).prefetch_related("entries")[:20]),
         "check": Check.objects.filter(organization=found).first(),
         "seal": completeness.seal(found.pk, now=now),
@@ -104,6 +108,10 @@ def _confirmed(request: PersonRequest, done: StaffAction) -> HttpResponse:
     else:
         messages.success(request, f"{label}: done. The customer sees it with your reason.")
     return redirect("staff_organization", done.organization.public_id)
+
+
+def _overdue(organization: Organization) -> QuerySet[Overdue]:
+    return Overdue.objects.filter(organization=organization, ended_at=None).select_related("invoice")[:20]
 
 
 def _organization(public_id: UUID) -> Organization:
