@@ -96,9 +96,10 @@ def misstated() -> QuerySet[Account]:
 def mend() -> int:
     """Put right what is misstated and return how many accounts that were; more than none is a fault of ours."""
     mended = 0
-    wrong = misstated().order_by("organization_id").values_list("organization_id", "stops_at")
-    for organization_id, stops_at in wrong:
-        Account.objects.filter(organization_id=organization_id).update(unpaid_stops_at=stops_at)
-        log.error("account was wrong about its unpaid invoices", organization_id=organization_id)
+    for account in misstated().order_by("organization_id"):
+        still_open = Overdue.objects.filter(organization=account.organization_id, ended_at=None)
+        stops_at = still_open.aggregate(first=Min("stops_at"))["first"]
+        Account.objects.filter(pk=account.pk).update(unpaid_stops_at=stops_at)
+        log.error("account was wrong about its unpaid invoices", organization_id=account.organization_id)
         mended += 1
     return mended

@@ -25,6 +25,8 @@ from billing_portal.billing.models import (
     Invoice,
     InvoiceLine,
     Mismatch,
+    Overdue,
+    PaymentAttempt,
     PaymentMethod,
     Refund,
     Report,
@@ -181,6 +183,18 @@ def _bill(acme: Organization) -> None:
     )
     _claim(acme, invoice)
     _differ(acme, invoice)
+    PaymentAttempt.objects.create(
+        organization=acme,
+        invoice=invoice,
+        stripe_charge_id="ch_declined",
+        state="failed",
+        amount_minor=1234,
+        currency="JPY",
+        attempted_at=SETTLED,
+    )
+    Overdue.objects.create(
+        organization=acme, invoice=invoice, failed_at=SETTLED, stops_at=SETTLED, told=Overdue.Told.STOPPED
+    )
     _buy(acme)
 
 
