@@ -132,6 +132,14 @@ ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_00
 # When as much is on no invoice yet, in percent of that, an interim invoice is charged.
 INTERIM_INVOICE_AT_PERCENT = 80
 
+# Whether prepaid cards are refused: they cannot be charged for what is owed at a month's end.
+PREPAID_CARDS_REFUSED = env.bool("PREPAID_CARDS_REFUSED", True)
+# Card testers try numbers by the hundred, a person needs a few: entries begun by an organization in an hour, from one
+# address in an hour, and with one card in a day, over all organizations.
+CARD_SETUPS_PER_ORGANIZATION = env.int("CARD_SETUPS_PER_ORGANIZATION", 10)
+CARD_SETUPS_PER_ADDRESS = env.int("CARD_SETUPS_PER_ADDRESS", 20)
+CARD_SETUPS_PER_CARD = env.int("CARD_SETUPS_PER_CARD", 5)
+
 # How long an invoice whose payment failed may stay unpaid before usage stops, and how long before that it is announced.
 PAYMENT_GRACE = timedelta(days=env.int("PAYMENT_GRACE_DAYS", 14))
 PAYMENT_GRACE_ANNOUNCED = timedelta(days=env.int("PAYMENT_GRACE_ANNOUNCED_DAYS", 3))

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from accounts.models import Organization
@@ -19,8 +20,13 @@ _ATTEMPTS_TO_AGREE = 3
 
 
 def is_prepaid(details: gateway.Object) -> bool:
-    """Say whether a Stripe payment method is a prepaid card; Radar's own rule may not cover saved cards."""
-    return (details.get("card") or {}).get("funding") == "prepaid"
+    """Say whether a Stripe payment method is a prepaid card that we refuse; Radar's rule may not cover saved cards."""
+    return is_refused((details.get("card") or {}).get("funding") or "")
+
+
+def is_refused(funding: str) -> bool:
+    """Say whether cards of this funding are not charged."""
+    return settings.PREPAID_CARDS_REFUSED and funding == "prepaid"
 
 
 @transaction.atomic

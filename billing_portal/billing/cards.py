@@ -14,27 +14,18 @@ import structlog
 from django.db import transaction
 
 from accounts.models import Organization, User
-from billing_portal.billing import card_records, customers, gateway, intents, mandates, welcome_cards
+from billing_portal.billing import card_limits, card_records, customers, gateway, intents, mandates, welcome_cards
 from billing_portal.billing.models import CardSetup, Customer, PaymentMethod
 from billing_portal.ledger import balances
 from billing_portal.ledger.models import Account
 
 log = structlog.get_logger(__name__)
 
-# Card testers try numbers by the hundred; a person needs a few.
-SETUPS_PER_HOUR = 10
 # An entry that was left open is shown again, so that two tabs save one card.
 SETUP_IS_OPEN_FOR = timedelta(hours=1)
 PREPAID_REFUSAL = "Prepaid cards are not accepted. Use a credit or debit card, or Link."
+TRIED_TOO_OFTEN = "This card was entered too often today. Try again tomorrow, or use another one."
 _OPEN_STATUSES = {"requires_payment_method", "requires_confirmation"}
-
-
-class TooManySetups(Exception):
-    """The organization began to enter a card too often within an hour."""
-
-    def __init__(self, organization: Organization) -> None:
-        super().__init__("Too many attempts to add a card. Try again in an hour.")
-        self.organization = organization
 
 
 class SetupPending(Exception):
@@ -54,11 +45,11 @@ class SetupDeclined(Exception):
         self.setup = setup
 
 
-class PrepaidCardRefused(Exception):
-    """A prepaid card cannot be charged for what is owed at a month's end."""
+class CardRefused(Exception):
+    """The bank may agree, but we do not take this card; why is for the person to read."""
 
-    def __init__(self, setup: CardSetup) -> None:
-        super().__init__(PREPAID_REFUSAL)
+    def __init__(self, setup: CardSetup, reason: str) -> None:
+        super().__init__(reason)
         self.setup = setup
 
 
@@ -88,15 +79,16 @@ class Started:
     customer_session_client_secret: str
 
 
-def start(organization: Organization, user: User, *, now: datetime) -> Started:
+def start(organization: Organization, user: User, *, now: datetime, address: str = "") -> Started:
     """Begin a card entry, or take up the one that the organization left open.
 
-    Raises TooManySetups (card testing), customers.CustomerDeleted, and what the gateway raises.
+    `address` is the internet address that asks. Raises card_limits.TooManySetups (card testing),
+    customers.CustomerDeleted, and what the gateway raises.
     """
     customer = customers.ensure(organization, now=now)
     # Counted before it is looked: of two tabs that begin at once, one finds the other's entry, or counts the same.
     number = CardSetup.objects.filter(organization=organization).count() + 1
-    setup, intent = _open_setup(organization, now) or _new_setup(organization, customer, number, now)
+    setup, intent = _open_setup(organization, now) or _new_setup(organization, customer, number, address, now)
     log.info("card entry started", organization_id=organization.pk, user_id=user.pk, setup_id=setup.pk)
     return Started(setup, intent["client_secret"], _customer_session(customer))
 
@@ -112,18 +104,21 @@ def finish(stripe_setup_intent_id: str, *, now: datetime) -> PaymentMethod:
     """Take over the card of an entry, as Stripe tells it, and return it; safe at any time and any number of times.
 
     The first card becomes the default. The same card saved before is replaced: one card is one row. Raises
-    SetupPending, SetupDeclined, PrepaidCardRefused, MandateMissing, CardSetup.DoesNotExist, what the gateway raises.
+    SetupPending, SetupDeclined, CardRefused, MandateMissing, CardSetup.DoesNotExist, what the gateway raises.
     """
     setup = CardSetup.objects.select_related("organization").get(stripe_setup_intent_id=stripe_setup_intent_id)
     if setup.refused_reason:
-        raise PrepaidCardRefused(setup)
+        raise CardRefused(setup, setup.refused_reason)
     intent = gateway.retrieve("setup_intents", stripe_setup_intent_id, expand=["payment_method"])
+    card_limits.note_card(setup, intent)
     _check_confirmed(setup, intent)
     if not setup.mandate_accepted_at:
         raise MandateMissing(setup)
     details = intent["payment_method"]
     if card_records.is_prepaid(details):
-        _refuse_prepaid(setup, details, now)
+        _refuse(setup, details, PREPAID_REFUSAL, now)
+    if not setup.finished_at and card_limits.is_tried_too_often(setup):
+        _refuse(setup, details, TRIED_TOO_OFTEN, now)
     method = card_records.store(setup.organization, details, now=now, setup=setup)
     welcome_cards.judge(method, now=now)
     _tell_stripe(setup.organization, now)
@@ -141,6 +136,22 @@ def make_default(method: PaymentMethod, *, now: datetime) -> None:
     """Charge this card from now on. Raises PaymentMethod.DoesNotExist for one that was removed."""
     card_records.choose(method)
     _tell_stripe(method.organization, now)
+
+
+def drop_refused(organization: Organization, *, now: datetime) -> list[PaymentMethod]:
+    """Forget saved cards that we do not charge: prepaid ones, saved where nobody looked. Return them.
+
+    Whoever charges calls it before. Raises what the gateway raises.
+    """
+    saved = PaymentMethod.objects.filter(organization=organization, removed_at=None)
+    refused = [method for method in saved.order_by("id") if card_records.is_refused(method.funding)]
+    for method in refused:
+        with transaction.atomic():
+            card_records.retire(method, now=now)
+        log.warning("prepaid card dropped", organization_id=organization.pk, payment_method_id=method.pk)
+    if refused:
+        _tell_stripe(organization, now)
+    return refused
 
 
 def remove(method: PaymentMethod, *, now: datetime) -> None:
@@ -162,8 +173,15 @@ def receive_setup(stripe_setup_intent: gateway.Object, *, now: datetime) -> None
         finish(stripe_setup_intent["id"], now=now)
     except CardSetup.DoesNotExist:
         _adopt(stripe_setup_intent, now)
-    except (PrepaidCardRefused, SetupPending, SetupDeclined) as outcome:
+    except (CardRefused, SetupPending, SetupDeclined) as outcome:
         log.info("card entry not finished", setup_id=outcome.setup.pk, outcome=type(outcome).__name__)
+
+
+def receive_failed_setup(stripe_setup_intent: gateway.Object, *, now: datetime) -> None:
+    """Keep which card was declined, so that it is not entered for one organization after another."""
+    setup = CardSetup.objects.filter(stripe_setup_intent_id=stripe_setup_intent["id"]).first()
+    if setup is not None:
+        card_limits.note_card(setup, stripe_setup_intent)
 
 
 def receive_method(stripe_payment_method: gateway.Object, *, now: datetime) -> None:
@@ -190,12 +208,10 @@ def _open_setup(organization: Organization, now: datetime) -> tuple[CardSetup, g
 
 
 def _new_setup(
-    organization: Organization, customer: Customer, number: int, now: datetime
+    organization: Organization, customer: Customer, number: int, address: str, now: datetime
 ) -> tuple[CardSetup, gateway.Object]:
     """Begin the organization's entry of this number, once however many ask for it."""
-    setups = CardSetup.objects.filter(organization=organization)
-    if setups.filter(created_at__gt=now - timedelta(hours=1)).count() >= SETUPS_PER_HOUR:
-        raise TooManySetups(organization)
+    card_limits.check(organization, address=address, now=now)
     stripe_id = intents.perform(
         organization=organization,
         verb="setup_intents.create",
@@ -215,6 +231,7 @@ def _new_setup(
         stripe_setup_intent_id=stripe_id,
         defaults={
             "organization": organization,
+            "address_mark": card_limits.mark_of(address),
             "mandate_version": mandates.VERSION,
             "mandate_text": mandates.text_for(organization.name),
             "created_at": now,
@@ -248,11 +265,11 @@ def _check_confirmed(setup: CardSetup, intent: gateway.Object) -> None:
     raise SetupPending(setup, intent["status"])
 
 
-def _refuse_prepaid(setup: CardSetup, details: gateway.Object, now: datetime) -> None:
+def _refuse(setup: CardSetup, details: gateway.Object, reason: str, now: datetime) -> None:
     card_records.detach(setup.organization, details["id"], now=now)
-    CardSetup.objects.filter(pk=setup.pk).update(refused_reason=PREPAID_REFUSAL, finished_at=now)
-    log.info("prepaid card refused", organization_id=setup.organization_id, setup_id=setup.pk)
-    raise PrepaidCardRefused(setup)
+    CardSetup.objects.filter(pk=setup.pk).update(refused_reason=reason, finished_at=now)
+    log.info("card refused", organization_id=setup.organization_id, setup_id=setup.pk)
+    raise CardRefused(setup, reason)
 
 
 def _adopt(stripe_setup_intent: gateway.Object, now: datetime) -> None:

@@ -8,7 +8,8 @@ from functools import partial
 
 import structlog
 
-from billing_portal.billing import declines, gateway, intents, invoices
+from billing_portal.billing import cards, declines, gateway, intents, invoices
+from billing_portal.billing.declines import Decline
 from billing_portal.billing.models import Invoice, PaymentMethod
 
 log = structlog.get_logger(__name__)
@@ -17,10 +18,10 @@ log = structlog.get_logger(__name__)
 class PaymentRefused(Exception):
     """The card was not charged: declined, missing, or its owner has to confirm at Stripe. The invoice stays open."""
 
-    def __init__(self, invoice: Invoice, refusal: gateway.Refused) -> None:
-        super().__init__(refusal.message)
+    def __init__(self, invoice: Invoice, decline: Decline) -> None:
+        super().__init__(decline.reason)
         self.invoice = invoice
-        self.decline = declines.of(code=refusal.code, decline_code=refusal.decline_code)
+        self.decline = decline
 
 
 class NotPayable(Exception):
@@ -48,6 +49,7 @@ def finalize(invoice: Invoice, *, now: datetime) -> Invoice:
 
 def charge(invoice: Invoice, *, now: datetime) -> Invoice:
     """Charge the default card once, off session. A decline is no error: the invoice stays open to Stripe's retries."""
+    cards.drop_refused(invoice.organization, now=now)
     try:
         _pay(invoice, reference=pay_reference(invoice), off_session=True, now=now)
     except gateway.Refused as error:
@@ -63,6 +65,9 @@ def pay_now(invoice: Invoice, *, key: str, now: datetime, method: PaymentMethod 
     """
     if invoice.state not in invoices.PAYABLE:
         raise NotPayable(invoice)
+    dropped = cards.drop_refused(invoice.organization, now=now)
+    if dropped and (method is None or method in dropped):
+        raise PaymentRefused(invoice, declines.PREPAID)
     try:
         reference = ":".join([pay_reference(invoice), key, *([str(method.pk)] if method else [])])
         _pay(invoice, reference=reference, off_session=False, method=method, now=now)
@@ -70,7 +75,7 @@ def pay_now(invoice: Invoice, *, key: str, now: datetime, method: PaymentMethod 
         # Somebody or something may have paid it a moment before.
         received = _received(invoice, now=now)
         if received.state in invoices.PAYABLE:
-            raise PaymentRefused(received, error) from error
+            raise PaymentRefused(received, declines.of(code=error.code, decline_code=error.decline_code)) from error
         return received
     return _received(invoice, now=now)
 

@@ -5,7 +5,17 @@ from functools import partial
 
 import structlog
 
-from billing_portal.billing import customers, gateway, intents, invoice_lines, invoices, minor_units, purchases
+from billing_portal.billing import (
+    card_records,
+    cards,
+    customers,
+    gateway,
+    intents,
+    invoice_lines,
+    invoices,
+    minor_units,
+    purchases,
+)
 from billing_portal.billing.models import Customer, Invoice, PaymentMethod, Purchase
 from billing_portal.ledger import accounts
 
@@ -134,6 +144,9 @@ def _try(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice:
     _begin_attempt(purchase)
     if purchase.payment_method is None:
         purchases.give_up(purchase, failure="No card is saved.", now=now)
+        return invoice
+    if card_records.is_refused(purchase.payment_method.funding):
+        purchases.give_up(purchase, failure=cards.PREPAID_REFUSAL, now=now)
         return invoice
     try:
         intents.perform(

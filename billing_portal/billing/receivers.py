@@ -119,5 +119,6 @@ FOLLOW_UPS: dict[str, Receiver] = {
     "refund.created": claim_sources.trace,
     "refund.failed": claim_sources.trace,
     "refund.updated": claim_sources.trace,
+    "setup_intent.setup_failed": cards.receive_failed_setup,
     "setup_intent.succeeded": cards.receive_setup,
 }

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
+from django.conf import settings as project_settings
 from django.db import connection
 
 from accounts.models import Organization, User
-from billing_portal.billing import cards, customers, gateway, inbox, mandates
-from billing_portal.billing.models import CardSetup, Customer, InboxEvent, PaymentMethod
+from billing_portal.billing import card_limits, cards, charging, customers, declines, gateway, inbox, mandates
+from billing_portal.billing.models import CardSetup, Customer, InboxEvent, Invoice, PaymentMethod
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Entry, Transaction
 from tests.billing.world import MIDMONTH
@@ -147,12 +149,55 @@ def test_a_finished_entry_is_followed_by_a_fresh_one(save: Save, acme: Organizat
 
 
 def test_card_testing_is_stopped_within_an_hour(stripe: RunningSandbox, acme: Organization, alice: User) -> None:
-    for _ in range(cards.SETUPS_PER_HOUR):
+    for _ in range(project_settings.CARD_SETUPS_PER_ORGANIZATION):
         cards.start(acme, alice, now=MIDMONTH)
         CardSetup.objects.update(finished_at=MIDMONTH)
-    with pytest.raises(cards.TooManySetups):
+    with pytest.raises(card_limits.TooManySetups):
         cards.start(acme, alice, now=MIDMONTH)
     assert cards.start(acme, alice, now=MIDMONTH + timedelta(hours=1)).setup.pk
+
+
+def test_card_testing_from_one_address_is_stopped_over_all_organizations(
+    acme: Organization, other: Organization, settings: LazySettings
+) -> None:
+    settings.CARD_SETUPS_PER_ADDRESS = 2
+    for number in range(2):
+        CardSetup.objects.create(
+            organization=acme,
+            stripe_setup_intent_id=f"seti_{number}",
+            address_mark=card_limits.mark_of("192.0.2.7"),
+            created_at=MIDMONTH,
+        )
+    with pytest.raises(card_limits.TooManySetups):
+        card_limits.check(other, address="192.0.2.7", now=MIDMONTH)
+    card_limits.check(other, address="192.0.2.8", now=MIDMONTH)
+    card_limits.check(other, address="", now=MIDMONTH)
+    card_limits.check(other, address="192.0.2.7", now=MIDMONTH + timedelta(hours=1))
+    assert "192.0.2.7" not in str(list(CardSetup.objects.values()))
+
+
+def test_one_card_is_not_entered_for_one_organization_after_another(
+    enter: Callable[..., CardSetup], acme: Organization, other: Organization, settings: LazySettings
+) -> None:
+    settings.CARD_SETUPS_PER_CARD = 1
+    assert cards.finish(enter().stripe_setup_intent_id, now=MIDMONTH).pk
+    second = enter(organization=other)
+    for _ in range(2):
+        with pytest.raises(cards.CardRefused, match="entered too often today"):
+            cards.finish(second.stripe_setup_intent_id, now=MIDMONTH)
+    assert not cards.has_usable_card(other)
+    assert cards.has_usable_card(acme)
+
+
+def test_a_prepaid_card_that_got_in_elsewhere_is_not_charged(save: Save, acme: Organization) -> None:
+    method = save()
+    PaymentMethod.objects.filter(pk=method.pk).update(funding="prepaid")
+    invoice = Invoice(organization=acme, state=Invoice.State.OPEN, stripe_invoice_id="in_none")
+    with pytest.raises(charging.PaymentRefused) as refused:
+        charging.pay_now(invoice, key="form", method=method, now=MIDMONTH)
+    assert refused.value.decline == declines.PREPAID
+    assert attached_at_stripe(acme) == []
+    assert not cards.has_usable_card(acme)
 
 
 # Finishing
@@ -213,7 +258,7 @@ def test_a_prepaid_card_is_refused_with_a_plain_reason_and_detached(
 ) -> None:
     setup = enter(PREPAID)
     for _ in range(2):
-        with pytest.raises(cards.PrepaidCardRefused, match="Prepaid cards are not accepted"):
+        with pytest.raises(cards.CardRefused, match="Prepaid cards are not accepted"):
             cards.finish(setup.stripe_setup_intent_id, now=MIDMONTH)
     setup.refresh_from_db()
     assert setup.refused_reason == cards.PREPAID_REFUSAL

@@ -128,11 +128,17 @@ class CardSetup(models.Model):
     mandate_accepted_at = models.DateTimeField(null=True)
     mandate_accepted_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
     refused_reason = models.CharField(max_length=200, blank=True, default="")
+    fingerprint = models.CharField(max_length=64, blank=True, default="", help_text="Of the card tried last.")
+    address_mark = models.CharField(max_length=40, blank=True, default="", help_text="Tells addresses apart, no more.")
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["id"]
+        indexes = [
+            models.Index(fields=["fingerprint", "created_at"], name="card_setup_by_card"),
+            models.Index(fields=["address_mark", "created_at"], name="card_setup_by_address"),
+        ]
 
     def __str__(self) -> str:
         return self.stripe_setup_intent_id

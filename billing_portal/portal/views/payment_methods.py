@@ -5,6 +5,7 @@ Card data never reaches the portal: the form is Stripe's frame, and nothing is b
 
 from uuid import UUID
 
+from allauth.account.adapter import get_adapter
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import cards, customers, gateway
+from billing_portal.billing import card_limits, cards, customers, gateway
 from billing_portal.billing.models import CardSetup, Customer, Invoice, PaymentMethod
 
 _STRIPE_AWAY = "Stripe does not answer at the moment. Nothing was changed; please try again in a minute."
@@ -34,8 +35,10 @@ def payment_methods(request: OrganizationRequest) -> HttpResponse:
 def add(request: OrganizationRequest) -> HttpResponse:
     """Show the card form with the mandate; its script does the rest with Stripe."""
     try:
-        started = cards.start(request.organization, request.user, now=clock.now())
-    except cards.TooManySetups as error:
+        started = cards.start(
+            request.organization, request.user, now=clock.now(), address=get_adapter().get_client_ip(request)
+        )
+    except card_limits.TooManySetups as error:
         messages.error(request, str(error))
         return redirect("payment_methods", request.organization.public_id)
     except gateway.Failed:
@@ -75,7 +78,7 @@ def added(request: OrganizationRequest) -> HttpResponse:
     setup = _setup(request, request.GET.get("setup_intent", ""))
     try:
         method = cards.finish(setup.stripe_setup_intent_id, now=clock.now())
-    except (cards.PrepaidCardRefused, cards.SetupDeclined, cards.MandateMissing) as refused:
+    except (cards.CardRefused, cards.SetupDeclined, cards.MandateMissing) as refused:
         messages.error(request, str(refused))
     except cards.SetupPending as pending:
         messages.warning(request, str(pending))
