@@ -9,7 +9,7 @@ import accounts.constraints
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
-        ("billing", "0016_continuous_reconciliation"),
+        ("billing", "0017_renew_and_upgrade_buckets"),
         ("ledger", "0015_account_knows_when_unpaid_usage_stops"),
     ]
 

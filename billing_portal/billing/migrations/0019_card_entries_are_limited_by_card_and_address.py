@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
-        ("billing", "0017_payment_attempts_and_overdue_invoices"),
+        ("billing", "0018_payment_attempts_and_overdue_invoices"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
