@@ -468,6 +468,7 @@ CELERY_BEAT_SCHEDULE = {
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
     "advance-purchases": {"task": "billing_portal.billing.purchase_tasks.advance_purchases", "schedule": 15.0},
     "issue-credit-notes": {"task": "billing_portal.billing.credit_note_tasks.issue_credit_notes", "schedule": 30.0},
+    "advance-seats": {"task": "billing_portal.billing.seat_tasks.advance_seats", "schedule": 60.0},
     "check-top-ups": {"task": "billing_portal.billing.purchase_tasks.check_top_ups", "schedule": 60.0},
     "renew-buckets": {
         "task": "billing_portal.billing.purchase_tasks.renew_buckets",

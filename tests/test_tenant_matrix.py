@@ -19,7 +19,17 @@ from accounts import access, api_keys
 from accounts.access import Permission, Role
 from accounts.models import ApiKey
 from billing_portal.billing import gateway
-from billing_portal.billing.models import BucketOffer, Customer, Dispute, Invoice, PaymentMethod, Purchase, TopUp
+from billing_portal.billing.models import (
+    BucketOffer,
+    Customer,
+    Dispute,
+    Invoice,
+    PaymentMethod,
+    Purchase,
+    SeatMove,
+    SeatPlan,
+    TopUp,
+)
 from billing_portal.ledger import accounts, buckets
 from billing_portal.ledger.models import Reservation
 from billing_portal.portal.models import SavedView
@@ -117,6 +127,9 @@ PAGES = {
     f"{O}buckets/<uuid:bucket>/renewal/on/": Page(Permission.MANAGE_BILLING, "post", {"bucket": "bucket"}),
     f"{O}buckets/<uuid:bucket>/renewal/off/": Page(Permission.MANAGE_BILLING, "post", {"bucket": "bucket"}),
     f"{O}buckets/<uuid:bucket>/": Page(Permission.VIEW_BILLING, parts={"bucket": "bucket"}),
+    f"{O}seats/": Page(Permission.VIEW_BILLING),
+    f"{O}seats/move/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}seats/<uuid:move>/cancel/": Page(Permission.MANAGE_BILLING, "post", {"move": "seat_move"}),
     f"{O}limits/": Page(Permission.VIEW_BILLING),
     f"{O}limits/cap/": Page(Permission.MANAGE_BILLING, "post"),
     f"{O}limits/alerts/": Page(Permission.MANAGE_BILLING, "post"),
@@ -302,7 +315,31 @@ def furnish(organization):
         starts_at=NOW,
         defaults={"outcomes": ["resolution"], "size": 10, "price_micros": 1_000_000, "created_at": NOW},
     )
+    plan = SeatPlan.objects.create(
+        organization=organization,
+        stripe_subscription_id=f"sub_seats_{organization.pk}",
+        seat_micros=1,
+        currency="USD",
+        base_seats=1,
+        seats=1,
+        units=0,
+        unit_micros=1,
+        attached_at=NOW,
+    )
+    seat_move = SeatMove.objects.create(
+        organization=organization,
+        plan=plan,
+        before_seats=1,
+        before_units=0,
+        before_unit_micros=1,
+        seats=0,
+        units=1,
+        unit_micros=1,
+        asked_by=organization.memberships.order_by("id")[0].user,
+        asked_at=NOW,
+    )
     return {
+        "seat_move": str(seat_move.public_id),
         "bucket": str(bucket.public_id),
         "offer": str(offer.public_id),
         "key": str(key.public_id),

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts.models import Organization
-from billing_portal.billing import crediting, cycles, interims, minor_units, overdue
+from billing_portal.billing import crediting, cycles, interims, minor_units, overdue, seats
 from billing_portal.billing.models import Customer, Invoice
 from billing_portal.ledger import collections, reversals, totals, write_offs
 
@@ -87,9 +87,15 @@ def collect_reference(invoice: Invoice) -> str:
     return f"invoice:{invoice.stripe_invoice_id}"
 
 
-def month_of(data: Mapping[str, Any]) -> date | None:
-    """Return the month of usage that a Stripe invoice bills: only those drafted at the end of a cycle have one."""
+def month_of(data: Mapping[str, Any], customer: Customer) -> date | None:
+    """Return the month of usage that a Stripe invoice bills: only those drafted at the end of a cycle have one.
+
+    The cycles of another subscription, as that of seats, bill no usage.
+    """
     if data.get("billing_reason") != "subscription_cycle":
+        return None
+    subscription_id = seats.subscription_of(data)
+    if subscription_id and customer.stripe_subscription_id not in {None, subscription_id}:
         return None
     return cycles.month_ending_at(datetime.fromtimestamp(data["period_end"], UTC))
 
@@ -101,7 +107,7 @@ def _as_dict(stripe_invoice: Any) -> dict[str, Any]:
 def _first_facts(customer: Customer, data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "organization": customer.organization,
-        "month": month_of(data),
+        "month": month_of(data, customer),
         "currency": data["currency"].upper(),
         "drafted_at": datetime.fromtimestamp(data["created"], UTC),
     }

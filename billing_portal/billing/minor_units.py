@@ -46,6 +46,16 @@ def is_chargeable(minor: int, currency: str) -> bool:
     return minor % CHARGE_STEPS.get(currency.upper(), 1) == 0
 
 
+def price_micros(unit_amount_decimal: str, currency: str) -> int:
+    """Return Stripe's `unit_amount_decimal`, minor units with decimals, in micros; below a micro is cut off."""
+    return int(Decimal(unit_amount_decimal) * micros_per_unit(currency))
+
+
+def amount_decimal(micros: int, currency: str) -> str:
+    """Return micros as Stripe's `unit_amount_decimal`, exactly."""
+    return f"{Decimal(micros) / micros_per_unit(currency):f}"
+
+
 def unit_price(currency: str) -> Decimal:
     """Return the price of one micro in minor units: Stripe's `unit_amount_decimal`, which takes 12 decimals."""
     return Decimal(1) / micros_per_unit(currency)

@@ -18,6 +18,7 @@ from billing_portal.billing import (
     invoice_tasks,
     invoices,
     purchases,
+    seats,
 )
 from billing_portal.billing.gateway import Object
 
@@ -44,6 +45,7 @@ def receive_invoice(invoice: Object, *, now: datetime) -> None:
     received = invoices.receive(invoice, now=now)
     purchases.receive(received, invoice, now=now)
     claims.follow(received, reason="The payment went back", now=now)
+    seats.receive_invoice(received, invoice)
     invoice_tasks.ask_to_advance(received)
 
 
@@ -75,6 +77,7 @@ RECEIVERS: dict[str, Receiver] = {
     "credit_note.updated": receive_credit_note,
     "credit_note.voided": receive_credit_note,
     "customer.deleted": customers.receive_deleted,
+    "customer.subscription.updated": seats.receive,
     "invoice.created": receive_invoice,
     "invoice.deleted": receive_invoice,
     "invoice.finalization_failed": receive_invoice,

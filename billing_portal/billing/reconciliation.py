@@ -26,6 +26,7 @@ from billing_portal.billing import (
     metering,
     minor_units,
     outcome_audit,
+    seats,
 )
 from billing_portal.billing.call_audit import Difference
 from billing_portal.billing.models import CreditLine, CreditNote, InterimInvoice, Invoice, InvoiceLine, Purchase
@@ -213,8 +214,7 @@ def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
         elif line.kind == InvoiceLine.Kind.DEDUCTION:
             yield _deduction_line(line, line.component, deducted.pop(line.component, 0))
         else:
-            yield _other_line(line, bought)
-            bought = 0
+            yield _other_line(line, _take(bought, line.amount_minor))
     for component, micros in usage.items():
         if micros:
             yield _usage_line(None, component, micros, invoice.currency, behind)
@@ -304,10 +304,18 @@ def _credit_line(
     )
 
 
-def _bought_minor(invoice: Invoice) -> int:
-    """Return what the invoice should bill for what was bought ahead, in minor units."""
+def _bought_minor(invoice: Invoice) -> list[int]:
+    """Return what the invoice should bill for what was bought ahead, line by line, in minor units."""
     purchase = Purchase.objects.filter(invoice=invoice).first()
-    return minor_units.from_micros(purchase.amount_micros, purchase.currency) if purchase else 0
+    bought = [minor_units.from_micros(purchase.amount_micros, purchase.currency)] if purchase else []
+    return bought + seats.due_minor(invoice)
+
+
+def _take(due: list[int], amount_minor: int) -> int:
+    """Take from what is due the amount that a line has; where none is the same, the first; 0 where nothing is left."""
+    if not due:
+        return 0
+    return due.pop(due.index(amount_minor) if amount_minor in due else 0)
 
 
 def _other_line(line: InvoiceLine, our_amount_minor: int) -> LineReconciliation:

@@ -64,7 +64,7 @@ _PAGES = (
         "buckets",
         "Buckets",
         "package",
-        {"buckets", "bucket", "bucket_offers", "bucket_offer", "bucket_buy", "bucket_planner"},
+        {"buckets", "bucket", "bucket_offers", "bucket_offer", "bucket_buy", "bucket_planner", "seats"},
     ),
     ("limits", "Limits & alerts", "gauge", {"limits", "limits_cap", "limits_alerts"}),
     ("payment_methods", "Payment methods", "credit-card", {"payment_methods", "payment_method_add"}),

@@ -9,6 +9,7 @@ from billing_portal.billing.models.interims import InterimInvoice, InterimLine
 from billing_portal.billing.models.mismatches import InvoiceCheck, Mismatch
 from billing_portal.billing.models.purchases import Purchase, PurchaseStep, TopUp
 from billing_portal.billing.models.receipts import Receipt, ReceiptFile, ReceiptKey, ReceiptPayment
+from billing_portal.billing.models.seats import SeatMonth, SeatMove, SeatPlan
 from billing_portal.billing.models.stripe_objects import (
     CardSetup,
     CreditLine,
@@ -61,6 +62,9 @@ __all__ = [
     "Report",
     "ReportBatch",
     "ReportedSettlement",
+    "SeatMonth",
+    "SeatMove",
+    "SeatPlan",
     "SubscriptionItem",
     "TopUp",
 ]

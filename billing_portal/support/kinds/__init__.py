@@ -3,7 +3,7 @@
 A new kind is a class here and a line in `ALL`: forms, preview, approval, audit and double submits are taken care of.
 """
 
-from billing_portal.support.kinds import calls, credit, credit_notes, debt, disputes, freezing, grace, numbers
+from billing_portal.support.kinds import calls, credit, credit_notes, debt, disputes, freezing, grace, numbers, seats
 from billing_portal.support.kinds.base import Change, Kind, Refused
 
 __all__ = ["ALL", "Change", "Kind", "Refused", "named"]
@@ -25,6 +25,7 @@ ALL: dict[str, Kind] = {
         freezing.Unfreeze(),
         grace.GiveTime(),
         numbers.GiveUpNumbers(),
+        seats.AttachSeats(),
     )
 }
 

@@ -1,0 +1,211 @@
+"""Spend moved from seats to outcomes and back: both sides or neither, whatever Stripe does with the answer."""
+
+import tomllib
+import uuid
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing_portal.billing import customers, gateway, invoice_lines, invoices, reconciliation, seat_walk, seats
+from billing_portal.billing.models import Intent, SeatMonth, SeatMove, SeatPlan
+from billing_portal.ledger.models import Bucket
+from tests.billing.world import Buyer, load_prices
+from tests.stripe.conftest import RunningSandbox
+from usage.outcomes import rules
+
+MARCH, APRIL = date(2027, 3, 1), date(2027, 4, 1)
+MARCH_BEGINS = datetime(2027, 3, 1, 0, 5, tzinfo=UTC)
+AFTER_THE_ANCHOR = datetime(2027, 3, 1, 14, tzinfo=UTC)
+State = SeatMove.State
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 500), st.integers(1, 10**9), st.integers(1, 10**8))
+def test_an_allowance_costs_no_more_than_the_seats_and_leaves_less_than_one(
+    moved: int, seat_micros: int, unit_micros: int
+) -> None:
+    units = seats.allowance(moved, seat_micros, unit_micros)
+    assert 0 <= moved * seat_micros - units * unit_micros < unit_micros
+
+
+@pytest.fixture
+def plan(stripe: RunningSandbox, buyer: Callable[..., Buyer]) -> SeatPlan:
+    """Ten seats at 29 dollars, attached on 10 February 2027 to a customer who pays by card."""
+    load_prices()
+    rules.load(tomllib.loads(Path("usage/price_books/outcomes.toml").read_text()), now=stripe.now())
+    organization = buyer("acme").organization
+    customers.subscribe(organization, now=stripe.now())
+    product = gateway.create("products", {"name": "Seat"}, "seat")
+    terms = {"currency": "usd", "unit_amount": 2900, "recurring": {"interval": "month"}}
+    price = gateway.create("prices", {"product": product["id"], **terms}, "seat-price")
+    return seat_walk.attach(organization, stripe_price_id=price["id"], quantity=10, now=stripe.now())
+
+
+def ask(plan: SeatPlan, keep: int, now: datetime, **options: Any) -> SeatMove:
+    by = plan.organization.users.get()
+    return seats.ask(plan, seats=keep, by=by, now=now, **{"public_id": uuid.uuid4(), **options})
+
+
+def at_stripe(plan: SeatPlan) -> tuple[int, int]:
+    return seats.quantities(plan, gateway.retrieve("subscriptions", plan.stripe_subscription_id))[:2]
+
+
+def begin(stripe: RunningSandbox, instant: datetime) -> None:
+    stripe.advance_to(instant.timestamp())
+    seat_walk.advance_all(now=stripe.now())
+
+
+def receive_invoices(plan: SeatPlan, now: datetime) -> list[Any]:
+    """Take over what Stripe has drafted of the seats' subscription, as its webhooks do; return ours."""
+    found = gateway.list_all("invoices", {"subscription": plan.stripe_subscription_id})
+    received = []
+    for data in found:
+        invoice = invoices.receive(data, now=now)
+        seats.receive_invoice(invoice, data)
+        invoice_lines.store(invoice)
+        received.append(invoice)
+    return received
+
+
+def test_attaching_twice_makes_one_subscription_and_bills_nothing_yet(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    again = seat_walk.attach(plan.organization, stripe_price_id=plan.stripe_price_id, quantity=10, now=stripe.now())
+    assert again == plan
+    assert (plan.seats, plan.units, plan.seat_micros, plan.unit_micros) == (10, 0, 29_000_000, 990_000)
+    made = list(
+        gateway.list_all(
+            "subscriptions", {"customer": customers.ensure(plan.organization, now=stripe.now()).stripe_customer_id}
+        )
+    )
+    assert len(made) == 2
+
+
+def test_both_sides_to_the_cent_before_anything_happens(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    sides = seats.preview(plan, seats=7, now=stripe.now())
+    assert (sides.before.total_micros, sides.after.seats_micros) == (290_000_000, 203_000_000)
+    # 87 dollars buy 87 outcomes at 0.99; the last 87 cents buy none, and are not billed.
+    assert (sides.after.units, sides.after.units_micros) == (87, 86_130_000)
+    assert (sides.change_micros, sides.month) == (-870_000, MARCH)
+    assert at_stripe(plan) == (10, 0)
+    for wrong in (-1, 10, 11):
+        with pytest.raises(seats.SeatsRefused):
+            seats.preview(plan, seats=wrong, now=stripe.now())
+
+
+def test_spend_is_moved_from_the_next_month_on_and_billed_as_previewed(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    move = seat_walk.advance(ask(plan, 7, stripe.now()), now=stripe.now())
+    assert (move.state, move.month, at_stripe(plan)) == (State.CONFIRMED, MARCH, (7, 87))
+    assert not Bucket.objects.exists(), "nothing is there before the month begins"
+    begin(stripe, MARCH_BEGINS)
+    bucket = Bucket.objects.get()
+    assert (bucket.size, bucket.price_micros) == (87, 86_130_000)
+    assert (bucket.starts_at, bucket.expires_at) == (
+        datetime(2027, 3, 1, tzinfo=UTC),
+        datetime(2027, 4, 1, tzinfo=UTC),
+    )
+    assert "qualification" not in bucket.outcomes
+    begin(stripe, AFTER_THE_ANCHOR)
+    assert SeatMonth.objects.count() == 1
+    (invoice,) = [each for each in receive_invoices(plan, stripe.now()) if each.total_minor]
+    assert (invoice.month, invoice.subtotal_minor) == (None, 20_300 + 8_613)
+    assert reconciliation.reconcile_invoice(invoice, deep=False).agrees
+
+
+def test_moving_back_gives_the_seats_again_from_the_month_after(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    seat_walk.advance(ask(plan, 7, stripe.now()), now=stripe.now())
+    begin(stripe, AFTER_THE_ANCHOR)
+    plan.refresh_from_db()
+    back = seat_walk.advance(ask(plan, 10, stripe.now()), now=stripe.now())
+    assert (back.state, back.month, at_stripe(plan)) == (State.CONFIRMED, APRIL, (10, 0))
+    assert Bucket.objects.get().remaining_units == 87, "the month that is billed keeps its outcomes"
+    begin(stripe, datetime(2027, 4, 1, 14, tzinfo=UTC))
+    assert list(SeatMonth.objects.order_by("month").values_list("seats", "units")) == [(7, 87), (10, 0)]
+    assert Bucket.objects.count() == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_f17_a_lost_answer_is_repaired_with_the_same_key(plan: SeatPlan, stripe: RunningSandbox, when: str) -> None:
+    move = ask(plan, 7, stripe.now())
+    path = f"/v1/subscriptions/{plan.stripe_subscription_id}"
+    stripe.faults(timeout_next={"count": 1, "seconds": 5, "when": when, "method": "POST", "path": path})
+    move = seat_walk.advance(move, now=stripe.now())
+    assert (move.state, "same key" in move.reason) == (State.SENDING, True)
+    with pytest.raises(seats.TooLate):
+        seats.cancel(move, now=stripe.now())
+    key = Intent.objects.get(reference=f"seat-move:{move.public_id}").idempotency_key
+    assert seat_walk.advance_all(now=stripe.now()) == 1
+    move.refresh_from_db()
+    assert (move.state, at_stripe(plan)) == (State.CONFIRMED, (7, 87))
+    assert Intent.objects.get(reference=f"seat-move:{move.public_id}").idempotency_key == key
+
+
+def test_f14_the_webhook_confirms_what_nobody_lived_to_note(
+    plan: SeatPlan, stripe: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between Stripe's answer and our note: the webhook, or the sweep, finds the change that was sent."""
+    move = ask(plan, 7, stripe.now())
+    monkeypatch.setattr(seats, "receive", _die)
+    with pytest.raises(KeyboardInterrupt):
+        seat_walk.advance(move, now=stripe.now())
+    monkeypatch.undo()
+    move.refresh_from_db()
+    assert (move.state, SeatPlan.objects.get().units) == (State.SENDING, 0)
+    subscription = gateway.retrieve("subscriptions", plan.stripe_subscription_id)
+    for _ in range(2):
+        seats.receive(subscription, now=stripe.now())
+    move.refresh_from_db()
+    assert (move.state, move.month, SeatPlan.objects.get().units) == (State.CONFIRMED, MARCH, 87)
+
+
+def _die(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_stripe_refuses_changes_neither_side_and_says_why(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    move = ask(plan, 7, stripe.now())
+    path = f"/v1/subscriptions/{plan.stripe_subscription_id}"
+    stripe.faults(fail_next={"count": 1, "status": 400, "method": "POST", "path": path})
+    move = seat_walk.advance(move, now=stripe.now())
+    assert (move.state, at_stripe(plan)) == (State.REFUSED, (10, 0))
+    assert move.reason.startswith("Stripe refused")
+    assert seat_walk.advance(ask(plan, 7, stripe.now()), now=stripe.now()).state == State.CONFIRMED
+
+
+def test_nothing_is_sent_between_the_months_start_and_stripes(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    """What Stripe has when the month begins is what it bills at noon: so both are the same number."""
+    stripe.advance_to(MARCH_BEGINS.timestamp())
+    move = seat_walk.advance(ask(plan, 7, stripe.now()), now=stripe.now())
+    assert (move.state, at_stripe(plan)) == (State.ASKED, (10, 0))
+    begin(stripe, AFTER_THE_ANCHOR)
+    move.refresh_from_db()
+    assert (move.state, move.month) == (State.CONFIRMED, APRIL)
+    assert SeatMonth.objects.get(month=MARCH).units == 0
+
+
+def test_f27_one_form_is_one_move_and_one_is_open_at_a_time(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    key = uuid.uuid4()
+    move = ask(plan, 7, stripe.now(), public_id=key)
+    assert ask(plan, 7, stripe.now(), public_id=key) == move
+    with pytest.raises(seats.FormReused):
+        ask(plan, 6, stripe.now(), public_id=key)
+    with pytest.raises(seats.MoveOpen):
+        ask(plan, 6, stripe.now())
+    assert seats.cancel(move, now=stripe.now()).state == State.CANCELED
+    assert seat_walk.advance(move, now=stripe.now()).state == State.CANCELED
+    assert at_stripe(plan) == (10, 0)
+
+
+def test_a_price_that_is_no_seats_is_refused(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    product = gateway.create("products", {"name": "Desk"}, "desk")
+    yearly = {"product": product["id"], "currency": "usd", "unit_amount": 1, "recurring": {"interval": "year"}}
+    euros = {**yearly, "currency": "eur", "recurring": {"interval": "month"}}
+    for terms, reason in ((yearly, "must be monthly"), (euros, "it is EUR")):
+        price = gateway.create("prices", terms, f"desk-{terms['currency']}")
+        with pytest.raises(seat_walk.PriceUnfit, match=reason):
+            seat_walk.price_of(price["id"], "USD")
+    with pytest.raises(seat_walk.PriceUnfit, match="has no price"):
+        seat_walk.price_of("price_nowhere", "USD")
