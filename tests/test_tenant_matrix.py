@@ -175,6 +175,7 @@ API = {
     "api/v1/completeness": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/conversations/events": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/conversations/<str:conversation_id>": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/conversations/<str:conversation_id>/billing": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/imports": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/imports/<uuid:import_id>": {"get": ApiKey.Scope.CALLS_WRITE},
     "api/v1/imports/<uuid:import_id>/refusals": {"get": ApiKey.Scope.CALLS_WRITE},

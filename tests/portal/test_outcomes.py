@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from accounts import api_keys
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import accounts, buckets, settling
 from billing_portal.ledger.models import Grant
@@ -250,3 +251,22 @@ def test_pages_of_outcomes_ask_the_database_a_fixed_number_of_times(
     get(client, name, talked)
     with django_assert_max_num_queries(most):
         get(client, name, talked)
+
+
+def test_the_api_says_who_paid_and_what_came_back(talked, other, invoice, now):
+    def billing(reference, organization=talked):
+        _, secret = api_keys.issue(organization=organization, name="k", scopes=["usage:read"], now=now)
+        path = f"/api/v1/conversations/{reference}/billing"
+        return Client(headers={"authorization": f"Bearer {secret}"}).get(path)
+
+    (by_card,) = billing("c_assumed").json()["movements"]
+    assert (by_card["accrued_micros"], by_card["credits"], by_card["unit"]) == (990_000, [], None)
+    assert by_card["billed_month"] == "2026-10"
+    assert (by_card["invoice"]["line"], by_card["invoice"]["state"]) == ("resolution", "draft")
+    (by_bucket,) = billing("c_0").json()["movements"]
+    assert (by_bucket["unit"]["bucket_size"], by_bucket["accrued_micros"], by_bucket["invoice"]) == (2, 0, None)
+    charged, taken_back = billing("c_2").json()["movements"]
+    assert (charged["kind"], taken_back["kind"]) == ("charge", "reversal")
+    assert taken_back["credits"] == [{"kind": "correction", "micros": 990_000}]
+    foreign, missing = billing("c_0", other), billing("c_nowhere")
+    assert foreign.status_code == missing.status_code == 404

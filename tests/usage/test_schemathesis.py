@@ -47,6 +47,7 @@ OPERATIONS = [
     "get_call",
     "get_completeness",
     "get_conversation",
+    "get_conversation_billing",
     "get_usage",
     "get_usage_changes",
     "trace_call",
