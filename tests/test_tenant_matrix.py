@@ -101,6 +101,8 @@ PAGES = {
     f"{O}invoices/": Page(Permission.VIEW_BILLING),
     f"{O}invoices/<uuid:invoice>/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/payment/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/amount-due/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/amount-due/csv/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/pay/": Page(Permission.MANAGE_BILLING, "post", {"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/<str:component>/": Page(
         Permission.VIEW_BILLING, parts={"invoice": "invoice", "component": "component"}
@@ -158,6 +160,8 @@ ALLAUTH = "accounts/"
 STAFF = "staff/"
 # Pages on which an own organization may answer 404, because they need an object that the request must name.
 NEEDS_AN_OBJECT = {
+    f"{O}invoices/<uuid:invoice>/amount-due/",
+    f"{O}invoices/<uuid:invoice>/amount-due/csv/",
     f"{O}usage/own-log/<uuid:comparison>/<str:name>/csv/",
     f"{O}payment-methods/mandate/",
     f"{O}payment-methods/added/",

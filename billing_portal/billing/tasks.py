@@ -15,6 +15,7 @@ from billing_portal.billing import (
     month_end,
     subscription_items,
 )
+from billing_portal.billing.amounts_due_tasks import compute_amount_due
 from billing_portal.billing.collecting_tasks import mend_overdue_facts, pursue_overdue, warn_of_card_expiry
 from billing_portal.billing.credit_note_tasks import issue_credit_note, issue_credit_notes
 from billing_portal.billing.dispute_tasks import remind_of_disputes
@@ -35,6 +36,7 @@ __all__ = [
     "check_invoices",
     "check_top_up",
     "check_top_ups",
+    "compute_amount_due",
     "forget_events",
     "handle_event",
     "handle_waiting_events",

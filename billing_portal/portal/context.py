@@ -52,6 +52,7 @@ _PAGES = (
             "dispute_new",
             "dispute",
             "dispute_write",
+            "amount_due",
         },
     ),
     (

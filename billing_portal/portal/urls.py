@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from billing_portal.portal.views import (
+    amounts_due,
     buckets,
     calls,
     changes,
@@ -69,6 +70,8 @@ _organization = [
     path("invoices/", invoices.invoices, name="invoices"),
     path("invoices/<uuid:invoice>/", invoices.invoice, name="invoice"),
     path("invoices/<uuid:invoice>/payment/", invoices.payment, name="invoice_payment"),
+    path("invoices/<uuid:invoice>/amount-due/", amounts_due.amount_due, name="amount_due"),
+    path("invoices/<uuid:invoice>/amount-due/csv/", amounts_due.amount_due_csv, name="amount_due_csv"),
     path("invoices/<uuid:invoice>/pay/", invoices.pay, name="invoice_pay"),
     path("invoices/<uuid:invoice>/<str:component>/", invoices.invoice_line, name="invoice_line"),
     path("disputes/", disputes.disputes, name="disputes"),

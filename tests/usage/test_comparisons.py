@@ -321,7 +321,9 @@ _CHANGES = st.dictionaries(st.integers(0, 11), st.tuples(_SHIFTS, _SHIFTS), max_
 
 
 @given(changes=_CHANGES, tolerance_ms=st.sampled_from([0, SECOND]), tolerance_micros=st.sampled_from([0, CENT]))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_the_five_classes_partition_the_union(used, now, changes, tolerance_ms, tolerance_micros):
     log = ours(used)
     theirs = {}

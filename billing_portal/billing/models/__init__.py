@@ -1,5 +1,6 @@
 """The models, by noun. Each module keeps one; the rest of the code imports from here."""
 
+from billing_portal.billing.models.amounts_due import AmountDue
 from billing_portal.billing.models.buckets import BucketOffer, BucketRenewal
 from billing_portal.billing.models.claims import Chargeback, FraudWarning, InvoicePayment, Refund
 from billing_portal.billing.models.collecting import Overdue, PaymentAttempt
@@ -28,6 +29,7 @@ from billing_portal.billing.models.stripe_objects import (
 from billing_portal.billing.models.subscription_items import SubscriptionItem
 
 __all__ = [
+    "AmountDue",
     "BucketOffer",
     "BucketRenewal",
     "CardSetup",

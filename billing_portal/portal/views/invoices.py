@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import cards, charging, gateway, interims, overdue_walk, reconciliation
+from billing_portal.billing import amounts_due, cards, charging, gateway, interims, overdue_walk, reconciliation
 from billing_portal.billing.disputes import subjects
 from billing_portal.billing.models import CreditNote, InterimInvoice, Invoice, PaymentMethod
 from billing_portal.portal import arrears, payment_trouble
@@ -55,6 +55,7 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
         "refunded_minor": sum(note.refunded_minor for note in notes),
         "balance_minor": sum(note.balance_minor for note in notes),
         "interim": interim,
+        "has_amount_due": amounts_due.is_final(found),
         "month_invoice": _month_invoice(interim) if interim else None,
         "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],
         "unpaid": arrears.Unpaid(found) if found.open_minor else None,
