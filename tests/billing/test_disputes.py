@@ -265,6 +265,35 @@ def test_i12_f48_a_granted_dispute_leaves_every_byte_of_the_final_invoice(line, 
     assert rows() == before
 
 
+def test_i13_of_an_open_invoice_the_line_is_lowered_by_a_credit_note_once(line, alice, sam, now, monkeypatch):
+    asked = []
+    monkeypatch.setattr("billing_portal.billing.credit_note_tasks.ask_to_issue", asked.append)
+    still_open = Invoice.objects.create(
+        organization=line.organization,
+        stripe_invoice_id="in_open",
+        month=date(2026, 9, 1),
+        currency="USD",
+        subtotal_minor=20_00,
+        total_minor=20_00,
+        amount_due_minor=20_00,
+        drafted_at=now,
+    )
+    fields = {"stripe_line_id": "il_3", "position": 1, "kind": "usage", "component": "llm", "amount_minor": 20_00}
+    InvoiceLine.objects.create(organization=line.organization, invoice=still_open, currency="USD", **fields)
+    Invoice.objects.filter(pk=still_open.pk).update(state="open")
+    reference = subjects.line_reference(still_open, "llm")
+    dispute = opened(line.organization, alice, now, kind="invoice_line", reference=reference, micros=5_000_000)
+    key = uuid.uuid4()
+    for _ in range(2):
+        decide(line.organization, sam, now, kind="grant_dispute", dispute=dispute, key=key, micros=5_000_000)
+    dispute.refresh_from_db()
+    assert (dispute.grant, dispute.given_micros) == (None, 5_000_000)
+    assert asked == [dispute.credit_note]
+    assert (dispute.credit_note.cause, dispute.credit_note.total_minor) == ("dispute", 5_00)
+    assert not Grant.objects.exists()
+    assert "comes off the open invoice" in Letter.objects.filter(to=alice.email).order_by("id").last().text
+
+
 def test_a_draft_has_no_line_to_dispute(line, alice, now):
     draft = Invoice.objects.create(
         organization=line.organization, stripe_invoice_id="in_draft", currency="USD", drafted_at=now

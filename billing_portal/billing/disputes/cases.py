@@ -1,7 +1,8 @@
 """What becomes of a dispute: opened, talked over, and granted, rejected or withdrawn, once.
 
-Whatever moves it holds the account's lock. A granted one gives credit of the kind `correction`, which is spent first
-and never expires; the invoice that billed it stays as it is, byte for byte (I12).
+Whatever moves it holds the account's lock. A granted one of a line of an open invoice lowers that by a credit note;
+any other gives credit of the kind `correction`, which is spent first and never expires. The invoice that billed it
+stays as it is, byte for byte (I12).
 """
 
 from datetime import datetime
@@ -13,8 +14,9 @@ from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 
 from accounts.models import Organization, User
+from billing_portal.billing import credit_note_tasks, credit_notes
 from billing_portal.billing.disputes import notices, subjects
-from billing_portal.billing.models import Dispute, DisputeMessage
+from billing_portal.billing.models import CreditNote, Dispute, DisputeMessage, Invoice
 from billing_portal.ledger import accounts, credits
 from billing_portal.ledger.models import Grant
 
@@ -152,9 +154,10 @@ def grant(dispute: Dispute, *, micros: int, decision: str, by: User, now: dateti
         most, was_corrected = givable(locked)
         if not (0 < micros <= most or (micros == 0 and was_corrected)):
             raise TooMuch(most, micros)
-        given = None
         if micros:
-            given = credits.grant(
+            locked.credit_note = _credit_note(locked, micros, decision=decision, by=by, now=now)
+        if micros and locked.credit_note is None:
+            locked.grant = credits.grant(
                 organization=locked.organization,
                 kind=Grant.Kind.CORRECTION,
                 micros=micros,
@@ -162,7 +165,7 @@ def grant(dispute: Dispute, *, micros: int, decision: str, by: User, now: dateti
                 reason=decision,
                 now=now,
             )
-        locked.grant, locked.given_micros = given, micros
+        locked.given_micros = micros
         _end(locked, State.GRANTED, by=by, now=now, decision=decision)
         notices.decided(locked, now=now)
     return locked
@@ -181,6 +184,14 @@ def most_micros(subject: subjects.Subject) -> int:
     """Return what a subject costs now, less what granted disputes of it gave back: never twice."""
     granted = _disputes_of(subject).filter(state=State.GRANTED)
     return max(0, subject.amount_micros - int(granted.aggregate(micros=Sum("given_micros"))["micros"] or 0))
+
+
+def lowers_an_invoice(dispute: Dispute) -> bool:
+    """Say whether what is given back comes off an invoice: that of the disputed line, while it is open."""
+    if dispute.kind != Dispute.Kind.INVOICE_LINE:
+        return False
+    line = subjects.line_of(dispute.organization_id, dispute.reference)
+    return line is not None and line.invoice.state == Invoice.State.OPEN
 
 
 def of_subject(subject: subjects.Subject) -> Dispute | None:
@@ -212,6 +223,27 @@ def remind(*, now: datetime) -> int:
 def _disputes_of(subject: subjects.Subject) -> QuerySet[Dispute]:
     of_organization = Dispute.objects.filter(organization_id=subject.organization_id)
     return of_organization.filter(kind=subject.kind, reference=subject.reference).order_by("id")
+
+
+def _credit_note(dispute: Dispute, micros: int, *, decision: str, by: User, now: datetime) -> CreditNote | None:
+    """Return the credit note that lowers the disputed line's invoice while that is open; None where credit is given."""
+    line = subjects.line_of(dispute.organization_id, dispute.reference)
+    if line is None or not lowers_an_invoice(dispute):
+        return None
+    try:
+        note = credit_notes.ask(
+            invoice=line.invoice,
+            micros=micros,
+            reason=decision,
+            reference=dispute.reference_in_ledger,
+            cause=CreditNote.Cause.DISPUTE,
+            by=by,
+            now=now,
+        )
+    except (credit_notes.NotCreditable, credit_notes.AmountRefused):
+        return None  # not as much is left of the invoice: what is given back is credit
+    credit_note_tasks.ask_to_issue(note)
+    return note
 
 
 def _lock(dispute: Dispute, *, even_frozen: bool = True) -> Dispute:

@@ -5,6 +5,7 @@ from django.db import models
 
 from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
+from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.ledger.models import Grant
 
 
@@ -52,9 +53,13 @@ class Dispute(models.Model):
     decided_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
     decided_at = models.DateTimeField(null=True)
     decision = models.CharField(max_length=300, blank=True, default="", help_text="Why, for the customer to read.")
-    given_micros = models.BigIntegerField(null=True, help_text="What a granted dispute gave back, as credit.")
+    given_micros = models.BigIntegerField(null=True, help_text="What a granted dispute gave back, before tax.")
     grant = models.OneToOneField(
         Grant, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="dispute"
+    )
+
+    credit_note = models.OneToOneField(
+        CreditNote, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="dispute"
     )
 
     class Meta:
@@ -67,6 +72,7 @@ class Dispute(models.Model):
                 name="dispute_is_one_open_a_subject",
             ),
             SameOrganization(field="grant", name="dispute_gave_its_own_grant"),
+            SameOrganization(field="credit_note", name="dispute_lowered_its_own_invoice"),
             models.CheckConstraint(
                 condition=models.Q(claimed_micros__gt=0, claimed_micros__lte=models.F("amount_micros")),
                 name="dispute_claims_at_most_what_it_cost",
@@ -81,10 +87,11 @@ class Dispute(models.Model):
                 name="dispute_decision_has_a_reason",
             ),
             models.CheckConstraint(
-                condition=models.Q(state="granted", given_micros=0, grant=None)
-                | models.Q(state="granted", given_micros__gt=0, grant__isnull=False)
-                | (~models.Q(state="granted") & models.Q(given_micros=None, grant=None)),
-                name="dispute_gives_back_by_its_grant",
+                condition=models.Q(state="granted", given_micros=0, grant=None, credit_note=None)
+                | models.Q(state="granted", given_micros__gt=0, grant__isnull=False, credit_note=None)
+                | models.Q(state="granted", given_micros__gt=0, grant=None, credit_note__isnull=False)
+                | (~models.Q(state="granted") & models.Q(given_micros=None, grant=None, credit_note=None)),
+                name="dispute_gives_back_one_way",
             ),
         ]
         indexes = [

@@ -62,7 +62,7 @@ class _Decide(Kind):
 class GrantDispute(_Decide):
     name = "grant_dispute"
     label = "Grant a dispute"
-    explanation = "Gives back what was billed wrongly, as credit that is spent first and never expires."
+    explanation = "Gives back what was billed wrongly: off an open invoice, else as credit that never expires."
     form = GrantForm
 
     def amount_micros(self, account: Account, params: dict[str, Any], *, now: datetime) -> int:
@@ -75,7 +75,7 @@ class GrantDispute(_Decide):
         return [
             Change(dispute.label, note=f"{amount(dispute.claimed_micros, dispute.currency)} are asked for."),
             Change("Given back of it", 0, micros),
-            Change("Credit left", left, left + micros),
+            *_how(dispute, left, micros),
             Change("Invoices that are final", note="Not a byte of them changes."),
         ]
 
@@ -110,6 +110,12 @@ class RejectDispute(_Decide):
             cases.reject(dispute, decision=action.reason, by=action.asked_by, now=now)
         except cases.AlreadyDecided as error:
             raise Refused(str(error)) from error
+
+
+def _how(dispute: Dispute, credit_left_micros: int, micros: int) -> list[Change]:
+    if micros and cases.lowers_an_invoice(dispute):
+        return [Change("How it is given back", note="Off the open invoice, by a credit note with the tax on it.")]
+    return [Change("Credit left", credit_left_micros, credit_left_micros + micros)]
 
 
 def _assert_givable(dispute: Dispute, micros: int) -> None:
