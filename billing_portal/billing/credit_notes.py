@@ -112,6 +112,8 @@ def assert_creditable(invoice: Invoice) -> None:
     if invoice.state not in _CREDITABLE:
         raise NotCreditable(invoice, f"it is {invoice.get_state_display().lower()}.")
     purchase = Purchase.objects.filter(invoice=invoice).first()
+    if purchase is not None and purchase.kind == Purchase.Kind.BUCKET:
+        raise NotCreditable(invoice, "it bills a bucket, whose units would have to be taken back.")
     if purchase is not None and (invoice.state != Invoice.State.PAID or purchase.grant is None):
         raise NotCreditable(invoice, "the credit it bills is not paid for yet.")
     if purchase is None and invoices.usage_month(invoice) is None:

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from accounts import clock, mfa, people
 from accounts.models import Organization
+from billing_portal.billing import bucket_offers
 from billing_portal.ledger import checks, settling
 from billing_portal.ledger.models import Account
 from billing_portal.local import story
@@ -23,6 +24,7 @@ from usage.outcomes import rules
 
 PRICES = Path(prices.__file__).parent / "price_books" / "parley.toml"
 OUTCOMES = PRICES.with_name("outcomes.toml")
+OFFERS = Path(bucket_offers.__file__).parent / "price_lists" / "parley_buckets.toml"
 STAFF_EMAIL = "support@parley.example"
 _GESTURES = ("Calls dropped for 40 minutes last week", "Moving to us from another platform: the first weeks are on us")
 _GESTURE_MICROS = (25_000_000, 150_000_000)
@@ -30,9 +32,10 @@ STAFF_TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - printed b
 
 
 def seed_prices() -> None:
-    """Load the sample company's price books and outcome rules; again changes nothing."""
+    """Load the sample company's price books, outcome rules and buckets on sale; again changes nothing."""
     prices.load(tomllib.loads(PRICES.read_text()), now=clock.now())
     rules.load(tomllib.loads(OUTCOMES.read_text()), now=clock.now())
+    bucket_offers.load(tomllib.loads(OFFERS.read_text()), now=clock.now())
 
 
 def seed_staff() -> None:
