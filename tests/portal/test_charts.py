@@ -5,7 +5,8 @@ from datetime import date, timedelta
 
 import pytest
 from django.conf import settings
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
 from billing_portal.portal import charts, formats
@@ -38,6 +39,16 @@ def test_every_day_has_a_column_and_only_series_with_money_are_shown():
     assert chart.columns[0].summary == "Sun, Nov 1, 2026: $2.00. Language model $2.00"
 
 
+def test_a_chart_without_a_currency_counts():
+    chart = draw({(FIRST, "llm"): 1_234, (FIRST, "voice"): 2}, currency="")
+    assert [part.text for part in chart.series] == ["2", "1,234"]
+    assert chart.text == chart.columns[0].total == "1,236"
+    assert [line.label for line in chart.gridlines] == ["0", "500", "1,000", "1,500"]
+    assert chart.columns[0].summary == "Sun, Nov 1, 2026: 1,236. Voice engine 2, Language model 1,234"
+
+
+# How long input takes says how busy the machine is.
+@of_hypothesis(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.tuples(

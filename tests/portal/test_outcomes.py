@@ -12,9 +12,9 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts import api_keys
-from billing_portal.billing.models import Invoice
+from billing_portal.billing.models import InterimInvoice, Invoice
 from billing_portal.ledger import accounts, buckets, settling
-from billing_portal.ledger.models import Grant
+from billing_portal.ledger.models import Grant, Transaction
 from tests.billing import world
 from usage.models import Conversation, ConversationEvent, OutcomeCharge
 from usage.outcomes import listing, recording, rules
@@ -270,3 +270,21 @@ def test_the_api_says_who_paid_and_what_came_back(talked, other, invoice, now):
     assert taken_back["credits"] == [{"kind": "correction", "micros": 990_000}]
     foreign, missing = billing("c_0", other), billing("c_nowhere")
     assert foreign.status_code == missing.status_code == 404
+
+
+def test_a_line_of_an_interim_invoice_opens_into_the_outcomes_that_it_covers(client, talked, now):
+    invoice = Invoice.objects.create(organization=talked, stripe_invoice_id="in_2", currency="USD", drafted_at=now)
+    InterimInvoice.objects.create(
+        organization=talked,
+        invoice=invoice,
+        month=now.date().replace(day=1),
+        first_sequence=2,
+        last_sequence=3,
+        last_transaction=Transaction.objects.filter(organization=talked).latest("id"),
+        currency="USD",
+        written_at=now,
+    )
+    text = text_of(get(client, "invoice_line", talked, invoice.public_id, "resolution"))
+    assert "of October 2026 so far" in text
+    assert ("c_1" in text, "c_2" in text) == (True, True)
+    assert ("c_0" in text, "c_assumed" in text) == (False, False)
