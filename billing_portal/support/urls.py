@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from billing_portal.support.views import approvals, backfills, disputes, find, organizations, rules, trace
+from billing_portal.support.views import approvals, backfills, disputes, find, organizations, results, rules, trace
 
 staff = admin.site.admin_view
 
@@ -10,6 +10,7 @@ urlpatterns = [
     path("trace/", staff(trace.trace), name="staff_trace"),
     path("organizations/<uuid:organization>/", staff(organizations.organization), name="staff_organization"),
     path("organizations/<uuid:organization>/<slug:kind>/", staff(organizations.action), name="staff_action"),
+    path("results/", staff(results.board), name="staff_results"),
     path("disputes/", staff(disputes.disputes), name="staff_disputes"),
     path("disputes/<uuid:dispute>/", staff(disputes.dispute), name="staff_dispute"),
     path("disputes/<uuid:dispute>/write/", staff(disputes.write), name="staff_dispute_write"),
