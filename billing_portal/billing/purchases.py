@@ -17,6 +17,7 @@ from accounts.models import Organization, User
 from billing_portal.billing import (
     bucket_deliveries,
     bucket_renewal_orders,
+    crediting,
     gateway,
     minor_units,
     purchase_letters,
@@ -263,9 +264,15 @@ def link(purchase: Purchase, invoice: Invoice) -> None:
 
 
 def follow(purchase: Purchase, invoice: Invoice, *, now: datetime) -> None:
-    """Let the purchase go where its invoice went: paid, or closed without payment."""
-    if invoice.state == Invoice.State.PAID:
-        take_payment(purchase, (invoice.subtotal_minor, invoice.currency), now=now)
+    """Let the purchase go where its invoice went: paid, or closed without payment.
+
+    Stripe also calls it paid when a credit note took all of it off: nothing came in for that. Raises PaymentMismatch.
+    """
+    credited = crediting.net_minor(invoice, invoice.pre_credited_minor)
+    if invoice.state == Invoice.State.PAID and credited and credited == invoice.subtotal_minor:
+        end(purchase, now=now)
+    elif invoice.state == Invoice.State.PAID:
+        take_payment(purchase, (invoice.subtotal_minor - credited, invoice.currency), now=now)
     elif invoice.state in {Invoice.State.VOID, Invoice.State.UNCOLLECTIBLE}:
         end(purchase, now=now)
 

@@ -49,8 +49,8 @@ def bought(buyer: MakeBuyer) -> Callable[..., Purchase]:
     return make
 
 
-def _buy(buyer: Buyer) -> Purchase:
-    purchase = purchases.ask(
+def _ask(buyer: Buyer) -> Purchase:
+    return purchases.ask(
         organization=buyer.organization,
         user=buyer.owner,
         micros=FIFTY,
@@ -60,6 +60,10 @@ def _buy(buyer: Buyer) -> Purchase:
         payment_method=buyer.card,
         now=NOW,
     )
+
+
+def _buy(buyer: Buyer) -> Purchase:
+    purchase = _ask(buyer)
     purchase_payment.advance(purchase, now=NOW)
     assert purchase.state == Purchase.State.CREDITED
     return purchase
@@ -94,7 +98,7 @@ def assert_proved(organization: Organization) -> None:
 # Credit
 
 
-def test_f2_f38_partial_refunds_each_take_back_their_share_once(bought: Callable[..., Purchase]) -> None:
+def test_f2_f38_i15_partial_refunds_each_take_back_their_share_once(bought: Callable[..., Purchase]) -> None:
     purchase = bought()
     for number, left in ((1, 40), (2, 30)):
         refund(purchase.invoice, 1_000, f"r{number}")
@@ -171,6 +175,7 @@ def test_f3_f37_any_order_of_what_is_told_of_a_dispute_ends_the_same(bought: Cal
     assert_proved(purchase.organization)
 
 
+@pytest.mark.long
 def test_an_inquiry_holds_nothing(bought: Callable[..., Purchase]) -> None:
     purchase = bought("pm_card_createDisputeInquiry")
     take_in_events()
@@ -255,6 +260,19 @@ def test_i06_claims_told_twice_or_lowered_leave_what_is_due(bought: Callable[...
     assert_proved(purchase.organization)
 
 
+def test_i13_a_purchase_that_a_credit_note_settled_gives_no_credit(buyer: MakeBuyer) -> None:
+    made = buyer("acme", card="pm_card_authenticationRequired")
+    purchase = _ask(made)
+    purchase_payment.advance(purchase, now=NOW)
+    assert purchase.state == Purchase.State.NEEDS_ACTION
+    invoice = purchase.invoice
+    told = {"invoice": invoice.stripe_invoice_id, "amount": invoice.total_minor}
+    gateway.create("credit_notes", told, "instead of a payment")
+    take_in_events()
+    purchase.refresh_from_db()
+    assert (purchase.state, balance(purchase.organization)) == (Purchase.State.CANCELED, (0, 0))
+
+
 # Usage that was paid
 
 
@@ -277,6 +295,7 @@ def test_f38_usage_refunded_by_hand_is_owed_again(paid: Callable[..., Invoice]) 
     assert_proved(invoice.organization)
 
 
+@pytest.mark.long
 def test_f37_usage_charged_back_for_good_is_owed_again(paid: Callable[..., Invoice], stripe: RunningSandbox) -> None:
     invoice = paid("pm_card_createDispute")
     take_in_events()

@@ -157,7 +157,8 @@ def test_f38_of_a_paid_invoice_the_money_goes_back_to_the_card_and_no_more_than_
     assert_true(invoice)
 
 
-def test_it_goes_to_the_balance_where_that_is_wanted_(
+@pytest.mark.long
+def test_it_goes_to_the_balance_where_that_is_wanted(
     billed: Callable[..., Invoice],
 ) -> None:
     invoice = billed()
@@ -169,6 +170,7 @@ def test_it_goes_to_the_balance_where_that_is_wanted_(
     assert_true(invoice)
 
 
+@pytest.mark.long
 def test_f38_what_was_refunded_by_hand_before_is_not_refunded_again(billed: Callable[..., Invoice]) -> None:
     invoice = billed()
     (payment,) = gateway.list_all("invoice_payments", {"invoice": invoice.stripe_invoice_id})
@@ -267,6 +269,7 @@ def test_f49_a_reference_names_one_note(billed: Callable[..., Invoice]) -> None:
         ask(invoice, 4_999, reference="less than half a cent")
 
 
+@pytest.mark.long
 def test_what_is_owed_after_a_note_is_all_that_can_be_written_off(billed: Callable[..., Invoice]) -> None:
     invoice = billed(card=DECLINED)
     make(invoice, 500 * CENT)
@@ -295,6 +298,7 @@ def test_what_stripe_finalized_too_early_is_put_right_by_a_note(used: Used, card
         assert owed(invoice) == 0
 
 
+@pytest.mark.long
 def test_found_only_after_it_was_paid_it_is_refunded(used: Used) -> None:
     acme = used("acme")
     invoice = invoice_of(acme)
