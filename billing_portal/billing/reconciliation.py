@@ -90,6 +90,7 @@ class InvoiceReconciliation:
     invoice: Invoice
     lines: list[LineReconciliation] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    credit_notes: list[CreditNote] = field(default_factory=list)
     is_put_right: bool = False  # by a credit note over what Stripe billed too much
 
     @property
@@ -110,7 +111,7 @@ def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
     interim = interims.of_invoice(invoice)
     lines = list(_interim_lines(invoice, interim) if interim else _lines(invoice))
     differences: list[Difference] = []
-    is_put_right = False
+    is_put_right, notes = False, list[CreditNote]()
     is_final = invoice.state not in {Invoice.State.DRAFT, Invoice.State.VOID}
     if interim is not None:
         differences += _interim_differences(interim, deep=deep)
@@ -126,7 +127,9 @@ def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
         differences += _note_differences(invoice, notes)
         differences += _amount_differences(invoice)
         differences += _payment_differences(invoice)
-    return InvoiceReconciliation(invoice=invoice, lines=lines, differences=differences, is_put_right=is_put_right)
+    return InvoiceReconciliation(
+        invoice=invoice, lines=lines, differences=differences, credit_notes=notes, is_put_right=is_put_right
+    )
 
 
 def usage_differences(organization_id: int, month: date, *, deep: bool) -> Iterator[Difference]:

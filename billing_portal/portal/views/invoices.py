@@ -15,7 +15,15 @@ from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import amounts_due, cards, charging, gateway, interims, overdue_walk, reconciliation
 from billing_portal.billing.disputes import subjects
-from billing_portal.billing.models import CreditNote, InterimInvoice, Invoice, PaymentMethod
+from billing_portal.billing.models import (
+    Chargeback,
+    CreditNote,
+    InterimInvoice,
+    Invoice,
+    InvoicePayment,
+    PaymentMethod,
+    Refund,
+)
 from billing_portal.portal import arrears, payment_trouble
 from usage import components, rollups
 from usage.models import Billable, Component, OutcomeCharge, OutcomeType
@@ -45,12 +53,16 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     found = _invoice(request, invoice)
     interim = interims.of_invoice(found)
     checked = reconciliation.reconcile_invoice(found, deep=False)
-    notes = list(found.credit_notes.filter(state__in=CreditNote.STANDING).order_by("id"))
+    notes = [note for note in checked.credit_notes if note.state in CreditNote.STANDING]
+    # Whatever went back went by a payment that is known.
+    went_back = InvoicePayment.objects.filter(invoice=found).exists()
     context = {
         "invoice": found,
         "credit_notes": notes,
-        "refunds": list(found.refunds.order_by("-made_at", "-id")),
-        "chargebacks": list(found.chargebacks.order_by("-opened_at", "-id")),
+        "refunds": list(Refund.objects.filter(invoice=found).order_by("-made_at", "-id")) if went_back else [],
+        "chargebacks": list(Chargeback.objects.filter(invoice=found).order_by("-opened_at", "-id"))
+        if went_back
+        else [],
         "credited_minor": -sum(note.total_minor for note in notes),
         "refunded_minor": sum(note.refunded_minor for note in notes),
         "balance_minor": sum(note.balance_minor for note in notes),
