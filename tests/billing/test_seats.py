@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accounts import people
+from accounts.models import Organization
 from billing_portal.billing import customers, gateway, invoice_lines, invoices, reconciliation, seat_walk, seats
 from billing_portal.billing.models import Intent, SeatMonth, SeatMove, SeatPlan
 from billing_portal.ledger.models import Bucket
+from billing_portal.support import actions, kinds
 from tests.billing.world import Buyer, load_prices
 from tests.stripe.conftest import RunningSandbox
 from usage.outcomes import rules
@@ -34,8 +37,8 @@ def test_an_allowance_costs_no_more_than_the_seats_and_leaves_less_than_one(
 
 
 @pytest.fixture
-def plan(stripe: RunningSandbox, buyer: Callable[..., Buyer]) -> SeatPlan:
-    """Ten seats at 29 dollars, attached on 10 February 2027 to a customer who pays by card."""
+def priced(stripe: RunningSandbox, buyer: Callable[..., Buyer]) -> tuple[Organization, str]:
+    """A customer who pays by card on 10 February 2027, and Stripe's price of a seat at 29 dollars."""
     load_prices()
     rules.load(tomllib.loads(Path("usage/price_books/outcomes.toml").read_text()), now=stripe.now())
     organization = buyer("acme").organization
@@ -43,7 +46,14 @@ def plan(stripe: RunningSandbox, buyer: Callable[..., Buyer]) -> SeatPlan:
     product = gateway.create("products", {"name": "Seat"}, "seat")
     terms = {"currency": "usd", "unit_amount": 2900, "recurring": {"interval": "month"}}
     price = gateway.create("prices", {"product": product["id"], **terms}, "seat-price")
-    return seat_walk.attach(organization, stripe_price_id=price["id"], quantity=10, now=stripe.now())
+    return organization, str(price["id"])
+
+
+@pytest.fixture
+def plan(stripe: RunningSandbox, priced: tuple[Organization, str]) -> SeatPlan:
+    """Ten seats, attached."""
+    organization, price_id = priced
+    return seat_walk.attach(organization, stripe_price_id=price_id, quantity=10, now=stripe.now())
 
 
 def ask(plan: SeatPlan, keep: int, now: datetime, **options: Any) -> SeatMove:
@@ -72,6 +82,7 @@ def receive_invoices(plan: SeatPlan, now: datetime) -> list[Any]:
     return received
 
 
+@pytest.mark.long
 def test_attaching_twice_makes_one_subscription_and_bills_nothing_yet(plan: SeatPlan, stripe: RunningSandbox) -> None:
     again = seat_walk.attach(plan.organization, stripe_price_id=plan.stripe_price_id, quantity=10, now=stripe.now())
     assert again == plan
@@ -199,6 +210,32 @@ def test_f27_one_form_is_one_move_and_one_is_open_at_a_time(plan: SeatPlan, stri
     assert at_stripe(plan) == (10, 0)
 
 
+def test_staff_attach_seats_and_above_the_limit_a_second_one_approves(
+    priced: tuple[Organization, str], stripe: RunningSandbox
+) -> None:
+    organization, price_id = priced
+    sam, tess = (people.admit(email=f"{name}@desk.example", password="x", is_staff=True) for name in ("sam", "tess"))
+    kind, params = kinds.named("attach_seats"), {"price": price_id, "quantity": 10}
+    sides = actions.preview(kind=kind, organization=organization, params=params, by=sam, now=stripe.now())
+    assert (sides.amount_micros, sides.needs_approval) == (290_000_000, True)
+    asked = actions.ask(
+        kind=kind,
+        organization=organization,
+        params=params,
+        reason="As signed",
+        public_id=uuid.uuid4(),
+        by=sam,
+        now=stripe.now(),
+    )
+    assert not SeatPlan.objects.exists()
+    for _ in range(2):
+        actions.approve(asked.public_id, by=tess, now=stripe.now())
+    assert SeatPlan.objects.get().seats == 10
+    with pytest.raises(kinds.Refused, match="has seats already"):
+        actions.preview(kind=kind, organization=organization, params=params, by=sam, now=stripe.now())
+
+
+@pytest.mark.long
 def test_a_price_that_is_no_seats_is_refused(plan: SeatPlan, stripe: RunningSandbox) -> None:
     product = gateway.create("products", {"name": "Desk"}, "desk")
     yearly = {"product": product["id"], "currency": "usd", "unit_amount": 1, "recurring": {"interval": "year"}}
