@@ -14,12 +14,13 @@ from tests.usage.conftest import call_object
 pytestmark = pytest.mark.django_db
 
 # People, organizations, roles and keys are the directory, in which a request's organization is found. It is small, a
-# person is in several organizations, and every node has a copy.
-DIRECTORY = {"accounts_organization", "accounts_user", "accounts_apikey"}
+# person is in several organizations, and every node has a copy. So it has of what is on sale, which is small as well.
+DIRECTORY = {"accounts_organization", "accounts_user", "accounts_apikey", "billing_bucketoffer"}
 APPS = ("usage", "ledger", "billing", "portal", "support")
 
 # Tables that belong to no organization, or to one only when it is known.
 GLOBAL = {
+    "billing_bucketoffer": "the vendor's, a copy on every node",
     "billing_inboxevent": "Stripe's events arrive before it is known whose they are",
     "billing_intent": "some intents make meters and prices, which are the vendor's",
     "billing_meter": "the vendor's, a copy on every node",
@@ -42,6 +43,16 @@ GLOBAL = {
 }
 # Keys without the organization, beside the `id` of a sequence: unique by their making, so no node need ask another.
 ISSUED = {
+    ("billing_chargeback", "stripe_dispute_id"): "issued by Stripe",
+    ("billing_creditnote", "public_id"): "122 random bits",
+    ("billing_creditnote", "stripe_credit_note_id"): "issued by Stripe",
+    ("billing_dispute", "public_id"): "122 random bits",
+    ("billing_disputemessage", "public_id"): "122 random bits",
+    ("billing_fraudwarning", "stripe_warning_id"): "issued by Stripe",
+    ("billing_invoicepayment", "stripe_payment_intent_id"): "issued by Stripe",
+    ("billing_paymentattempt", "stripe_charge_id"): "issued by Stripe",
+    ("billing_refund", "stripe_refund_id"): "issued by Stripe",
+    ("billing_subscriptionitem", "stripe_subscription_item_id"): "issued by Stripe",
     ("billing_cardsetup", "stripe_setup_intent_id"): "issued by Stripe",
     ("billing_customer", "stripe_customer_id"): "issued by Stripe",
     ("billing_customer", "stripe_subscription_id"): "issued by Stripe",
