@@ -5,6 +5,7 @@ that lock, and keys are locked in order, as they are inserted.
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -153,7 +154,11 @@ def digests(asked: Collection[tuple[int, str]]) -> dict[tuple[int, str], set[byt
 
 
 class GivenBack(NamedTuple):
-    """What a settled revision costs less than was charged before: micros by component."""
+    """What a settled revision costs less than was charged before: micros by component.
+
+    `in_month_micros` is how much of that takes back what the call was charged in the month in which the revision is
+    billed; the rest was charged in a month before.
+    """
 
     call_id: str
     revision: int
@@ -161,6 +166,7 @@ class GivenBack(NamedTuple):
     author_id: int | None
     reason: str
     components: dict[str, int]
+    in_month_micros: int
 
 
 _GIVEN_BACK = """
@@ -171,10 +177,54 @@ _GIVEN_BACK = """
     ORDER BY r.first_sequence, v.id"""
 
 
-def given_back(organization_id: int, first_ids: Sequence[int]) -> list[GivenBack]:
-    """Return what the revisions in these ranges give back, in their order."""
+# All revisions of calls that are billed in one month, each with what was charged of it and what it gave back.
+_BILLED_IN = """
+    WITH asked AS (SELECT * FROM unnest(%(call_ids)s::text[], %(keys)s::uuid[]) AS asked (call_id, key)),
+    places AS (
+        SELECT a.call_id, k.started_at FROM asked a
+        JOIN usage_callkey k ON k.organization_id = %(organization)s AND k.key = a.key
+        UNION
+        SELECT a.call_id, v.started_at FROM asked a
+        JOIN usage_callrevision v ON v.organization_id = %(organization)s AND v.key = a.key)
+    SELECT c.call_id, c.revision, c.amount_micros, coalesce(v.given_back_micros, 0)
+    FROM places p
+    JOIN usage_call c ON c.organization_id = %(organization)s AND c.started_at = p.started_at
+     AND c.call_id = p.call_id AND c.amount_micros IS NOT NULL
+    LEFT JOIN usage_callrevision v ON c.revision > 1 AND v.organization_id = c.organization_id AND v.id = c.id
+    JOIN LATERAL (
+        SELECT last_id, billed_month FROM usage_callrange
+        WHERE organization_id = c.organization_id AND first_id <= c.id ORDER BY first_id DESC LIMIT 1
+    ) AS r ON r.last_id >= c.id AND r.billed_month = %(month)s
+    ORDER BY c.call_id, c.revision"""
+
+
+def given_back(organization_id: int, first_ids: Sequence[int], month: date) -> list[GivenBack]:
+    """Return what the revisions in these ranges, which are billed in the month, give back, in their order."""
     rows = _rows(_GIVEN_BACK, [organization_id, list(first_ids)])
-    return [GivenBack._make([*facts, json.loads(text)]) for *facts, text in rows]
+    taken_back = _taken_back(organization_id, {row[0] for row in rows}, month) if rows else {}
+    return [
+        GivenBack._make([*facts, json.loads(text), taken_back.get((facts[0], facts[1]), 0)]) for *facts, text in rows
+    ]
+
+
+def _taken_back(organization_id: int, call_ids: Collection[str], month: date) -> dict[tuple[str, int], int]:
+    """Return how much of what the month charged for calls each of their revisions takes back, by call and revision."""
+    names = sorted(call_ids)
+    values = {
+        "organization": organization_id,
+        "call_ids": names,
+        "keys": [key_of(call_id) for call_id in names],
+        "month": month,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_BILLED_IN, values)
+        rows = cursor.fetchall()
+    left: Counter[str] = Counter()
+    taken = {}
+    for call_id, revision, charged, given in rows:
+        taken[call_id, revision] = min(given, left[call_id])
+        left[call_id] += charged - taken[call_id, revision]
+    return taken
 
 
 class Settled(NamedTuple):

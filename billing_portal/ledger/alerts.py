@@ -92,7 +92,7 @@ def check(organization_id: int, *, now: datetime) -> list[Alert]:
     Of several passed at once only the highest is told.
     """
     # Read before the check, so that what comes meanwhile is checked again.
-    seen = list(_unchecked().filter(organization_id=organization_id).values_list("pk", "gross_micros"))
+    seen = list(_unchecked().filter(organization_id=organization_id).values_list("pk", _SPENT))
     seen_buckets = list(_unchecked_buckets(organization_id).values_list("pk", "remaining_units"))
     found = standing.of(organization_id, now=now)
     told = _raise_passed(organization_id, now=now, quietly=False) if _anything_new(found) else []
@@ -110,8 +110,11 @@ def due(*, limit: int) -> list[int]:
     return list(dict.fromkeys([*newest[:limit], *buckets[:limit]]))[:limit]
 
 
+_SPENT = F("gross_micros") - F("given_back_micros")
+
+
 def _unchecked() -> QuerySet[MonthSpend]:
-    return MonthSpend.objects.filter(Q(checked_micros=None) | ~Q(checked_micros=F("gross_micros")))
+    return MonthSpend.objects.filter(Q(checked_micros=None) | ~Q(checked_micros=_SPENT))
 
 
 def _unchecked_buckets(*organization_ids: int) -> QuerySet[Bucket]:

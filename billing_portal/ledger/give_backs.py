@@ -24,6 +24,7 @@ class _Part:
     reason: str
     calls: int
     components: Mapping[str, int]
+    in_month_micros: int
 
 
 def give(account: Account, settlement: Settlement, given: Sequence[GivenBack], *, now: datetime) -> None:
@@ -42,7 +43,11 @@ def give(account: Account, settlement: Settlement, given: Sequence[GivenBack], *
             reason=part.reason,
         )
         GiveBack.objects.create(
-            organization_id=account.organization_id, settlement=settlement, grant=grant, calls=part.calls
+            organization_id=account.organization_id,
+            settlement=settlement,
+            grant=grant,
+            calls=part.calls,
+            in_month_micros=part.in_month_micros,
         )
         wanted.append((grant, part.components))
     _set_off(account, settlement, wanted, now=now)
@@ -67,7 +72,7 @@ def _parts(given: Iterable[GivenBack], settlement: Settlement) -> list[_Part]:
             backfills.setdefault(each.author_id or 0, []).append(each)
             continue
         reason = reason_of(each.call_id, each.revision, each.reason)
-        parts.append(_Part(reference_of(each.call_id, each.revision), reason, 1, each.components))
+        parts.append(_Part(reference_of(each.call_id, each.revision), reason, 1, each.components, each.in_month_micros))
     for number, calls in sorted(backfills.items()):
         components: Counter[str] = Counter()
         for each in calls:
@@ -75,7 +80,8 @@ def _parts(given: Iterable[GivenBack], settlement: Settlement) -> list[_Part]:
         reference = f"backfill:{number}:{settlement.first_sequence}"
         noun = "call" if len(calls) == 1 else "calls"
         reason = f"{len(calls):,} {noun} priced anew: {calls[0].reason}"
-        parts.append(_Part(reference, reason, len(calls), components))
+        in_month_micros = sum(each.in_month_micros for each in calls)
+        parts.append(_Part(reference, reason, len(calls), components, in_month_micros))
     return parts
 
 

@@ -136,7 +136,7 @@ def _settle(locked: Sequence[Account], *, now: datetime, limit: int) -> Counter[
 def _give_back(settled: Iterable[tuple[Account, Batch]], *, now: datetime) -> None:
     """Give back what the revisions that were just settled cost less than was charged before."""
     for account, batch in settled:
-        given = revisions.given_back(batch.organization_id, [each.first_id for each in batch.ranges])
+        given = revisions.given_back(batch.organization_id, [each.first_id for each in batch.ranges], batch.month)
         if given:
             of_organization = Settlement.objects.filter(organization_id=batch.organization_id)
             settlement = of_organization.get(first_sequence=batch.first_sequence)

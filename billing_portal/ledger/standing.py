@@ -21,7 +21,7 @@ _READ = """
             WHERE r.organization_id = a.organization_id AND r.state = 'open' AND r.expires_at > statement_timestamp()),
            ARRAY(SELECT s.month FROM ledger_monthspend s
                  WHERE s.organization_id = a.organization_id AND s.month >= %(since)s ORDER BY s.month),
-           ARRAY(SELECT s.gross_micros FROM ledger_monthspend s
+           ARRAY(SELECT s.gross_micros - s.given_back_micros FROM ledger_monthspend s
                  WHERE s.organization_id = a.organization_id AND s.month >= %(since)s ORDER BY s.month),
            l.cap_micros, l.mode, l.outbound_percent, l.inbound_percent, l.finishes_live_calls
     FROM ledger_account a
@@ -43,7 +43,8 @@ class OrganizationUnknown(LookupError):
 class Standing:
     """An organization's money at one instant, in micros of its currency.
 
-    `spent_micros` is the settled usage of the running billing `month`, whoever pays for it; `held_micros` is what open
+    `spent_micros` is the settled usage of the running billing `month`, less what corrections took back of it, whoever
+    pays for it; `held_micros` is what open
     reservations hold. `cap_micros` is None without a cap; the percentages say at which part of a cap that stops usage
     the calls of a direction are refused. `is_overdue` says that an invoice is unpaid for longer than the
     period of grace, which ends at `unpaid_stops_at`.

@@ -121,6 +121,18 @@ _LAWS = {
         FULL JOIN (SELECT month, gross_micros AS micros FROM ledger_monthspend WHERE organization_id = %(id)s) kept
              USING (month)
         WHERE coalesce(settled.micros, 0) <> coalesce(kept.micros, 0)""",
+    "I2 a month's spend is lowered by what was taken back of it": """
+        SELECT 'taken back of ' || month, coalesce(given.micros, 0), coalesce(kept.micros, 0)
+        FROM (SELECT s.month, sum(g.in_month_micros) AS micros FROM ledger_giveback g
+              JOIN ledger_settlement s ON s.id = g.settlement_id
+              WHERE g.organization_id = %(id)s GROUP BY 1) given
+        FULL JOIN (SELECT month, given_back_micros AS micros FROM ledger_monthspend WHERE organization_id = %(id)s) kept
+             USING (month)
+        WHERE coalesce(given.micros, 0) <> coalesce(kept.micros, 0)
+        UNION ALL
+        SELECT 'taken back by grant ' || r.id, r.amount_micros, g.in_month_micros
+        FROM ledger_giveback g JOIN ledger_grant r ON r.id = g.grant_id
+        WHERE g.organization_id = %(id)s AND g.in_month_micros > r.amount_micros""",
     "I2 what is written off is what the journal says": """
         SELECT 'write-off ' || w.id, w.micros, coalesce(sum(e.micros), 0)
         FROM ledger_writeoff w LEFT JOIN ledger_entry e ON e.transaction_id = w.transaction_id AND e.book = 'receivable'

@@ -60,6 +60,9 @@ FALSIFICATIONS = {
         "I2 what is accrued is the sum of the receivable entries"
     ),
     "UPDATE ledger_monthspend SET gross_micros = gross_micros + 1": "I2 a month's spend is the sum of its settlements",
+    "UPDATE ledger_monthspend SET given_back_micros = given_back_micros + 1": (
+        "I2 a month's spend is lowered by what was taken back of it"
+    ),
     "UPDATE ledger_writeoff SET micros = micros + 1": "I2 what is written off is what the journal says",
     "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven and set off than was accrued",
     "UPDATE ledger_setoff SET micros = micros + 1": "I2 a grant's set-offs are what its entries took for them",

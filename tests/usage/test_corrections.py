@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from accounts.models import Organization
 from billing_portal.billing import reconciliation
-from billing_portal.ledger import accounts, balances, credits, periods, settlement, totals, verification
+from billing_portal.ledger import accounts, balances, credits, periods, settlement, standing, totals, verification
 from billing_portal.ledger.models import Account, GiveBack, Grant, SetOff
 from tests.usage.conftest import call_object
 from tests.usage.test_rollups import kept
@@ -376,6 +376,35 @@ def test_f47_a_correction_of_a_closed_month_is_charged_in_the_open_one(priced, a
 def kept_in(organization, month):
     cells = DailyUsage.objects.filter(organization=organization, billed_month=month)
     return list(cells.order_by("date", "mix_id").values())
+
+
+def test_a_cheaper_call_counts_for_less_under_the_cap_of_its_month_and_of_no_other(priced, acme, record, settle, now):
+    accounts.open(organization=acme, now=now.replace(year=2025, month=9, day=1))
+    october, november = now.replace(year=2025), now.replace(year=2025, month=11)
+    record(call_object(), call_object("call_2"), call_object("call_3"))
+    settlement.settle_all(acme.pk, now=october)
+    each = price_of()
+    assert spent(acme, october) == 3 * each
+    record(correction(call_status="cancelled"), correction("call_2", duration_ms=200_000))
+    settlement.settle_all(acme.pk, now=october)
+    dear = price_of("call_2")
+    assert spent(acme, october) == each + dear
+    record(correction("call_2", revision=2, duration_ms=97_000))
+    settlement.settle_all(acme.pk, now=october)
+    assert spent(acme, october) == 2 * each
+    periods.close(acme.pk, date(2025, 10, 1), now=november)
+    # Of a closed month, what is given back lowers nothing; of a dearer revision's difference, what November charged.
+    record(correction("call_3", call_status="cancelled"), correction("call_2", revision=3, duration_ms=200_000))
+    settlement.settle_all(acme.pk, now=november)
+    assert (spent(acme, october), spent(acme, november)) == (2 * each, dear - each)
+    record(correction("call_2", revision=4, call_status="cancelled"))
+    settlement.settle_all(acme.pk, now=november)
+    assert (spent(acme, october), spent(acme, november)) == (2 * each, 0)
+    assert_sound(acme)
+
+
+def spent(organization, now):
+    return standing.of(organization.pk, now=now).spent_micros
 
 
 def test_credit_that_paid_for_a_call_comes_back_as_credit(priced, acme, record, settle, now):

@@ -12,12 +12,17 @@ _INSERT_ONLY = pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update 
 
 
 class GiveBack(models.Model):
-    """The grant by which a settlement gave back what revisions in it cost less: of one call, or of one backfill's."""
+    """The grant by which a settlement gave back what revisions in it cost less: of one call, or of one backfill's.
+
+    `in_month_micros` of it take back what the settlement's own month had charged: a trigger lowers what the month came
+    to by them, by which its cap is judged. The rest was charged in a month before, whose spend stays as it was.
+    """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, db_constraint=False, related_name="give_backs")
     grant = models.ForeignKey(Grant, on_delete=models.PROTECT, db_constraint=False, related_name="give_backs")
     calls = models.BigIntegerField()
+    in_month_micros = models.BigIntegerField(db_default=0)
 
     class Meta:
         ordering = ["settlement", "id"]
@@ -26,8 +31,31 @@ class GiveBack(models.Model):
             SameOrganization(field="grant", name="give_back_is_of_its_own_grant"),
             models.UniqueConstraint(fields=["organization", "grant"], name="give_back_is_one_a_grant"),
             models.CheckConstraint(condition=models.Q(calls__gt=0), name="give_back_is_for_calls"),
+            models.CheckConstraint(
+                condition=models.Q(in_month_micros__gte=0), name="give_back_takes_back_nothing_negative"
+            ),
         ]
-        triggers = [_INSERT_ONLY]
+        triggers = [
+            _INSERT_ONLY,
+            pgtrigger.Trigger(
+                name="month_spend_is_lowered",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                referencing=pgtrigger.Referencing(new="fresh"),  # type: ignore[no-untyped-call]
+                func="""
+                UPDATE ledger_monthspend AS kept SET given_back_micros = kept.given_back_micros + given.micros
+                FROM (
+                    SELECT s.organization_id, s.month, sum(f.in_month_micros) AS micros
+                    FROM fresh f JOIN ledger_settlement s
+                      ON s.organization_id = f.organization_id AND s.id = f.settlement_id
+                    GROUP BY s.organization_id, s.month
+                ) AS given
+                WHERE kept.organization_id = given.organization_id AND kept.month = given.month;
+                RETURN NULL;
+                """,
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"given back for {self.calls} calls"

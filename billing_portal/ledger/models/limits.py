@@ -49,20 +49,27 @@ class SpendLimit(models.Model):
 
 
 class MonthSpend(models.Model):
-    """What a billing month came to so far, whoever paid for it: the sum of its settlements.
+    """What a billing month came to so far, whoever paid for it: its settlements, less what corrections took back of it.
 
-    A trigger of `Settlement` adds it up in the same statement, so that an authorization reads one row; `verify_ledger`
-    proves it. `checked_micros` is what the alerts have seen of it.
+    Triggers of `Settlement` and `GiveBack` add both up in the same statement, so that an authorization reads one row;
+    `verify_ledger` proves it. `checked_micros` is what the alerts have seen of the difference.
     """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     month = models.DateField()
     gross_micros = models.BigIntegerField()
+    given_back_micros = models.BigIntegerField(db_default=0)
     checked_micros = models.BigIntegerField(null=True)
 
     class Meta:
         ordering = ["organization", "month"]
-        constraints = [models.UniqueConstraint(fields=["organization", "month"], name="month_spend_is_one_a_month")]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "month"], name="month_spend_is_one_a_month"),
+            models.CheckConstraint(
+                condition=models.Q(given_back_micros__gte=0, given_back_micros__lte=models.F("gross_micros")),
+                name="month_spend_is_not_negative",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.gross_micros} in {self.month:%Y-%m} of {self.organization_id}"
