@@ -210,7 +210,7 @@ def given_back(organization_id: int, first_ids: Sequence[int], month: date) -> l
 def _taken_back(organization_id: int, call_ids: Collection[str], month: date) -> dict[tuple[str, int], int]:
     """Return how much of what the month charged for calls each of their revisions takes back, by call and revision."""
     names = sorted(call_ids)
-    values = {
+    values: dict[str, Any] = {
         "organization": organization_id,
         "call_ids": names,
         "keys": [key_of(call_id) for call_id in names],
