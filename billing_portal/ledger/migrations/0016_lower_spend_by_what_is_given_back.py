@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
-        ("ledger", "0014_upgrade_buckets_and_tell_of_them"),
+        ("ledger", "0015_account_knows_when_unpaid_usage_stops"),
     ]
 
     operations = [
