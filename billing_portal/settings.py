@@ -486,6 +486,7 @@ CELERY_BEAT_SCHEDULE = {
     "compact-months": {"task": "usage.tasks.compact_months", "schedule": crontab(hour=4, minute=17)},
     "fold-sequences": {"task": "usage.tasks.fold_sequences", "schedule": 60.0},
     "continue-exports": {"task": "billing_portal.portal.tasks.continue_exports", "schedule": 30.0},
+    "continue-receipts": {"task": "billing_portal.billing.receipt_tasks.continue_receipts", "schedule": 30.0},
     "count-metadata": {"task": "usage.tasks.count_metadata_behind", "schedule": 60.0},
     "expire-exports": {"task": "usage.tasks.expire_exports", "schedule": crontab(minute=53)},
     "continue-imports": {"task": "usage.tasks.continue_imports", "schedule": 30.0},

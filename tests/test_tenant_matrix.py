@@ -94,6 +94,7 @@ PAGES = {
     f"{O}usage/dispute-conversation/<path:conversation>/": Page(
         Permission.MANAGE_BILLING, "post", {"conversation": "conversation"}
     ),
+    f"{O}usage/calls/<str:call_id>/proof/": Page(Permission.VIEW_USAGE, parts={"call_id": "call"}),
     f"{O}exports/": Page(Permission.VIEW_USAGE),
     f"{O}exports/new/": Page(Permission.VIEW_USAGE, "post"),
     f"{O}exports/<uuid:export>/cancel/": Page(Permission.VIEW_USAGE, "post", {"export": "export"}),
@@ -104,6 +105,9 @@ PAGES = {
     f"{O}invoices/<uuid:invoice>/amount-due/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/amount-due/csv/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/pay/": Page(Permission.MANAGE_BILLING, "post", {"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/receipt/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/receipt/new/": Page(Permission.VIEW_BILLING, "post", {"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/receipt/file/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/<str:component>/": Page(
         Permission.VIEW_BILLING, parts={"invoice": "invoice", "component": "component"}
     ),
@@ -154,7 +158,14 @@ WORDS = {"cause", "offer"}
 # Asked for by a person, for no organization.
 PERSONAL = {"", "organizations/new/", "accounts/profile/"}
 # Open to everyone, or guarded by something else that has tests of its own.
-OPEN = {"stripe/webhooks/", "api/v1/retell/webhook", "accounts/terms/", "exports/<str:token>/"}
+OPEN = {
+    "stripe/webhooks/",
+    "api/v1/retell/webhook",
+    "accounts/terms/",
+    "exports/<str:token>/",
+    "receipts/keys/",
+    "receipts/verify_receipt.py",
+}
 # By allauth, which knows a person and no organization.
 ALLAUTH = "accounts/"
 STAFF = "staff/"
@@ -175,6 +186,7 @@ API = {
     "api/v1/calls.csv": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/calls.jsonl": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/calls/<str:call_id>": {"get": ApiKey.Scope.USAGE_READ},
+    "api/v1/calls/<str:call_id>/proof": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/calls/<str:call_id>/trace": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/completeness": {"get": ApiKey.Scope.USAGE_READ},
     "api/v1/conversations/events": {"post": ApiKey.Scope.CALLS_WRITE},
@@ -183,6 +195,8 @@ API = {
     "api/v1/imports": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/imports/<uuid:import_id>": {"get": ApiKey.Scope.CALLS_WRITE},
     "api/v1/imports/<uuid:import_id>/refusals": {"get": ApiKey.Scope.CALLS_WRITE},
+    "api/v1/invoices/<str:number>/receipt": {"get": ApiKey.Scope.BILLING_READ},
+    "api/v1/invoices/<str:number>/receipt.zip": {"get": ApiKey.Scope.BILLING_READ},
     "api/v1/events": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/events/batch": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/usage": {"get": ApiKey.Scope.USAGE_READ},
@@ -512,7 +526,7 @@ def test_i16_a_key_finds_its_own_call_and_a_foreign_one_is_missing(acme, other, 
     own, foreign = furnish(acme), furnish(other)
     client = api_client(acme, [ApiKey.Scope.USAGE_READ])
     assert client.get(f"/api/v1/calls/{own['call']}").status_code == 200
-    for rest in ("", "/trace"):
+    for rest in ("", "/trace", "/proof"):
         answer_foreign = client.get(f"/api/v1/calls/{foreign['call']}{rest}")
         answer_missing = client.get(f"/api/v1/calls/call_nowhere{rest}")
         assert answer_foreign.status_code == answer_missing.status_code == 404

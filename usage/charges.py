@@ -206,6 +206,14 @@ _UNCHARGED = """
           END
     ORDER BY c.started_at, c.id"""
 
+# The ranges of a month in their order, each with how many calls stand before it.
+_PLACES = """
+    SELECT first_sequence, {column} FROM (
+        SELECT first_sequence, last_id - first_id + 1 AS calls,
+               sum(last_id - first_id + 1) OVER (ORDER BY first_sequence) - (last_id - first_id + 1) AS before
+        FROM usage_callrange WHERE organization_id = %s AND billed_month = %s
+    ) AS placed WHERE {start} <= %s AND %s < {start} + calls"""
+
 _MICROS_OF_RANGES = """
     SELECT coalesce(sum(micros), 0) FROM usage_callrange
     WHERE organization_id = %s AND first_sequence >= %s AND first_sequence < %s"""
@@ -314,6 +322,27 @@ def of_month(organization_id: int, month: date, *, after: int = 0) -> Iterator[C
         cursor.execute(query, [organization_id, month, after])
         while rows := cursor.fetchmany(_CHUNK):
             yield from (charged for charged in map(ChargedCall._make, rows) if charged.sequence > after)
+
+
+def place_of(organization_id: int, month: date, sequence: int) -> int:
+    """Return how many calls billed in a month have a lower number. Raises LookupError if none has this one."""
+    first, before = _range_at(organization_id, month, sequence, column="before", start="first_sequence")
+    return before + sequence - first
+
+
+def sequence_at(organization_id: int, month: date, place: int) -> int:
+    """Return the number of the call that `place` others billed in a month stand before. Raises LookupError."""
+    first, before = _range_at(organization_id, month, place, column="before", start="before")
+    return first + place - before
+
+
+def _range_at(organization_id: int, month: date, value: int, **columns: str) -> tuple[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(_PLACES.format(**columns), [organization_id, month, value, value])
+        found = cursor.fetchone()
+    if found is None:
+        raise LookupError(f"No call billed in {month:%Y-%m} is at {value}.")
+    return int(found[0]), int(found[1])
 
 
 def micros_between(organization_id: int, first_sequence: int, charge: Charge) -> int:

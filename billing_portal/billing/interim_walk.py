@@ -13,6 +13,7 @@ from django.core.cache import cache
 
 from billing_portal.billing import charging, gateway, intents, interims, invoice_lines, invoices, locks
 from billing_portal.billing.models import InterimInvoice, InterimLine, Invoice, InvoiceLine
+from billing_portal.billing.receipts import sealing
 from billing_portal.ledger import accounts
 from usage.models import Billable
 
@@ -108,8 +109,11 @@ def _advance(interim: InterimInvoice, *, now: datetime) -> None:
     if invoice.state == Invoice.State.DRAFT:
         for line in interim.lines.exclude(amount_minor=0).order_by("id"):
             _create_item(interim, invoice, line, now=now)
+        sealing.anchor(invoice, now=now)
         invoice = charging.finalize(invoice, now=now)
     invoice_lines.store(invoice)
+    if invoice.state != Invoice.State.VOID:
+        sealing.seal(invoice, now=now)
     if invoice.state == Invoice.State.OPEN:
         charging.charge(invoice, now=now)
 

@@ -132,7 +132,7 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
             _hold(invoice)
         if reason := _prepare(invoice, invoice.month, now=now):
             return reason
-        sealing.anchor(invoice, stripe_invoice, now=now)
+        sealing.anchor(invoice, now=now)
         invoice = charging.finalize(invoice, now=now)
     invoice_lines.store(invoice)
     if invoice.month is not None and invoice.credited_at is None:

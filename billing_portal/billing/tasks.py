@@ -23,6 +23,7 @@ from billing_portal.billing.interim_tasks import advance_interim, invoice_arrear
 from billing_portal.billing.invoice_tasks import advance_invoice
 from billing_portal.billing.mismatch_tasks import check_invoices
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
+from billing_portal.billing.receipt_tasks import continue_receipts, write_receipt
 
 __all__ = [
     "add_missing_items",
@@ -37,6 +38,7 @@ __all__ = [
     "check_top_up",
     "check_top_ups",
     "compute_amount_due",
+    "continue_receipts",
     "forget_events",
     "handle_event",
     "handle_waiting_events",
@@ -51,6 +53,7 @@ __all__ = [
     "send_reports",
     "warn_of_card_expiry",
     "warn_of_expiry",
+    "write_receipt",
 ]
 
 _BATCHES = 500

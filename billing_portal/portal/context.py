@@ -48,6 +48,7 @@ _PAGES = (
             "invoice",
             "invoice_line",
             "invoice_payment",
+            "receipt",
             "disputes",
             "dispute_new",
             "dispute",

@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from billing_portal.billing import (
 from billing_portal.billing.models import Customer, InboxEvent, InterimInvoice, Invoice, InvoiceLine
 from billing_portal.ledger import authorization, balances, credits, settlement, totals, verification
 from billing_portal.ledger.models import Account, Entry, Grant, Transaction
+from tests.billing.receipts.conftest import assert_all_verified
 from tests.billing.world import CLOSING, MIDMONTH, MONTH, invoice_of, record_calls, use
 from tests.stripe.conftest import RunningSandbox
 
@@ -96,8 +98,8 @@ def assert_all_agree(organization: Organization) -> None:
 # ── A month ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_i04_i10_i13_a_month_with_interim_invoices_comes_to_its_own_rounding(
-    stripe: RunningSandbox, limited: Maker
+def test_i04_i10_i13_i18_a_month_with_interim_invoices_comes_to_its_own_rounding(
+    stripe: RunningSandbox, limited: Maker, tmp_path: Path
 ) -> None:
     acme = limited("acme")
     credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=1_234_567, reference="welcome", now=MIDMONTH)
@@ -115,6 +117,7 @@ def test_i04_i10_i13_a_month_with_interim_invoices_comes_to_its_own_rounding(
     assert_all_agree(acme)
     charges = stripe.dump()["objects"]["charge"]
     assert sum(charge["amount"] for charge in charges) == own_rounding(acme)
+    assert assert_all_verified(acme, tmp_path) == len(made) + 1
 
 
 def test_a_month_that_interim_invoices_billed_whole_ends_at_exactly_zero(stripe: RunningSandbox, near: Maker) -> None:
@@ -162,7 +165,7 @@ def test_two_months_are_never_on_one(stripe: RunningSandbox, limited: Maker, unh
         assert reconciliation.reconcile_invoice(each, deep=True).differences == []
 
 
-def test_i10_tax_is_charged_once(stripe: RunningSandbox, near: Maker) -> None:
+def test_i10_i18_tax_is_charged_once(stripe: RunningSandbox, near: Maker, tmp_path: Path) -> None:
     acme = near()
     customer = Customer.objects.get(organization=acme)
     address = {"country": "DE", "postal_code": "10115", "city": "Berlin", "line1": "Street 1"}
@@ -179,6 +182,7 @@ def test_i10_tax_is_charged_once(stripe: RunningSandbox, near: Maker) -> None:
     # Stripe rounds the tax of each line, so two documents may differ from one by as much as their lines.
     assert abs((month.tax_minor + interim.tax_minor) - net * 19 / 100) <= month.lines.count()
     assert_all_agree(acme)
+    assert assert_all_verified(acme, tmp_path) == 2
 
 
 # ── Faults ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from billing_portal.billing import gateway, invoices, month_end, reconciliation
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import settling, totals
 from billing_portal.ledger.models import Grant
+from tests.billing.receipts.conftest import assert_all_verified
 from tests.billing.world import ANCHOR, CLOSING, MIDMONTH, MONTH, invoice_of, load_prices
 from tests.stripe.conftest import RunningSandbox
 from usage.models import OutcomeCharge
@@ -64,8 +65,8 @@ def lines_at_stripe(invoice: Invoice) -> dict[str, int]:
     return {line["description"]: line["amount"] for line in gateway.list_invoice_lines(invoice.stripe_invoice_id)}
 
 
-def test_f48_outcomes_are_billed_by_count_and_price_and_one_taken_back_later_is_given_back_once(
-    stripe: RunningSandbox, subscribed: Subscribed, tell: Callable[..., None]
+def test_f48_i18_outcomes_are_billed_by_count_and_price_and_one_taken_back_later_is_given_back_once(
+    stripe: RunningSandbox, subscribed: Subscribed, tell: Callable[..., None], tmp_path: Path
 ) -> None:
     load_prices()
     rules.load(tomllib.loads(DOCUMENT.read_text()), now=datetime(2026, 1, 1, tzinfo=UTC))
@@ -116,6 +117,7 @@ def test_f48_outcomes_are_billed_by_count_and_price_and_one_taken_back_later_is_
         each.refresh_from_db()
         assert reconciliation.reconcile_invoice(each, deep=True).differences == []
     assert invoice.total_minor == 6 * 99 + 999
+    assert assert_all_verified(acme, tmp_path) == 2
 
 
 def test_an_invoice_goes_on_where_stripe_takes_no_description(

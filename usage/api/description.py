@@ -45,7 +45,8 @@ _PROBLEMS = {
     403: "The API key lacks the scope.",
     404: "There is no such call or organization, or the key may not know of it.",
     406: "The answer comes as JSON only.",
-    409: "A request with the same `Idempotency-Key` is at work. `Retry-After` says when to ask for its answer.",
+    409: "A request with the same `Idempotency-Key` is at work: `Retry-After` says when to ask for its answer. Or what "
+    "is asked for is not there yet, and the problem says what it waits for.",
     410: "The call was recorded, and its month is archived: sums and invoices count it, its facts are not at hand.",
     411: "The body's length is missing, and the server in front cannot do without; nothing was recorded.",
     413: "The body is larger than 10 MB, as it came or unpacked; nothing was recorded.",
@@ -180,6 +181,18 @@ def streams(operation: str, *, query: type[msgspec.Struct], content_type: str, r
         operation_id=operation,
         parameters=parameters(query),
         responses={(200, content_type): file, **_problems(400, 401, 403, 404, 406, 429, 503)},
+    )
+
+
+def sends_file(
+    operation: str, *, query: type[msgspec.Struct], content_type: str, more: Sequence[int] = ()
+) -> Callable[[View], View]:
+    """Describe a GET whose answer is a file as it was made; `more` are problems that not every GET has."""
+    file = OpenApiResponse({"type": "string", "format": "binary"}, description="The file.")
+    return _described(
+        operation_id=operation,
+        parameters=parameters(query),
+        responses={(200, content_type): file, **_problems(400, 401, 403, 404, 406, *more, 429, 503)},
     )
 
 

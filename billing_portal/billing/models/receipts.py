@@ -26,6 +26,11 @@ class ReceiptKey(models.Model):
     def __str__(self) -> str:
         return self.fingerprint
 
+    @property
+    def in_hexadecimal(self) -> str:
+        """The public key, as people compare it."""
+        return bytes(self.public_key).hex()
+
 
 class Receipt(models.Model):
     """The two signed roots of an invoice: over the usage, made while it was a draft, and over what Stripe made of it.
@@ -145,9 +150,9 @@ class ReceiptFile(models.Model):
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
-    receipt = models.ForeignKey(Receipt, on_delete=models.PROTECT, db_constraint=False, related_name="files")
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, db_constraint=False, related_name="+")
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
-    lines = models.BigIntegerField(help_text="How many it will have.")
+    lines = models.BigIntegerField(default=0, help_text="How many it will have, once that is known.")
     lines_done = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField(default=0)
     payments = models.PositiveIntegerField(default=0, help_text="How many payment records it holds.")
@@ -162,9 +167,9 @@ class ReceiptFile(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            SameOrganization(field="receipt", name="receipt_file_is_of_its_own"),
+            SameOrganization(field="invoice", name="receipt_file_is_of_its_own"),
             models.UniqueConstraint(
-                fields=["organization", "receipt"],
+                fields=["organization", "invoice"],
                 condition=models.Q(state__in=["waiting", "writing"]),
                 name="receipt_file_is_one_under_way",
             ),
@@ -174,7 +179,7 @@ class ReceiptFile(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["organization", "receipt", "-id"], name="receipt_file_of_receipt"),
+            models.Index(fields=["organization", "invoice", "-id"], name="receipt_file_of_invoice"),
             models.Index(
                 fields=["id"], condition=models.Q(state__in=["waiting", "writing"]), name="receipt_file_under_way"
             ),

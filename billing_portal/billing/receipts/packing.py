@@ -103,12 +103,13 @@ def _signatures(receipt: Receipt, payments: Sequence[ReceiptPayment]) -> dict[st
     assert receipt.invoice_key is not None
     used: list[ReceiptKey] = [receipt.usage_key, receipt.invoice_key, *(each.key for each in payments)]
     return {
-        "invoice": _signature(receipt.invoice_root, receipt.invoice_signature, receipt.invoice_key),
+        "invoice": signature(receipt.invoice_root, receipt.invoice_signature, receipt.invoice_key),
         "keys": {key.fingerprint: b64encode(key.public_key).decode() for key in used},
-        "payments": [_signature(sealing.root_of(each.body), each.signature, each.key) for each in payments],
-        "usage": _signature(receipt.usage_root, receipt.usage_signature, receipt.usage_key),
+        "payments": [signature(sealing.root_of(each.body), each.signature, each.key) for each in payments],
+        "usage": signature(receipt.usage_root, receipt.usage_signature, receipt.usage_key),
     }
 
 
-def _signature(root: str, signature: bytes | memoryview | None, key: ReceiptKey) -> dict[str, str]:
+def signature(root: str, signature: bytes | memoryview | None, key: ReceiptKey) -> dict[str, str]:
+    """Return a signature of a root as receipts and proofs have it."""
     return {"key": key.fingerprint, "root": root, "signature": b64encode(bytes(signature or b"")).decode()}

@@ -31,12 +31,13 @@ class NotFinal(Exception):
         self.invoice = invoice
 
 
-def anchor(invoice: Invoice, stripe_invoice: gateway.Object, *, now: datetime) -> Receipt:
+def anchor(invoice: Invoice, *, now: datetime) -> Receipt:
     """Make the receipt of a draft, and put its root on the draft at Stripe: in its metadata, and at its foot to read.
 
     Call it when nothing that the invoice bills changes any more. Raises what the gateway raises.
     """
     receipt = make(invoice, now=now)
+    stripe_invoice = gateway.retrieve("invoices", invoice.stripe_invoice_id)
     if (stripe_invoice.get("metadata") or {}).get(METADATA) != receipt.usage_root:
         foot = [stripe_invoice.get("footer") or "", footer(receipt)]
         gateway.update(
@@ -92,8 +93,7 @@ def seal(invoice: Invoice, *, now: datetime) -> Receipt:
 
     Raises NotFinal, scopes.NothingToProve.
     """
-    if invoice.state == Invoice.State.DRAFT or (not invoice.lines.exists() and invoice.subtotal_minor):
-        raise NotFinal(invoice)
+    check_final(invoice)
     receipt = make(invoice, now=now)
     with transaction.atomic():
         receipt = Receipt.objects.select_for_update(of=("self",)).select_related("invoice").get(pk=receipt.pk)
@@ -106,17 +106,25 @@ def seal(invoice: Invoice, *, now: datetime) -> Receipt:
     return receipt
 
 
+def check_final(invoice: Invoice) -> None:
+    """Raise NotFinal unless the invoice is final and its lines are stored; a void one has only what was made before."""
+    without_lines = invoice.subtotal_minor and not invoice.lines.exists()
+    is_void = invoice.state == Invoice.State.VOID and not Receipt.objects.filter(invoice=invoice).exists()
+    if invoice.state == Invoice.State.DRAFT or without_lines or is_void:
+        raise NotFinal(invoice)
+
+
 def note_payment(receipt: Receipt, *, now: datetime) -> list[ReceiptPayment]:
     """Append a signed record if the invoice's money moved since the last one; return all records, in order."""
     with transaction.atomic():
         receipt = Receipt.objects.select_for_update(of=("self",)).select_related("invoice").get(pk=receipt.pk)
         records = list(receipt.payments.select_related("key").order_by("number"))
-        facts = _payment_facts(receipt.invoice)
-        if records and facts.items() <= canonical.decode(records[-1].body).items():
+        if records and not has_moved(invoice=receipt.invoice, last=records[-1]):
             return records
         before = root_of(bytes(records[-1].body)) if records else receipt.invoice_root
         body = canonical.encode(
-            facts | {"before": before, "number": len(records) + 1, "recorded_at": canonical.instant(now)}
+            _payment_facts(receipt.invoice)
+            | {"before": before, "number": len(records) + 1, "recorded_at": canonical.instant(now)}
         )
         signature, key = keys.sign(root_of(body), now=now)
         record = ReceiptPayment.objects.create(
@@ -128,6 +136,11 @@ def note_payment(receipt: Receipt, *, now: datetime) -> list[ReceiptPayment]:
             key=key,
         )
     return [*records, record]
+
+
+def has_moved(*, invoice: Invoice, last: ReceiptPayment) -> bool:
+    """Say whether the invoice's money is elsewhere than its last payment record says."""
+    return not _payment_facts(invoice).items() <= canonical.decode(last.body).items()
 
 
 def root_of(head: bytes | memoryview) -> str:
@@ -179,5 +192,7 @@ def _payment_facts(invoice: Invoice) -> dict[str, Any]:
         "ending_balance_minor": invoice.ending_balance_minor,
         "invoice": invoice.stripe_invoice_id,
         "paid_at": canonical.instant_or_none(invoice.paid_at),
+        "post_credited_minor": invoice.post_credited_minor,
+        "pre_credited_minor": invoice.pre_credited_minor,
         "state": invoice.state,
     }

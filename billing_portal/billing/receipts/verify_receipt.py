@@ -625,7 +625,7 @@ class Receipt:
             same(self.place, "what stands before it", before, record["before"])
             same(self.place, "the invoice", self.usage["invoice"], record["invoice"])
             same(self.place, "the currency", self.usage["currency"], record["currency"])
-            if record["state"] == "paid":
+            if record["state"] == "paid" and not record["pre_credited_minor"]:
                 same(self.place, "what is paid", record["amount_due_minor"], record["amount_paid_minor"])
             before = head_root(body)
             self.payments.append(record)

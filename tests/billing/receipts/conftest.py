@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accounts.models import Organization
+from billing_portal.billing import gateway, invoices
 from billing_portal.billing.models import Invoice
 from billing_portal.billing.receipts import packing, sealing, verify_receipt
 from tests.billing.world import CLOSING
@@ -40,6 +42,14 @@ def verify(path: Path, *arguments: str) -> Verdict:
     return Verdict(code, out.getvalue())
 
 
+def verify_call(path: Path, *arguments: str) -> Verdict:
+    """Run the verifier on the proof of one call."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        code = verify_receipt.main(["--call", str(path), *arguments])
+    return Verdict(code, out.getvalue())
+
+
 def content(path: Path) -> dict[str, bytes]:
     """Return the files of a ZIP."""
     with zipfile.ZipFile(path) as archive:
@@ -62,3 +72,14 @@ def changed(lines: bytes, number: int, change: Callable[[Any], Any]) -> bytes:
     value = json.loads(found[number])
     found[number] = json.dumps(change(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return b"".join(line + b"\n" for line in found)
+
+
+def assert_all_verified(organization: Organization, directory: Path) -> int:
+    """Verify the receipt of every final invoice of usage, each against the root at the foot of it; return how many."""
+    final = Invoice.objects.filter(organization=organization).exclude(state__in=["draft", "void"])
+    of_usage = [each for each in final.order_by("id") if invoices.usage_month(each)]
+    for invoice in of_usage:
+        foot = gateway.retrieve("invoices", invoice.stripe_invoice_id)["footer"]
+        verdict = verify(packed(invoice, directory / f"{invoice.pk}.zip"), "--root", foot.rpartition(" ")[2])
+        assert verdict.verified, verdict.text
+    return len(of_usage)
