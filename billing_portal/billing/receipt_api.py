@@ -59,6 +59,8 @@ class _ReceiptView(KeyedView):
         return [HasScope(ApiKey.Scope.BILLING_READ)]
 
     def invoice(self, organization: Organization, number: str) -> Invoice:
+        if "\0" in number:  # which PostgreSQL cannot hold
+            raise not_found()
         found = Invoice.objects.filter(organization=organization, number=number).exclude(number="").first()
         if found is None:
             raise not_found()

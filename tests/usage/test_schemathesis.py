@@ -40,6 +40,7 @@ TAKES_A_FILE = {"import_calls"}
 # Its parameters depend on each other, which a description cannot say: made up ones are mostly refused.
 PARAMETERS_BELONG_TOGETHER = {"get_usage_changes"}
 NOTHING_TO_GET_WRONG = {"get_reservation", "release_reservation", "use_reservation", "import_calls"}
+OF_BILLING = {"get_receipt", "get_receipt_file"}
 OPERATIONS = [
     "list_calls",
     "export_calls_csv",
@@ -50,8 +51,10 @@ OPERATIONS = [
     "get_conversation_billing",
     "get_usage",
     "get_usage_changes",
+    "prove_call",
     "trace_call",
     "retell_webhook",
+    *sorted(OF_BILLING),
     *sorted(WRITES),
     *sorted(OF_THE_PLATFORM),
 ]
@@ -87,6 +90,8 @@ def test_every_reference_of_the_description_resolves(description):
 def scope_of(operation_id):
     if operation_id in OF_THE_PLATFORM:
         return ApiKey.Scope.SPEND_AUTHORIZE
+    if operation_id in OF_BILLING:
+        return ApiKey.Scope.BILLING_READ
     return ApiKey.Scope.CALLS_WRITE if operation_id in WRITES else ApiKey.Scope.USAGE_READ
 
 
