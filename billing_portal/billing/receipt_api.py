@@ -8,7 +8,7 @@ import msgspec
 from django.http import FileResponse, HttpResponse
 from msgspec import Meta
 from rest_framework.permissions import BasePermission
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from accounts import clock, queueing
@@ -96,7 +96,7 @@ class _Zip(BaseRenderer):
 class ReceiptFileView(_ReceiptView):
     """The file of a receipt."""
 
-    renderer_classes = [_Zip, JSONRenderer]
+    renderer_classes = [_Zip]
 
     @description.sends_file(
         "get_receipt_file", query=queries.OrganizationQuery, content_type="application/zip", more=(409,)
