@@ -11,6 +11,7 @@ from accounts.models import Letter
 from billing_portal.ledger import (
     alerts,
     balances,
+    buckets,
     collections,
     credits,
     limits,
@@ -23,7 +24,7 @@ from billing_portal.ledger import (
     welcome,
     write_offs,
 )
-from billing_portal.ledger.models import Account, Grant, Period, Reservation, SpendLimit, Transaction
+from billing_portal.ledger.models import Account, Bucket, Grant, Period, Reservation, SpendLimit, Transaction
 from tests.ledger import racing
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -452,5 +453,54 @@ def test_i06_an_alert_is_told_once(organizations, now):
     def law(organization, answers):
         assert sorted(map(repr, answers)) == ["[80]"] + ["[]"] * 7
         assert Letter.objects.filter(organization=organization).count() == 1
+
+    racing.prove(organizations, act, law)
+
+
+# ── Buckets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def terms(now, *, size=100):
+    return buckets.Terms(("resolution",), size, 89 * MICROS, now, now + timedelta(days=365))
+
+
+def units(organization):
+    return {
+        each.reference: (each.size, each.remaining_units) for each in Bucket.objects.filter(organization=organization)
+    }
+
+
+@racing.of("buckets.add")
+@racing.FEW_OR_ALL
+def test_f01_i13_a_bucket_is_opened_once_a_payment(organizations, now):
+    """Two payments, four connections each: the webhook, sent three times, and the redirect."""
+
+    def act(organization, number):
+        return buckets.add(organization.pk, terms(now), reference=f"paid {number % 2}", now=now)
+
+    def law(organization, answers):
+        opened = Bucket.objects.filter(organization=organization).order_by("reference")
+        assert answers == [*opened] * 4
+        assert units(organization) == {"paid 0": (100, 100), "paid 1": (100, 100)}
+
+    racing.prove(organizations, act, law)
+
+
+@racing.of("buckets.upgrade")
+@racing.FEW_OR_ALL
+def test_f50_each_unit_is_carried_into_one_larger_bucket(organizations, now):
+    """Two upgrades of one bucket, each told four times: one of them finds all its units, the other none."""
+    first = {each.pk: buckets.add(each.pk, terms(now), reference="paid", now=now) for each in organizations}
+
+    def act(organization, number):
+        what = {"units": 50, "price_micros": MICROS, "reference": f"upgrade {number % 2}"}
+        return buckets.upgrade(organization.pk, first[organization.pk].pk, now=now, **what)
+
+    def law(organization, answers):
+        assert not refusals(answers)
+        found = units(organization)
+        assert found.pop("paid") == (100, 0)
+        assert sorted(found) == ["upgrade 0", "upgrade 1"]
+        assert sorted(found.values()) == [(50, 50), (150, 150)]
 
     racing.prove(organizations, act, law)
