@@ -38,7 +38,8 @@ pytestmark = [
 
 READING = {
     "overview", "usage", "calls", "new_calls", "call", "trace", "changes", "change",
-    "invoices", "invoice", "invoice_line", "credits",
+    "invoices", "invoice", "invoice_line", "credits", "buckets", "bucket_planner",
+    "outcomes", "conversations", "conversation",
     "api-calls", "api-usage", "api-usage-changes", "api-completeness",
 }  # fmt: skip
 
