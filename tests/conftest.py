@@ -1,17 +1,30 @@
 """The cast: Alice owns Acme, Bob belongs to it in a lesser role, Charlie has an organization of his own."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 
 from accounts import queueing
 from accounts.models import Membership, Organization, User
+from billing_portal.local import servers
+from tests import migrated
 from usage import dimensions, partitions
 
 NOW = datetime(2026, 10, 15, 9, 30, tzinfo=UTC)
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Have a migrated copy stand where pytest-django, by `--reuse-db`, looks for the database of this worker."""
+    creation = connection.creation
+    migrated.copy(
+        creation._get_test_db_name(), os.environ["DATABASE_URL"], servers.default_directory() / "migrated.lock"
+    )
 
 
 @pytest.fixture
