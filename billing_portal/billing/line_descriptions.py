@@ -13,12 +13,11 @@ from babel import numbers
 from billing_portal.billing import gateway
 from billing_portal.billing.models import Invoice, InvoiceLine
 from usage.models import Billable
+from usage.money import MICROS_PER_UNIT
 from usage.outcomes import billed
 from usage.outcomes.billed import AtPrice
 
 log = structlog.get_logger(__name__)
-
-_MICROS_PER_UNIT = 1_000_000
 
 
 def put_on(invoice: Invoice, lines: Sequence[InvoiceLine]) -> None:
@@ -43,7 +42,7 @@ def of_outcomes(outcome: str, prices: Sequence[AtPrice], currency: str) -> str:
 
 
 def _money(micros: int, currency: str) -> str:
-    amount = Decimal(micros) / _MICROS_PER_UNIT
+    amount = Decimal(micros) / MICROS_PER_UNIT
     return str(numbers.format_currency(amount, currency, locale="en_US", decimal_quantization=False))
 
 

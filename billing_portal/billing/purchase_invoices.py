@@ -9,6 +9,7 @@ from billing_portal.billing import (
     card_records,
     cards,
     customers,
+    declines,
     gateway,
     intents,
     invoice_lines,
@@ -26,18 +27,6 @@ State = Purchase.State
 RETRY_AFTER = (timedelta(hours=1), timedelta(hours=8), timedelta(hours=24))
 # How long a bank's question may stay unanswered (F32).
 ACTION_EXPIRES_AFTER = timedelta(hours=24)
-_ASKS_ITS_OWNER = {"authentication_required", "invoice_payment_intent_requires_action"}
-# Asking the same card again would be declined again.
-_HARD_DECLINES = {
-    "expired_card",
-    "fraudulent",
-    "invalid_account",
-    "lost_card",
-    "pickup_card",
-    "revocation_of_authorization",
-    "stolen_card",
-    "transaction_not_allowed",
-}
 
 
 def advance(purchase: Purchase, *, now: datetime) -> None:
@@ -188,13 +177,14 @@ def _begin_attempt(purchase: Purchase) -> None:
 
 def _take_refusal(purchase: Purchase, error: gateway.Refused, *, now: datetime) -> None:
     """Ask the card's owner, try again later, or give up."""
-    if _ASKS_ITS_OWNER & {error.code, error.decline_code}:
+    decline = declines.of(code=error.code, decline_code=error.decline_code)
+    if decline.asks_owner:
         expires_at = now + ACTION_EXPIRES_AFTER
         note = "The bank wants the card's owner to confirm."
         purchases.move(purchase, State.NEEDS_ACTION, note=note, expires_at=expires_at, now=now)
         return
     retries = RETRY_AFTER if purchase.is_automatic else ()
-    may_help = not _HARD_DECLINES & {error.code, error.decline_code} and purchase.declines < len(retries)
+    may_help = decline.may_recover and purchase.declines < len(retries)
     again_at = now + retries[purchase.declines] if may_help else None
     purchases.decline(purchase, error.message, again_at=again_at, now=now)
 

@@ -8,10 +8,11 @@ from django import forms
 
 from usage.comparisons.columns import Columns
 from usage.models import Comparison
+from usage.money import MICROS_PER_UNIT
 
 _DATE = {"type": "date"}
 _NONE = ("", "Not compared")
-_MICROS, _MS = 1_000_000, 1_000
+_MS = 1_000
 
 
 class UploadForm(forms.Form):
@@ -77,4 +78,4 @@ class ColumnsForm(forms.Form):
     @property
     def tolerance_micros(self) -> int:
         """How far prices may differ."""
-        return int(self.cleaned_data["tolerance_amount"] * _MICROS)
+        return int(self.cleaned_data["tolerance_amount"] * MICROS_PER_UNIT)

@@ -8,6 +8,7 @@ from django import forms
 from billing_portal.billing import purchases, top_ups
 from billing_portal.billing.models import PaymentMethod, Purchase, TopUp
 from billing_portal.portal import formats
+from usage.money import MICROS_PER_UNIT
 
 
 class MoneyField(forms.DecimalField):
@@ -33,7 +34,7 @@ class MoneyField(forms.DecimalField):
 
     def clean(self, value: Any) -> Any:
         amount = super().clean(value)
-        return None if amount is None else int(amount * formats.MICROS_PER_UNIT)
+        return None if amount is None else int(amount * MICROS_PER_UNIT)
 
     def prepare_value(self, value: Any) -> Any:
         """Show micros as they would be typed."""
@@ -42,7 +43,7 @@ class MoneyField(forms.DecimalField):
 
 def typed(micros: int, currency: str) -> str:
     """Return an amount as a person would type it: "50", "37.50"."""
-    amount = Decimal(micros) / formats.MICROS_PER_UNIT
+    amount = Decimal(micros) / MICROS_PER_UNIT
     if amount == amount.to_integral_value():
         return f"{amount:.0f}"
     return f"{amount:.{formats.minor_digits(currency)}f}"

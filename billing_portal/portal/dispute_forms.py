@@ -8,8 +8,7 @@ from django import forms
 
 from billing_portal.billing import minor_units
 from billing_portal.billing.models import Dispute
-
-_MICROS = 1_000_000
+from usage.money import MICROS_PER_UNIT
 
 
 class DisputeForm(forms.Form):
@@ -31,7 +30,7 @@ class DisputeForm(forms.Form):
             label=f"What you want back, in {currency}",
             help_text=f"At most {exact(most_micros, currency)}: what it cost.",
             min_value=Decimal("0.000001"),
-            max_value=Decimal(most_micros) / _MICROS,
+            max_value=Decimal(most_micros) / MICROS_PER_UNIT,
             max_digits=20,
             decimal_places=6,
         )
@@ -41,7 +40,7 @@ class DisputeForm(forms.Form):
     @property
     def claimed_micros(self) -> int:
         """The amount entered, in micros."""
-        return int(self.cleaned_data["amount"] * _MICROS)
+        return int(self.cleaned_data["amount"] * MICROS_PER_UNIT)
 
 
 class MessageForm(forms.Form):
@@ -56,6 +55,6 @@ class MessageForm(forms.Form):
 
 def exact(micros: int, currency: str) -> str:
     """Return micros in the major unit as a form takes them: all decimals that count, at least the currency's."""
-    whole, fraction = divmod(micros, _MICROS)
+    whole, fraction = divmod(micros, MICROS_PER_UNIT)
     decimals = f"{fraction:06d}".rstrip("0").ljust(minor_units.exponent(currency), "0")
     return f"{whole}.{decimals}" if decimals else str(whole)

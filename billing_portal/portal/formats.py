@@ -15,9 +15,9 @@ from babel import Locale, UnknownLocaleError, numbers
 from babel import dates as babel_dates
 from django.utils import timezone, translation
 
+from usage.money import MICROS_PER_UNIT
 from usage.outcomes.billed import AtPrice
 
-MICROS_PER_UNIT = 1_000_000
 EXACT_DIGITS = 6
 _MINUS = "\N{MINUS SIGN}"
 _NO_BREAK = "\N{NO-BREAK SPACE}"

@@ -11,8 +11,7 @@ from django.core.validators import validate_email
 from billing_portal.ledger import alerts, limits
 from billing_portal.ledger.models import SpendLimit
 from billing_portal.portal import formats
-
-_MICROS = Decimal(1_000_000)
+from usage.money import MICROS_PER_UNIT
 
 
 class MoneyField(forms.DecimalField):
@@ -28,12 +27,12 @@ class MoneyField(forms.DecimalField):
 
     def clean(self, value: Any) -> Any:
         amount = super().clean(value)
-        return None if amount is None else int(amount * _MICROS)
+        return None if amount is None else int(amount * MICROS_PER_UNIT)
 
     @staticmethod
     def shown(micros: int | None, currency: str) -> str:
         """Return micros as they are typed."""
-        return "" if micros is None else f"{Decimal(micros) / _MICROS:.{formats.minor_digits(currency)}f}"
+        return "" if micros is None else f"{Decimal(micros) / MICROS_PER_UNIT:.{formats.minor_digits(currency)}f}"
 
 
 class PercentsField(forms.CharField):

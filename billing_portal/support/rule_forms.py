@@ -7,9 +7,9 @@ from typing import Any
 from django import forms
 
 from usage.models import OutcomeRuleVersion, OutcomeType, PriceBook, ReplyKind
+from usage.money import MICROS_PER_UNIT
 from usage.price_documents import MAX_RATE_MICROS
 
-MICROS = 1_000_000
 _PLACES = ("first", "second", "third", "fourth")
 _LABELS = ("Counts first", "Counts second", "Counts third", "Counts last")
 _OUTCOMES = [("", "–"), *OutcomeType.choices]
@@ -71,7 +71,7 @@ class RulesForm(forms.Form):
             self.fields[f"price_{outcome}"] = forms.DecimalField(
                 label=f"{outcome.label}: price of one, in {book.currency}",
                 min_value=0,
-                max_value=MAX_RATE_MICROS // MICROS,
+                max_value=MAX_RATE_MICROS // MICROS_PER_UNIT,
                 decimal_places=6,
                 required=False,
                 help_text="Empty: never charged.",
@@ -119,5 +119,5 @@ def _values(version: OutcomeRuleVersion | None) -> dict[str, Any]:
 
 
 def _major(micros: int) -> str:
-    whole, fraction = divmod(micros, MICROS)
+    whole, fraction = divmod(micros, MICROS_PER_UNIT)
     return f"{whole}.{fraction:06d}".rstrip("0").rstrip(".")

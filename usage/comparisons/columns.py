@@ -7,12 +7,14 @@ from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
+from usage.money import MICROS_PER_UNIT
+
 MOST_ID = 128
 _MOST = 2**53  # far beyond any call; what is more is no duration and no price
 
 DURATION_UNITS = {"ms": 1, "s": 1_000, "min": 60_000}
 CLOCK = "clock"
-PRICE_UNITS = {"major": 1_000_000, "hundredth": 10_000, "micros": 1}
+PRICE_UNITS = {"major": MICROS_PER_UNIT, "hundredth": 10_000, "micros": 1}
 _COMMA = re.compile(r"\d,\d")
 # A sign, a currency or a unit may stand around a number, and spaces or apostrophes between its thousands.
 _WRITTEN = re.compile(r"([+-]?)[^\d.,+\-:/()]{0,6}([+-]?)(\d[\d.,'’\s]*|[.,]\d+)[^\d.,+\-:/()]{0,12}")
@@ -90,7 +92,7 @@ def duration_ms(cell: Any, columns: Columns) -> int:
 
 def micros(cell: Any, columns: Columns) -> int:
     """Return a price in micros, rounded half up; an empty cell is none. Raises Unreadable."""
-    return _whole(_number(cell, columns.decimal) * PRICE_UNITS.get(columns.price_unit, 1_000_000))
+    return _whole(_number(cell, columns.decimal) * PRICE_UNITS.get(columns.price_unit, MICROS_PER_UNIT))
 
 
 def _number(cell: Any, decimal: str) -> Decimal:

@@ -29,6 +29,7 @@ from usage.comparisons.columns import Columns, Unreadable
 from usage.comparisons.customer_logs import LogUnreadable, Row
 from usage.comparisons.matching import Total
 from usage.models import Comparison
+from usage.money import MICROS_PER_UNIT
 
 log = structlog.get_logger(__name__)
 
@@ -198,7 +199,7 @@ def _compared(row: dict[str, str]) -> Compared:
 
 
 def _micros(price: str) -> int | None:
-    return int(Decimal(price) * 1_000_000) if price else None
+    return int(Decimal(price) * MICROS_PER_UNIT) if price else None
 
 
 def abandoned(limit: int) -> list[int]:

@@ -23,6 +23,7 @@ from billing_portal.ledger import accounts, balances
 from billing_portal.ledger.models import Account
 from billing_portal.portal import formats
 from billing_portal.portal.credit_forms import AmountForm, PayForm, typed
+from usage.money import MICROS_PER_UNIT
 
 FROZEN = "Your account is being looked at by us, so nothing can be bought now. Nothing was charged."
 
@@ -144,7 +145,7 @@ def _preview(request: OrganizationRequest, form: AmountForm) -> dict[str, Any]:
         "form": form,
         "presets": [
             {
-                "label": formats.money_axis(each, account.currency, step_micros=formats.MICROS_PER_UNIT),
+                "label": formats.money_axis(each, account.currency, step_micros=MICROS_PER_UNIT),
                 "url": f"{here}?amount={typed(each, account.currency)}",
                 "current": each == micros,
             }

@@ -11,8 +11,7 @@ from accounts.models import Organization
 from billing_portal.billing import minor_units
 from billing_portal.ledger.models import Account
 from billing_portal.support.models import StaffAction
-
-MICROS = 1_000_000
+from usage.money import MICROS_PER_UNIT
 
 
 class Refused(Exception):
@@ -85,7 +84,7 @@ class AmountForm(ParamsForm):
         self.fields["amount"] = field
 
     def params(self) -> dict[str, Any]:
-        return {"micros": int(self.cleaned_data["amount"] * MICROS)}
+        return {"micros": int(self.cleaned_data["amount"] * MICROS_PER_UNIT)}
 
 
 def account_of(organization: Organization) -> Account:
