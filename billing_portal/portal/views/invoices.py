@@ -127,6 +127,7 @@ def invoice_line(request: OrganizationRequest, invoice: UUID, component: str) ->
         "invoice": found,
         "interim": interim,
         "component": Billable(component),
+        "is_outcome": is_outcome,
         "line": next((each for each in checked.lines if each.opens_calls and each.component == component), None),
         "dispute_reference": subjects.line_reference(found, component),
         "charges": rows[:_PAGE_SIZE],
