@@ -3,9 +3,11 @@
 from enum import StrEnum
 from uuid import UUID
 
+from django.db import connection
 from django.http import Http404
 
 from accounts.models import Membership, Organization, User
+from accounts.phrased import Columns
 
 Role = Membership.Role
 
@@ -51,13 +53,35 @@ def roles_that_may(permission: Permission) -> list[str]:
     return [role.label for role in Role if permission in PERMISSIONS[role]]
 
 
-def membership_of(user: User, organization_id: UUID) -> Membership:
-    """Return the person's membership, its organization loaded; 404 alike for foreign and for missing ones."""
-    memberships = Membership.objects.select_related("organization", "user")
-    found = memberships.filter(user=user, organization__public_id=organization_id).first()
-    if found is None:
-        raise Http404("No such page.")
+_MEMBERSHIP, _ORGANIZATION = Columns(Membership, "m"), Columns(Organization, "o")
+_MEMBERSHIPS = f"""
+    SELECT {_MEMBERSHIP.sql}, {_ORGANIZATION.sql}
+    FROM accounts_membership m JOIN accounts_organization o ON o.id = m.organization_id
+    WHERE m.user_id = %s ORDER BY o.name, o.id"""  # noqa: S608 - the columns are models'
+
+
+def memberships_of(user: User) -> list[Membership]:
+    """Return the person's memberships by the names of their organizations, which are loaded."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MEMBERSHIPS, [user.pk])
+        rows = cursor.fetchall()
+    found = []
+    for row in rows:
+        membership = _MEMBERSHIP.read(row[: _MEMBERSHIP.count])
+        membership.organization = _ORGANIZATION.read(row[_MEMBERSHIP.count :])
+        membership.user = user
+        found.append(membership)
     return found
+
+
+def membership_of(user: User, organization_id: UUID) -> Membership:
+    """Return the person's membership with all of `beside`; 404 alike for foreign and for missing organizations."""
+    memberships = memberships_of(user)
+    for membership in memberships:
+        if membership.organization.public_id == organization_id:
+            membership.beside = memberships
+            return membership
+    raise Http404("No such page.")
 
 
 def authorize(user: User, organization_id: UUID, permission: Permission) -> Membership:
@@ -73,4 +97,4 @@ def authorize(user: User, organization_id: UUID, permission: Permission) -> Memb
 
 def organizations_of(user: User) -> list[Organization]:
     """Return the person's organizations by name."""
-    return list(Organization.objects.filter(memberships__user=user).order_by("name", "id"))
+    return [membership.organization for membership in memberships_of(user)]

@@ -4,8 +4,9 @@ import hashlib
 import secrets
 import uuid
 import zoneinfo
+from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pgtrigger
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -13,8 +14,10 @@ from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.functions import RandomUUID
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import connection, models
 from django.db.models.functions import Lower
+
+from accounts.phrased import Columns
 
 
 def validate_time_zone(name: str) -> None:
@@ -35,6 +38,17 @@ class UserManager(BaseUserManager["User"]):
 
     def create_superuser(self, email: str, password: str | None = None, **fields: object) -> "User":
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get(self, *conditions: Any, **named: Any) -> "User":
+        """Return the one that fits. By its key alone each page's request asks for one: that is phrased once."""
+        if conditions or named.keys() != {"pk"} or self._db:
+            return super().get(*conditions, **named)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {_USER.sql} FROM accounts_user u WHERE u.id = %s", [named["pk"]])  # noqa: S608 - a model's
+            row = cursor.fetchone()
+        if row is None:
+            raise User.DoesNotExist
+        return _USER.read(row)
 
     def get_by_natural_key(self, username: str | None) -> "User":
         return self.get(email=(username or "").lower())
@@ -66,6 +80,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def get_short_name(self) -> str:
         return self.name.split(" ")[0] if self.name else self.email
+
+
+_USER = Columns(User, "u")
 
 
 class Organization(models.Model):
@@ -118,7 +135,12 @@ class Organization(models.Model):
 
 
 class Membership(models.Model):
-    """The role of one person in one organization."""
+    """The role of one person in one organization.
+
+    `beside` are all memberships of the person, this one among them, where `access` loaded them with it.
+    """
+
+    beside: "Sequence[Membership]" = ()
 
     class Role(models.TextChoices):
         OWNER = "owner", "Owner"

@@ -96,7 +96,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
     return context | {
         "organization": membership.organization,
         "membership": membership,
-        "organizations": access.organizations_of(membership.user),
+        "organizations": [each.organization for each in membership.beside],
         "nav": _nav(request, membership),
         "may_manage_billing": access.may(membership, access.Permission.MANAGE_BILLING),
         "may_manage_settings": access.may(membership, access.Permission.MANAGE_SETTINGS),
