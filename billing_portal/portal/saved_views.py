@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.http import Http404
 
@@ -37,6 +37,18 @@ def seen_by(membership: Membership) -> Sequence[SavedView]:
     mine_or_shared = Q(owner=membership.user) | Q(is_shared=True)
     views = SavedView.objects.filter(mine_or_shared, organization=membership.organization, deleted_at=None)
     return list(views.select_related("owner").order_by("name", "id"))
+
+
+_NAMED = """
+    SELECT name, query FROM portal_savedview
+    WHERE organization_id = %s AND deleted_at IS NULL AND (owner_id = %s OR is_shared) ORDER BY name, id"""
+
+
+def named(membership: Membership) -> list[tuple[str, str]]:
+    """Return (name, query) of what `seen_by` returns: every list of calls asks for it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NAMED, [membership.organization_id, membership.user_id])
+        return cursor.fetchall()
 
 
 def save(*, membership: Membership, name: str, query: str, is_shared: bool, now: datetime) -> SavedView:

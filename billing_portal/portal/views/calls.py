@@ -139,7 +139,7 @@ def _choices(organization: Organization, filters: Filters) -> dict[str, Any]:
     """Return what the form offers; what is filtered by is always among it."""
     offered = call_choices.of(organization, filters.days)
     return {
-        "product_choices": sorted({*offered.products, filters.product} - {""}),
+        "product_choices": [(product, product) for product in sorted({*offered.products, filters.product} - {""})],
         "agent_choices": call_list.agent_choices(offered.agents, filters.agent),
         "key_choices": offered.keys,
         "status_choices": call_list.STATUSES,
@@ -151,8 +151,8 @@ def _choices(organization: Organization, filters: Filters) -> dict[str, Any]:
 def _views(request: OrganizationRequest, filters: Filters, here: str) -> list[dict[str, Any]]:
     """Return the saved views as links, the one that is shown marked; none without any."""
     shown = urlencode(filters.parameters)
-    saved = saved_views.seen_by(request.membership)
-    views = [{"label": each.name, "url": f"{here}?{each.query}", "current": each.query == shown} for each in saved]
+    saved = saved_views.named(request.membership)
+    views = [{"label": name, "url": f"{here}?{query}", "current": query == shown} for name, query in saved]
     return [{"label": "All calls", "url": here, "current": shown == "days=30d"}, *views] if views else []
 
 
