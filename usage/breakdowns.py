@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from usage.models import Agent, Component, PriceRate
+from usage.models import Component
 
 
 class Dimension(StrEnum):
@@ -52,7 +52,7 @@ _OF_COMPONENTS = """
     CROSS JOIN LATERAL (
         SELECT CASE WHEN r.rate_micros = 0 AND r.unit <> 'surcharge' THEN d.calls ELSE line.calls END AS calls
     ) AS used
-    WHERE d.organization_id = %(organization)s AND d.date BETWEEN %(starts_on)s AND %(ends_on)s
+    WHERE d.organization_id = %(organization)s AND {days}
     GROUP BY d.date, d.mix_id, d.billed_month, r.component"""
 # A call that names two models is of both together.
 _OF_PRODUCTS = """
@@ -65,16 +65,16 @@ _OF_PRODUCTS = """
         FROM usage_productmix m
         LEFT JOIN LATERAL unnest(m.rate_ids) WITH ORDINALITY AS used (rate_id, place) ON true
         LEFT JOIN usage_pricerate r ON r.id = used.rate_id AND r.component = %(component)s
-        WHERE m.id IN (SELECT mix_id FROM usage_dailyusage
-                       WHERE organization_id = %(organization)s AND date BETWEEN %(starts_on)s AND %(ends_on)s)
+        WHERE m.id IN (SELECT d.mix_id FROM usage_dailyusage d
+                       WHERE d.organization_id = %(organization)s AND {days})
         GROUP BY m.id
     ) AS n ON n.id = d.mix_id
-    WHERE d.organization_id = %(organization)s AND d.date BETWEEN %(starts_on)s AND %(ends_on)s"""
+    WHERE d.organization_id = %(organization)s AND {days}"""
 _OF_AGENTS = """
     SELECT d.date, nullif(a.reference, '') AS value, d.calls, d.duration_ms, d.micros, NULL::numeric AS own_micros
     FROM usage_dailyagentusage d
     JOIN usage_agent a ON a.id = d.agent_id
-    WHERE d.organization_id = %(organization)s AND d.date BETWEEN %(starts_on)s AND %(ends_on)s"""
+    WHERE d.organization_id = %(organization)s AND {days}"""
 _ROWS = {
     Dimension.COMPONENT: _OF_COMPONENTS,
     Dimension.MODEL: _OF_PRODUCTS,
@@ -87,12 +87,91 @@ _COMPONENTS = {
     Dimension.VOICE: Component.VOICE,
     Dimension.TELEPHONY: Component.TELEPHONY,
 }
+_IN_DAYS = "d.date BETWEEN %(starts_on)s AND %(ends_on)s"
+_IN_EITHER = f"({_IN_DAYS} OR d.date BETWEEN %(before_from)s AND %(before_to)s)"
 _TOTALS = """
     SELECT value, sum(calls)::bigint, sum(duration_ms)::bigint, sum(micros)::bigint, sum(own_micros)::bigint
     FROM ({rows}) AS cell GROUP BY 1 ORDER BY 4 DESC, 1"""
 _DAYS = """
     SELECT date, CASE WHEN value = ANY(%(values)s) THEN value END, sum(micros)::bigint
     FROM ({rows}) AS cell GROUP BY 1, 2"""
+# The cells are read once. A row without a date is a value's part, of the days and of those before; the others are sums
+# by day of the dearest values.
+_COMPARED = """
+    WITH cell AS MATERIALIZED (
+        SELECT *, date BETWEEN %(starts_on)s AND %(ends_on)s AS is_now,
+               coalesce(date BETWEEN %(before_from)s AND %(before_to)s, false) AS is_before
+        FROM ({rows}) AS cell
+    ), part AS MATERIALIZED (
+        SELECT value, sum(calls) FILTER (WHERE is_now)::bigint AS calls,
+               sum(duration_ms) FILTER (WHERE is_now)::bigint AS duration_ms,
+               sum(micros) FILTER (WHERE is_now)::bigint AS micros,
+               sum(own_micros) FILTER (WHERE is_now)::bigint AS own_micros,
+               sum(calls) FILTER (WHERE is_before)::bigint AS calls_before,
+               sum(duration_ms) FILTER (WHERE is_before)::bigint AS duration_ms_before,
+               sum(micros) FILTER (WHERE is_before)::bigint AS micros_before,
+               sum(own_micros) FILTER (WHERE is_before)::bigint AS own_micros_before
+        FROM cell GROUP BY value
+    ), told AS (
+        SELECT value FROM part WHERE value IS NOT NULL AND (calls <> 0 OR %(told)s::int IS NULL)
+        ORDER BY micros DESC, value LIMIT %(told)s
+    )
+    SELECT NULL::date, part.* FROM part
+    UNION ALL
+    SELECT date, CASE WHEN value IN (SELECT value FROM told) THEN value END,
+           NULL, NULL, sum(micros)::bigint, NULL, NULL, NULL, NULL, NULL
+    FROM cell WHERE is_now GROUP BY 1, 2"""
+
+
+class Compared(NamedTuple):
+    """Every value's part of some days and of those before, the dearest first, and micros by (day, value) of the days.
+
+    `told` are the dearest values, in their order; by day, all others together are under None.
+    """
+
+    parts: list[Part]
+    before: list[Part]
+    told: list[str]
+    by_day: dict[tuple[date, str | None], int]
+
+
+def compared(
+    organization_id: int,
+    dimension: Dimension,
+    *,
+    days: tuple[date, date],
+    before: tuple[date, date] | None,
+    told: int | None,
+) -> Compared:
+    """Return `totals` of the days and of those before, and `by_day` of the `told` dearest values, in one read.
+
+    Without a number all values are told; otherwise none that no call has.
+    Days are (first, last), both included. Values come without their names (`labelled`).
+    """
+    values = {
+        "organization": organization_id,
+        "starts_on": days[0],
+        "ends_on": days[1],
+        "before_from": before[0] if before else None,
+        "before_to": before[1] if before else None,
+        "component": _COMPONENTS.get(dimension),
+        "told": told,
+    }
+    query = _COMPARED.format(rows=_ROWS[dimension].format(days=_IN_EITHER if before else _IN_DAYS))
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        rows = cursor.fetchall()
+    by_day = {(on, value): micros for on, value, _, _, micros, *_ in rows if on is not None}
+    parts = _dearest_first(
+        Part(row[1], row[1] or "", *row[2:6]) for row in rows if row[0] is None and row[2] is not None
+    )
+    parts_before = _dearest_first(Part(row[1], row[1] or "", *row[6:]) for row in rows if row[6] is not None)
+    shown = {value for _, value in by_day}
+    return Compared(parts, parts_before, [part.value for part in parts if part.value and part.value in shown], by_day)
+
+
+def _dearest_first(parts: Iterable[Part]) -> list[Part]:
+    return sorted(parts, key=lambda part: (-part.micros, part.value is None, part.value or ""))
 
 
 def totals(organization_id: int, dimension: Dimension, *, starts_on: date, ends_on: date) -> list[Part]:
@@ -126,19 +205,23 @@ def _query(
         **more,
     }
     with connection.cursor() as cursor:
-        cursor.execute(outer.format(rows=_ROWS[dimension]), values)
+        cursor.execute(outer.format(rows=_ROWS[dimension].format(days=_IN_DAYS)), values)
         return list(cursor.fetchall())
+
+
+_AGENTS = "SELECT reference, name FROM usage_agent WHERE organization_id = %s AND name <> '' ORDER BY id"
+_PRODUCTS = "SELECT product, label FROM usage_pricerate WHERE component = %s AND label <> '' ORDER BY version_id, id"
 
 
 def _labels(organization_id: int, dimension: Dimension) -> dict[str, str]:
     if dimension is Dimension.COMPONENT:
         return {value: str(label) for value, label in Component.choices}
-    if dimension is Dimension.AGENT:
-        named = Agent.objects.filter(organization_id=organization_id).exclude(name="").order_by("id")
-        return dict(named.values_list("reference", "name"))
-    component = _COMPONENTS[dimension]
-    labelled = PriceRate.objects.filter(component=component).exclude(label="").order_by("version_id", "id")
-    return dict(labelled.values_list("product", "label"))
+    query, value = (
+        (_AGENTS, organization_id) if dimension is Dimension.AGENT else (_PRODUCTS, str(_COMPONENTS[dimension]))
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query, [value])
+        return dict(cursor.fetchall())
 
 
 def _label(value: str | None, labels: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from django.db import connection, transaction
 
 from accounts.models import Organization
+from accounts.phrased import Columns
 from usage import periods
 from usage.breakdowns import Part
 from usage.models import DailyMetadataUsage, MetadataKey
@@ -155,9 +156,15 @@ def untrack(*, organization: Organization, key: str) -> bool:
     return True
 
 
+_KEY = Columns(MetadataKey, "k")
+_KEYS = f"SELECT {_KEY.sql} FROM usage_metadatakey k WHERE k.organization_id = %s ORDER BY k.key"
+
+
 def keys_of(organization_id: int) -> list[MetadataKey]:
     """Return the organization's keys by name."""
-    return list(MetadataKey.objects.filter(organization_id=organization_id).order_by("key"))
+    with connection.cursor() as cursor:
+        cursor.execute(_KEYS, [organization_id])
+        return [_KEY.read(row) for row in cursor.fetchall()]
 
 
 def count(key_id: int, *, limit: int = SLICE) -> int:

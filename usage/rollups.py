@@ -353,18 +353,35 @@ def by_product(organization_id: int, *, starts_on: date, ends_on: date) -> list[
     ]
 
 
+_TOTAL = """
+    SELECT coalesce(sum(calls), 0)::bigint, coalesce(sum(duration_ms), 0)::bigint, coalesce(sum(micros), 0)::bigint
+    FROM usage_dailyusage WHERE organization_id = %s AND date BETWEEN %s AND %s"""
+_TOTALS_BY_DAY = """
+    SELECT date, sum(calls)::bigint, sum(duration_ms)::bigint, sum(micros)::bigint
+    FROM usage_dailyusage WHERE organization_id = %s AND ({spans}) GROUP BY date"""
+
+
 def total(organization_id: int, *, starts_on: date, ends_on: date) -> Total:
     """Return the totals of the days, both included; calls that were never connected count too."""
-    days = DailyUsage.objects.filter(organization_id=organization_id, date__gte=starts_on, date__lte=ends_on)
-    added = days.aggregate(all_calls=Sum("calls"), all_ms=Sum("duration_ms"), all_micros=Sum("micros"))
-    return Total(*(int(added[name] or 0) for name in ("all_calls", "all_ms", "all_micros")))
+    ((calls, duration_ms, micros),) = _rows(_TOTAL, [organization_id, starts_on, ends_on])
+    return Total(calls, duration_ms, micros)
 
 
-def micros_by_day(organization_id: int, *, starts_on: date, ends_on: date) -> dict[date, int]:
-    """Return micros by day of the days that have usage; both ends are included."""
-    days = DailyUsage.objects.filter(organization_id=organization_id, date__gte=starts_on, date__lte=ends_on)
-    sums = days.order_by("date").values("date").annotate(all_micros=Sum("micros"))
-    return {row["date"]: int(row["all_micros"]) for row in sums}
+def totals_by_day(organization_id: int, *spans: tuple[date, date]) -> dict[date, Total]:
+    """Return the totals of each day that has usage, of one or several spans (first day, last day), both included."""
+    query = _TOTALS_BY_DAY.format(spans=" OR ".join(["date BETWEEN %s AND %s"] * len(spans)))
+    rows = _rows(query, [organization_id, *(on for span in spans for on in span)])
+    return {on: Total(calls, duration_ms, micros) for on, calls, duration_ms, micros in rows}
+
+
+def sum_of(totals: Mapping[date, Total], starts_on: date, ends_on: date) -> Total:
+    """Return the sum of the days, both included, out of `totals_by_day`."""
+    days = [total for on, total in totals.items() if starts_on <= on <= ends_on]
+    return Total(
+        sum(total.calls for total in days),
+        sum(total.duration_ms for total in days),
+        sum(total.micros for total in days),
+    )
 
 
 def by_hour(organization_id: int, *, starts_at: datetime, ends_at: datetime) -> list[Hour]:

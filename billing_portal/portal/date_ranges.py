@@ -42,6 +42,10 @@ class Days:
         return (self.ends_on - self.starts_on).days + 1
 
     @property
+    def every(self) -> list[date]:
+        return [self.starts_on + timedelta(days=number) for number in range(self.count)]
+
+    @property
     def parameters(self) -> dict[str, str]:
         """What names these days in an address."""
         return {"days": self.name} if self.name else {"from": str(self.starts_on), "to": str(self.ends_on)}

@@ -2,19 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import NamedTuple
 
 from accounts.models import Organization
-from billing_portal.portal import charts, formats
+from billing_portal.portal import charts, formats, usage_subjects
 from billing_portal.portal.date_ranges import Days
 from billing_portal.portal.usage_subjects import Subject
 from usage import rollups
-from usage.breakdowns import Part
+from usage.breakdowns import Compared, Part
 
 _ROWS = 100
 # The colors of components are told apart by everybody; other values borrow them, the dearest first.
-_COLORS = [key for key, _ in charts.COMPONENTS][:6]
+_COLORS = [key for key, _ in charts.COMPONENTS][: usage_subjects.MOST_TOLD]
 _OTHERS = "others"
 
 
@@ -58,19 +57,22 @@ def of(
     address: Callable[[dict[str, str]], str],
 ) -> Breakdown:
     """Return the breakdown of the days, and of `before`, if any; `address` leads to the list with some filters."""
-    parts = subject.totals(days)
-    parts_before = {part.value: part for part in subject.totals(before)} if before else {}
-    values = {part.value for part in parts}
+    spans = [(each.starts_on, each.ends_on) for each in (days, before) if each]
+    totals = rollups.totals_by_day(organization.pk, *spans)
+    found = subject.compared(days, before, totals)
+    parts_before = {part.value: part for part in found.before}
+    values = {part.value for part in found.parts}
     gone = [
         Part(part.value, "", calls=0, duration_ms=0, micros=0, own_micros=0)
-        for part in parts_before.values()
+        for part in found.before
         if part.value not in values
     ]
-    parts = subject.labelled([*parts, *gone])
-    sums = rollups.total(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
-    sums_before = rollups.total(organization.pk, starts_on=before.starts_on, ends_on=before.ends_on) if before else None
+    parts = subject.labelled([*found.parts, *gone])
+    sums, *sums_of_before = (rollups.sum_of(totals, *span) for span in spans)
+    sums_before = sums_of_before[0] if sums_of_before else None
     table = _Table(subject, organization.currency, sums, parts_before, address, has_before=before is not None)
-    chart = _chart(organization, subject, parts, days=days, before=before)
+    by_day_before = [totals[on].micros if on in totals else 0 for on in before.every] if before else None
+    chart = _chart(organization.currency, subject, found, parts, days=days, before=by_day_before)
     return Breakdown(
         label=subject.label,
         noun=subject.label if subject.key else subject.label.lower(),
@@ -138,34 +140,27 @@ def _sum(label: str, parts: Sequence[Part]) -> Part:
 
 
 def _chart(
-    organization: Organization, subject: Subject, parts: Sequence[Part], *, days: Days, before: Days | None
+    currency: str, subject: Subject, found: Compared, parts: Sequence[Part], *, days: Days, before: list[int] | None
 ) -> charts.StackedChart:
     """Return the days' columns: by component as everywhere, otherwise the dearest values and all others together."""
-    colors = _colors(subject, parts)
-    found = subject.by_day(days, list(colors))
+    colors = _colors(subject, found, parts)
     amounts = {
-        (on, colors[value][0] if value is not None else _OTHERS): micros for (on, value), micros in found.items()
+        (on, colors[value][0] if value is not None else _OTHERS): micros for (on, value), micros in found.by_day.items()
     }
     series = [*colors.values(), (_OTHERS, "All others")]
     return charts.stacked_by_day(
         amounts,
         starts_on=days.starts_on,
         ends_on=days.ends_on,
-        currency=organization.currency,
+        currency=currency,
         series=charts.COMPONENTS if subject.is_component else series,
-        before=_by_day(organization, before) if before else None,
+        before=before,
     )
 
 
-def _colors(subject: Subject, parts: Sequence[Part]) -> dict[str, tuple[str, str]]:
+def _colors(subject: Subject, found: Compared, parts: Sequence[Part]) -> dict[str, tuple[str, str]]:
     """Return the series, (key, label), of each value that has a color."""
     if subject.is_component:
         return {key: (key, label) for key, label in charts.COMPONENTS}
-    named = [part for part in parts if part.value is not None and "\0" not in part.value and part.calls]
-    return {str(part.value): (color, part.label) for part, color in zip(named, _COLORS, strict=False)}
-
-
-def _by_day(organization: Organization, days: Days) -> list[int]:
-    sums = rollups.micros_by_day(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
-    every: list[date] = [days.starts_on + timedelta(days=number) for number in range(days.count)]
-    return [sums.get(on, 0) for on in every]
+    labels = {part.value: part.label for part in parts}
+    return {value: (color, labels[value]) for value, color in zip(found.told, _COLORS, strict=False)}

@@ -1,6 +1,6 @@
 """What a page breaks usage down by: what calls are made of, who took them, or a key of their metadata."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -8,11 +8,14 @@ from functools import partial
 from accounts.models import Organization
 from billing_portal.portal.date_ranges import Days
 from usage import breakdowns, metadata_usage, rollups
-from usage.breakdowns import Dimension, Part
+from usage.breakdowns import Compared, Dimension, Part
 from usage.metadata_usage import OTHERS
 from usage.models import MetadataKey
+from usage.rollups import Total
 
 _KEY = "metadata:"
+# So many values have a color of their own.
+MOST_TOLD = 6
 _UNCOUNTED = "\0uncounted"
 # Dimension, its name, what is said of calls without a value, and the list's filter that a value is for.
 _DIMENSIONS = (
@@ -29,13 +32,12 @@ _PRODUCTS = (Dimension.MODEL, Dimension.VOICE, Dimension.TELEPHONY)
 class Subject:
     """One way to break down. `name` stands in addresses; `filters` are the list's for a value, empty for none.
 
-    `totals` and `by_day` are those of `breakdowns`; `labelled` names the values.
+    `compared` reads the days and those before, given the totals of each day; `labelled` names the values.
     """
 
     name: str
     label: str
-    totals: Callable[[Days], list[Part]]
-    by_day: Callable[[Days, Collection[str]], dict[tuple[date, str | None], int]]
+    compared: Callable[[Days, Days | None, Mapping[date, Total]], Compared]
     labelled: Callable[[list[Part]], list[Part]]
     filters: Callable[[str], dict[str, str]]
     has_own: bool = False
@@ -43,22 +45,21 @@ class Subject:
     key: MetadataKey | None = None
 
 
-def of(organization: Organization, name: str) -> Subject:
-    """Return the subject that an address names, components for an unknown one."""
-    if name.startswith(_KEY):
-        for key in metadata_usage.keys_of(organization.pk):
-            if key.key == name.removeprefix(_KEY):
-                return _of_key(organization, key)
+def of(organization: Organization, name: str, keys: Sequence[MetadataKey]) -> Subject:
+    """Return the subject that an address names, components for an unknown one; `keys` are the organization's."""
+    for key in keys:
+        if address_of(key) == name:
+            return _of_key(key)
     named = Dimension(name) if name in set(Dimension) else Dimension.COMPONENT
     return _of_dimension(organization, named)
 
 
-def choices(organization: Organization) -> list[tuple[str, list[tuple[str, str]]]]:
+def choices(keys: Sequence[MetadataKey]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return (group, [(name, label)]) of all subjects."""
-    keys = [(_KEY + key.key, key.key) for key in metadata_usage.keys_of(organization.pk)]
+    by_metadata = [(address_of(key), key.key) for key in keys]
     return [
         ("Calls", [(dimension.value, label) for dimension, label, *_ in _DIMENSIONS]),
-        *([("Metadata", keys)] if keys else []),
+        *([("Metadata", by_metadata)] if keys else []),
     ]
 
 
@@ -69,7 +70,6 @@ def address_of(key: MetadataKey) -> str:
 
 def _of_dimension(organization: Organization, dimension: Dimension) -> Subject:
     _, label, none, filtered = next(each for each in _DIMENSIONS if each[0] is dimension)
-    pk = organization.pk
 
     def labelled(parts: list[Part]) -> list[Part]:
         return [
@@ -79,9 +79,12 @@ def _of_dimension(organization: Organization, dimension: Dimension) -> Subject:
     return Subject(
         name=dimension.value,
         label=label,
-        totals=lambda days: breakdowns.totals(pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on),
-        by_day=lambda days, values: breakdowns.by_day(
-            pk, dimension, starts_on=days.starts_on, ends_on=days.ends_on, values=values
+        compared=lambda days, before, _: breakdowns.compared(
+            organization.pk,
+            dimension,
+            days=(days.starts_on, days.ends_on),
+            before=(before.starts_on, before.ends_on) if before else None,
+            told=None if dimension is Dimension.COMPONENT else MOST_TOLD,
         ),
         labelled=labelled,
         filters=lambda value: {filtered: value} if filtered and " + " not in value else {},
@@ -90,26 +93,35 @@ def _of_dimension(organization: Organization, dimension: Dimension) -> Subject:
     )
 
 
-def _of_key(organization: Organization, key: MetadataKey) -> Subject:
+def _of_key(key: MetadataKey) -> Subject:
     return Subject(
         name=address_of(key),
         label=key.key,
-        totals=partial(_totals_of_key, key),
-        by_day=lambda days, values: _with_uncounted(
-            organization,
-            days,
-            metadata_usage.by_day(key, starts_on=days.starts_on, ends_on=days.ends_on, values=values),
-        ),
+        compared=partial(_compared_by_key, key),
         labelled=partial(_labelled_by_key, key),
         filters=lambda value: {"key": key.key, "value": value} if value and "\0" not in value else {},
         key=key,
     )
 
 
-def _totals_of_key(key: MetadataKey, days: Days) -> list[Part]:
+def _compared_by_key(key: MetadataKey, days: Days, before: Days | None, totals: Mapping[date, Total]) -> Compared:
+    parts = _parts_of_key(key, days, totals)
+    told = [part.value for part in parts if part.value is not None and "\0" not in part.value and part.calls][
+        :MOST_TOLD
+    ]
+    amounts = metadata_usage.by_day(key, starts_on=days.starts_on, ends_on=days.ends_on, values=told)
+    return Compared(
+        parts=parts,
+        before=_parts_of_key(key, before, totals) if before else [],
+        told=told,
+        by_day=_with_uncounted(amounts, {on: totals[on] for on in totals if days.starts_on <= on <= days.ends_on}),
+    )
+
+
+def _parts_of_key(key: MetadataKey, days: Days, totals: Mapping[date, Total]) -> list[Part]:
     """Return the parts of a key's values; what is not counted yet is one more, so that all add up to the total."""
     parts = metadata_usage.totals(key, starts_on=days.starts_on, ends_on=days.ends_on)
-    total = rollups.total(key.organization_id, starts_on=days.starts_on, ends_on=days.ends_on)
+    total = rollups.sum_of(totals, days.starts_on, days.ends_on)
     rest = Part(
         _UNCOUNTED,
         "",
@@ -126,12 +138,11 @@ def _labelled_by_key(key: MetadataKey, parts: list[Part]) -> list[Part]:
 
 
 def _with_uncounted(
-    organization: Organization, days: Days, amounts: dict[tuple[date, str | None], int]
+    amounts: dict[tuple[date, str | None], int], totals: Mapping[date, Total]
 ) -> dict[tuple[date, str | None], int]:
     """Return the amounts with what is not counted yet among the others of its day."""
-    sums = rollups.micros_by_day(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
     whole = dict(amounts)
-    for on, micros in sums.items():
-        rest = micros - sum(each for (day, _), each in amounts.items() if day == on)
+    for on, total in totals.items():
+        rest = total.micros - sum(each for (day, _), each in amounts.items() if day == on)
         whole[on, None] = whole.get((on, None), 0) + rest
     return whole

@@ -66,6 +66,43 @@ def test_i09_a_breakdown_adds_up_to_the_total_of_its_days(many, dimension):
             assert sum(micros for (_, value), micros in days.items() if value == part.value) == part.micros
 
 
+@pytest.mark.parametrize(
+    "before", [None, (date(2026, 9, 1), date(2026, 9, 12)), (date(2026, 10, 3), date(2026, 10, 8))]
+)
+@pytest.mark.parametrize("dimension", Dimension)
+def test_one_read_says_what_several_said(many, dimension, before):
+    days = (date(2026, 10, 2), date(2026, 10, 7))
+    found = breakdowns.compared(many.pk, dimension, days=days, before=before, told=2)
+    span = {"starts_on": days[0], "ends_on": days[1]}
+    parts = breakdowns.totals(many.pk, dimension, **span)
+    assert sorted(found.parts, key=str) == sorted(parts, key=str)
+    assert [part.micros for part in found.parts] == [part.micros for part in parts]
+    dearest = [part.value for part in parts if part.value][:2]
+    assert found.told == dearest
+    assert found.by_day == breakdowns.by_day(many.pk, dimension, **span, values=dearest)
+    was = breakdowns.totals(many.pk, dimension, starts_on=before[0], ends_on=before[1]) if before else []
+    assert sorted(found.before, key=str) == sorted(was, key=str)
+
+
+def test_all_values_are_told_where_no_number_is_given_also_those_that_no_call_has(many):
+    found = breakdowns.compared(
+        many.pk, Dimension.COMPONENT, days=(DAYS["starts_on"], DAYS["ends_on"]), before=None, told=None
+    )
+    assert set(found.told) == {part.value for part in found.parts}
+    assert None not in {value for _, value in found.by_day}
+
+
+def test_the_totals_of_days_are_those_of_their_span(many):
+    first, second = (date(2026, 10, 2), date(2026, 10, 7)), (date(2026, 10, 6), date(2026, 10, 9))
+    totals = rollups.totals_by_day(many.pk, first, second)
+    assert min(totals) >= first[0]
+    assert max(totals) <= second[1]
+    for starts_on, ends_on in (first, second):
+        assert rollups.sum_of(totals, starts_on, ends_on) == rollups.total(
+            many.pk, starts_on=starts_on, ends_on=ends_on
+        )
+
+
 def test_a_call_of_two_models_is_of_both_together_and_one_of_none_of_none(many):
     wanted: Counter[str | None] = Counter()
     own: Counter[str | None] = Counter()

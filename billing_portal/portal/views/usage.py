@@ -14,7 +14,7 @@ from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.portal import date_ranges, seal, usage_breakdown, usage_subjects, usage_tabs
 from billing_portal.portal.date_ranges import Days
 from billing_portal.portal.usage_subjects import Subject
-from usage import periods
+from usage import metadata_usage, periods
 from usage.backfills import plans
 
 
@@ -27,7 +27,8 @@ def usage(request: OrganizationRequest) -> HttpResponse:
     today = periods.day_of(now, organization.zone)
     days = date_ranges.of(request.GET, today)
     how, before = date_ranges.compared(request.GET, days)
-    subject = usage_subjects.of(organization, request.GET.get("by", ""))
+    keys = metadata_usage.keys_of(organization.pk)
+    subject = usage_subjects.of(organization, request.GET.get("by", ""), keys)
     here, list_url = (reverse(name, args=[organization.public_id]) for name in ("usage", "calls"))
     figures = usage_breakdown.of(
         organization,
@@ -43,7 +44,7 @@ def usage(request: OrganizationRequest) -> HttpResponse:
         "how": how,
         "subject": subject,
         "figures": figures,
-        "subjects": usage_subjects.choices(organization),
+        "subjects": usage_subjects.choices(keys),
         "comparisons": date_ranges.COMPARISONS,
         "average_micros": figures.sums.micros // figures.sums.calls if figures.sums.calls else 0,
         "calls_url": f"{list_url}?{urlencode(days.parameters)}",
