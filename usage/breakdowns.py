@@ -148,7 +148,7 @@ def compared(
     Without a number all values are told; otherwise none that no call has.
     Days are (first, last), both included. Values come without their names (`labelled`).
     """
-    values = {
+    values: dict[str, Any] = {
         "organization": organization_id,
         "starts_on": days[0],
         "ends_on": days[1],
@@ -197,7 +197,7 @@ def by_day(
 def _query(
     outer: str, organization_id: int, dimension: Dimension, starts_on: date, ends_on: date, **more: Any
 ) -> list[tuple[Any, ...]]:
-    values = {
+    values: dict[str, Any] = {
         "organization": organization_id,
         "starts_on": starts_on,
         "ends_on": ends_on,

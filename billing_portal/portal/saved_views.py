@@ -48,7 +48,7 @@ def named(membership: Membership) -> list[tuple[str, str]]:
     """Return (name, query) of what `seen_by` returns: every list of calls asks for it."""
     with connection.cursor() as cursor:
         cursor.execute(_NAMED, [membership.organization_id, membership.user_id])
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def save(*, membership: Membership, name: str, query: str, is_shared: bool, now: datetime) -> SavedView:
