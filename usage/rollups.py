@@ -105,9 +105,8 @@ _TOKENS = "(coalesce(sum(c.llm_tokens) FILTER (WHERE c.revision = 1), 0))::bigin
 _MICROS = "sum(c.amount_micros)::bigint"
 
 
-def _mix_days(calls: str) -> str:
+def _mix_days(calls: str, places: range) -> str:
     """Return the query of the cube's cells, with a place for every line that any mix has."""
-    places = range(1, _places() + 1)
     line_calls = ", ".join(f"count(*) FILTER (WHERE c.line_micros[{n}] <> 0)" for n in places)
     line_micros = ", ".join(f"coalesce(sum(c.line_micros[{n}]), 0)::bigint" for n in places)
     return f"""
@@ -117,9 +116,8 @@ def _mix_days(calls: str) -> str:
         FROM {calls} AS c GROUP BY organization_id, billed_month, date, c.mix_id"""
 
 
-def _changed_mix_days(changes: str) -> str:
+def _changed_mix_days(changes: str, places: range) -> str:
     """Return the query of what corrections change in the cube's cells."""
-    places = range(1, _places() + 1)
     line_calls = ", ".join(
         f"sum(c.calls * (coalesce(c.lines[{n}], 0) <> 0)::int - (coalesce(c.charged[{n}], 0) <> 0)::int)"
         for n in places
@@ -140,9 +138,8 @@ def _cut_to_mix(cells: str) -> str:
         FROM ({cells}) AS cell JOIN usage_productmix m ON m.id = cell.mix_id"""
 
 
-def _added_mix_days(cells: str) -> str:
+def _added_mix_days(cells: str, places: range) -> str:
     """Return cells of which several may be for the same place, added up."""
-    places = range(1, _places() + 1)
     calls, micros = (", ".join(f"sum({name}[{n}])::bigint" for n in places) for name in ("line_calls", "line_micros"))
     return f"""
         SELECT organization_id, billed_month, date, mix_id, sum(calls)::bigint AS calls,
@@ -177,11 +174,11 @@ def _added(place: str, calls: str, changes: str) -> str:
         FROM ({calls} UNION ALL {changes}) AS part GROUP BY organization_id, {place}"""
 
 
-def _places() -> int:
-    """Return how many lines a call may have, at least one."""
+def _all_places() -> range:
+    """Return the places of all lines that a call may have, at least one."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT coalesce(max(cardinality(rate_ids)), 1) FROM usage_productmix")
-        return max(1, int(cursor.fetchone()[0]))
+        return range(1, max(1, int(cursor.fetchone()[0])) + 1)
 
 
 _DAY_COLUMNS = (
@@ -189,24 +186,28 @@ _DAY_COLUMNS = (
 )
 _AGENT_COLUMNS = "organization_id, date, agent_id, calls, duration_ms, micros"
 _HOUR_COLUMNS = "organization_id, hour_at, calls, duration_ms, micros"
-_ADD_ARRAYS = """ARRAY(
-            SELECT coalesce(a, 0) + coalesce(b, 0)
-            FROM unnest(kept.{0}, excluded.{0}) WITH ORDINALITY AS sums (a, b, place) ORDER BY place)"""
-
-
 _ADD_COUNTS = """
     calls = kept.calls + excluded.calls,
     duration_ms = kept.duration_ms + excluded.duration_ms,
     micros = kept.micros + excluded.micros"""
 
 
-def _into_mixes(cells: str) -> str:
+def _into_mixes(cells: str, places: range) -> str:
     return f"""
         INSERT INTO usage_dailyusage AS kept ({_DAY_COLUMNS}) {cells}
         ON CONFLICT (organization_id, date, mix_id, billed_month) DO UPDATE SET {_ADD_COUNTS},
             llm_tokens = kept.llm_tokens + excluded.llm_tokens,
-            line_calls = {_ADD_ARRAYS.format("line_calls")},
-            line_micros = {_ADD_ARRAYS.format("line_micros")}"""
+            line_calls = {_added_arrays("line_calls", places)},
+            line_micros = {_added_arrays("line_micros", places)}"""
+
+
+def _added_arrays(name: str, places: range) -> str:
+    """Return the sum of two cells' arrays, place by place: both have a place for each line of their mix.
+
+    Named one by one; to unnest them and put them together again took half of an upsert's time.
+    """
+    sums = ", ".join(f"kept.{name}[{n}] + excluded.{name}[{n}]" for n in places)
+    return f"(ARRAY[{sums}]::bigint[])[:cardinality(excluded.{name})]"
 
 
 def _into_agents(cells: str) -> str:
@@ -223,11 +224,12 @@ def _into_hours(cells: str) -> str:
 
 def _fold(ranges: str) -> str:
     """Return one statement that adds the calls of ranges, which `ranges` settles and returns, to all rollups."""
+    places = _all_places()
     return f"""
         WITH settled AS ({ranges}),
         call AS MATERIALIZED ({_calls("settled")} WHERE c.started_at BETWEEN %(starts_at)s AND %(ends_at)s),
-        mix ({_DAY_COLUMNS}) AS MATERIALIZED ({_cut_to_mix(_mix_days("call"))}),
-        mixes AS ({_into_mixes("TABLE mix")}),
+        mix ({_DAY_COLUMNS}) AS MATERIALIZED ({_cut_to_mix(_mix_days("call", places))}),
+        mixes AS ({_into_mixes("TABLE mix", places)}),
         agents AS ({_into_agents(_agent_days("call"))}),
         hours AS ({_into_hours(_hours("call"))})
         SELECT (SELECT count(*) FROM settled), (SELECT max(revision) FROM call) > 1,
@@ -266,8 +268,9 @@ def correct(organization_ids: Sequence[int], first_ids: Sequence[int]) -> None:
     """Add what the revisions in ranges that were just settled change in counts, times and tokens."""
     changes = f"({_changes(_NAMED)})"
     values = [list(organization_ids), list(first_ids)]
+    places = _all_places()
     with connection.cursor() as cursor:
-        cursor.execute(_into_mixes(_cut_to_mix(_changed_mix_days(changes))), values)
+        cursor.execute(_into_mixes(_cut_to_mix(_changed_mix_days(changes, places)), places), values)
         cursor.execute(_into_agents(_changed("date, agent_id", changes)), values)
         cursor.execute(_into_hours(_changed("hour_at", changes)), values)
 
@@ -275,7 +278,9 @@ def correct(organization_ids: Sequence[int], first_ids: Sequence[int]) -> None:
 def _tables() -> list[tuple[str, str, str]]:
     """Return (table, columns, query of all its rows of some organizations, who are named twice in each)."""
     calls, changes = f"({_SETTLED_CALLS})", f"({_SETTLED_CHANGES})"
-    mix_days = _added_mix_days(f"{_mix_days(calls)} UNION ALL {_changed_mix_days(changes)}")
+    places = _all_places()
+    both = f"{_mix_days(calls, places)} UNION ALL {_changed_mix_days(changes, places)}"
+    mix_days = _added_mix_days(both, places)
     of_agents, of_hours = "date, agent_id", "hour_at"
     return [
         ("usage_dailyusage", _DAY_COLUMNS, _cut_to_mix(mix_days)),
