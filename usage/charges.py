@@ -140,12 +140,14 @@ _WAITING = """
     ) AS r
     LIMIT %(limit)s"""
 
+# Ranges are to be found by their key. Did this say IS NULL, statistics made while little waited would suggest the index
+# of what waits, all of which would be read for every range: thousands of ranges took seconds.
 _NUMBER = """
     UPDATE usage_callrange AS numbered
     SET first_sequence = batch.sequence, billed_month = batch.month, time_zone = batch.time_zone
     FROM unnest(%(organizations)s::bigint[], %(ids)s::bigint[], %(sequences)s::bigint[], %(months)s::date[],
                 %(zones)s::text[]) AS batch (organization_id, id, sequence, month, time_zone)
-    WHERE numbered.organization_id = batch.organization_id AND first_id = batch.id AND first_sequence IS NULL
+    WHERE numbered.organization_id = batch.organization_id AND first_id = batch.id AND coalesce(first_sequence, 0) = 0
     RETURNING numbered.*"""
 
 _LAST_BEFORE = """
