@@ -69,6 +69,12 @@ def lock_many(organization_ids: Iterable[int]) -> list[Account]:
     return list(wanted.order_by("organization_id"))
 
 
+def not_frozen(organization_ids: Iterable[int]) -> list[int]:
+    """Return which of the organizations have books in which money may move, in order."""
+    wanted = Account.objects.filter(organization_id__in=list(organization_ids), frozen_at=None)
+    return list(wanted.order_by("organization_id").values_list("organization_id", flat=True))
+
+
 def freeze(organization_id: int, *, reason: str, now: datetime) -> Account:
     """Let no money move on the account until `unfreeze`; the first reason stands. Doing it twice is doing it once."""
     with transaction.atomic():

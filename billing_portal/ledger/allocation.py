@@ -30,6 +30,11 @@ def allocate(
         if gross is not None and position == len(left):
             return _accrue_the_rest(result, gross)
         result.gross[component] += micros
+        if position < len(left) and 0 < micros < left[position]:
+            # Most lines: one grant pays, and something is left of it.
+            result.burnt[position, component] += micros
+            left[position] -= micros
+            continue
         owed = micros
         while owed and position < len(left):
             taken = min(owed, left[position])
