@@ -1,17 +1,22 @@
-"""Charges settled a second, in batches and one by one, beside pgbench's simple-update with as many writers."""
+"""Charges settled a second, in batches and one by one, beside pgbench's simple-update with as many writers.
+
+Writers are workers as they run for days: each settles a first round, unmeasured, that it may learn prices and plans.
+"""
 
 import argparse
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from typing import NamedTuple
 
 from django.db import connection, connections
 
+from accounts import garbage
 from accounts.models import Organization
 from billing_portal.ledger import accounts, credits, periods, settlement
 from billing_portal.ledger.models import Grant
@@ -25,10 +30,6 @@ _SPAN = timedelta(hours=3)
 _GRANTS = 3
 
 Work = Callable[[], object]
-
-
-def _nothing() -> None:
-    """Record nothing: what is to be settled waits already."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,23 +53,21 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     shares = [[each.pk for each in many[writer::_WRITERS]] for writer in range(_WRITERS)]
     owners: list[Work] = [partial(_settle_share, share) for share in shares]
     with pgbench.tables():
-        _record(many, options.each)
-        _give_credit()
-        yield from _figures("batches, writers that own their organizations", 25, owners, options.seconds)
-        _record([hot], options.hot)
-        _give_credit()
+        batches = [partial(_record_with_credit, many, options.each, seed) for seed in (1, 2)]
+        yield from _figures("batches, writers that own their organizations", 25, owners, options.seconds, batches)
         hot_owner = [partial(settlement.settle_all, hot.pk, now=_NOW)]
-        yield from _figures("batches, one hot organization", 18, hot_owner, options.seconds)
+        hots = [partial(_record_with_credit, [hot], options.hot, seed) for seed in (1, 2)]
+        yield from _figures("batches, one hot organization", 18, hot_owner, options.seconds, hots)
         for organization in (*many, single):
             _grant(organization, 10**9)
-        rounds = (partial(_record, many, 1, seed=number + 2) for number in range(options.rounds))
-        yield from _figures("single calls, many organizations", 4, owners, options.seconds, rounds)
-        _record_singly(single, 3_000, seed=1)
+        singles = [partial(_record, many, 1, seed) for seed in range(3, options.rounds + 4)]
+        yield from _figures("single calls, many organizations", 4, owners, options.seconds, singles)
         owner = [partial(settlement.settle_all, single.pk, now=_NOW)]
-        yield from _figures("single calls, one hot organization", 1.5, owner, options.seconds)
-        _record_singly(single, 500, seed=2)
+        waiting = [partial(_record_singly, single, count, seed) for seed, count in ((1, 100), (2, 3_000))]
+        yield from _figures("single calls, one hot organization", 1.5, owner, options.seconds, waiting)
         everyone = [partial(_settle_singly, single.pk)] * _WRITERS
-        yield from _figures("each of them as a settlement of its own", None, everyone, options.seconds)
+        queued = [partial(_record_singly, single, count, seed) for seed, count in ((3, 100), (4, 500))]
+        yield from _figures("each of them as a settlement of its own", None, everyone, options.seconds, queued)
 
 
 class _Spent(NamedTuple):
@@ -80,29 +79,60 @@ class _Spent(NamedTuple):
 
 
 def _figures(
-    name: str, goal: float | None, work: Sequence[Work], seconds: int, rounds: Iterable[Work] = (_nothing,)
+    name: str, goal: float | None, work: Sequence[Work], seconds: int, rounds: Sequence[Work]
 ) -> Iterator[Figure]:
-    """Settle what waits, after each round of recording, and compare with the yardstick, measured just before."""
-    before = _cpu()
+    """Settle what each round records, the first uncounted, and compare with the yardstick, measured just before."""
+    before = _cpu_of_pgbench()
     rate = pgbench.updates_a_second(writers=_WRITERS, seconds=seconds)
-    yardstick = _Spent(rate * seconds, seconds, _cpu() - before)
-    spent = [_spent(work, after=record) for record in rounds]
+    yardstick = _Spent(rate * seconds, seconds, _cpu_of_pgbench() - before)
+    _, *spent = _settled(work, rounds)
     count, wall, cpu = (sum(column) for column in zip(*spent, strict=True))
     bound = None if goal is None else at_least(goal)
     yield Figure(name, count / wall, "/s", limit=yardstick.done / yardstick.wall, goal=bound)
     yield Figure("  for a second of CPU", count / cpu, "/s", limit=yardstick.done / yardstick.cpu)
 
 
-def _spent(work: Sequence[Work], *, after: Work) -> _Spent:
-    after()
-    charges, before = _waiting(), _cpu()
-    wall = _seconds(work)
-    cpu = _cpu() - before
-    assert _waiting() == 0, "all was settled"
-    return _Spent(charges, wall, cpu)
+def _settled(work: Sequence[Work], rounds: Sequence[Work]) -> Iterator[_Spent]:
+    """Do each round's recording, then let every writer, a process of its own, work until it is done."""
+    context = multiprocessing.get_context("fork")
+    connections.close_all()  # a forked process must not share a connection
+    turn = context.Barrier(len(work) + 1)
+    writers = [context.Process(target=_take_turns, args=(turn, each, len(rounds))) for each in work]
+    for writer in writers:
+        writer.start()
+    for record in rounds:
+        record()
+        charges, before = _waiting(), _cpu_of(writers)
+        turn.wait()
+        started = time.perf_counter()
+        turn.wait()
+        wall = time.perf_counter() - started
+        assert _waiting() == 0, "all was settled"
+        yield _Spent(charges, wall, _cpu_of(writers) - before)
+        turn.wait()
+    for writer in writers:
+        writer.join()
+    assert not any(writer.exitcode for writer in writers), "every writer ends well"
 
 
-def _cpu() -> float:
+def _take_turns(turn: Barrier, work: Work, rounds: int) -> None:
+    connection.ensure_connection()
+    garbage.look_less_often()
+    for _ in range(rounds):
+        turn.wait()
+        work()
+        turn.wait()  # all are done
+        turn.wait()  # and have been looked at
+    connection.close()
+
+
+def _cpu_of(writers: Sequence[BaseProcess]) -> float:
+    """Return the CPU seconds of PostgreSQL and of the writers."""
+    own = sum(portal.cpu_of(writer.pid) for writer in writers if writer.pid)
+    return portal.cpu_of(portal.postmaster()) + own
+
+
+def _cpu_of_pgbench() -> float:
     """Return the CPU seconds of PostgreSQL and of all processes that were started here and ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return portal.cpu_of(portal.postmaster()) + children.ru_utime + children.ru_stime
@@ -118,7 +148,13 @@ def _settle_singly(organization_id: int) -> None:
         pass
 
 
-def _record(organizations: Sequence[Organization], each: int, *, seed: int = 1) -> None:
+def _record_with_credit(organizations: Sequence[Organization], each: int, seed: int) -> None:
+    """Record calls of each, and give credit for half of them."""
+    _record(organizations, each, seed)
+    _give_credit()
+
+
+def _record(organizations: Sequence[Organization], each: int, seed: int) -> None:
     """Record calls of each, which wait to be settled."""
     items: list[bytes] = []
     for number, organization in enumerate(organizations):
@@ -128,7 +164,7 @@ def _record(organizations: Sequence[Organization], each: int, *, seed: int = 1) 
         assert all(answer.status == ingestion.RECORDED for answer in answers), answers[0]
 
 
-def _record_singly(organization: Organization, count: int, *, seed: int) -> None:
+def _record_singly(organization: Organization, count: int, seed: int) -> None:
     """Record calls one by one, so that each is a range of its own."""
     for item in load.calls(count, [organization.reference], seed=seed, span=_SPAN):
         (answer,) = ingestion.record([item], now=_NOW)
@@ -159,26 +195,3 @@ def _waiting() -> int:
             "SELECT coalesce(sum(last_id - first_id + 1), 0) FROM usage_callrange WHERE first_sequence IS NULL"
         )
         return int(cursor.fetchone()[0])
-
-
-def _seconds(work: Sequence[Work]) -> float:
-    """Do each in a process of its own, all at once; return the seconds until the last is done."""
-    context = multiprocessing.get_context("fork")
-    connections.close_all()  # a forked process must not share a connection
-    ready = context.Barrier(len(work) + 1)
-    writers = [context.Process(target=_when_ready, args=(ready, each)) for each in work]
-    for writer in writers:
-        writer.start()
-    ready.wait()
-    started = time.perf_counter()
-    for writer in writers:
-        writer.join()
-    assert not any(writer.exitcode for writer in writers), "every writer ends well"
-    return time.perf_counter() - started
-
-
-def _when_ready(ready: Barrier, work: Work) -> None:
-    connection.ensure_connection()
-    ready.wait()
-    work()
-    connection.close()
