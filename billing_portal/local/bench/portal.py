@@ -1,5 +1,6 @@
 """The portal's processes beside a benchmark, as they run in production, and what they use of the machine."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ _AS_IN_PRODUCTION = {
     "STRIPE_API_BASE": "https://api.stripe.com",
     "STRIPE_WEBHOOK_SECRETS": "whsec_bench",
     "SECRET_KEY": "a-secret-of-the-benchmark-alone-which-guards-nothing-at-all",
+    "RECEIPT_SIGNING_KEY": base64.b64encode(bytes(32)).decode(),
 }
 
 
@@ -26,7 +28,8 @@ def web(*, workers: int = 2, threads: int = 4) -> Iterator[tuple[int, int]]:
     port = processes.free_port()
     command = [sys.executable, "-m", "gunicorn", "billing_portal.wsgi", "--bind", f"127.0.0.1:{port}", "--preload"]
     command += ["--worker-class", "gthread"]
-    with (Path(os.environ["LOCAL_DIR"]) / "web.log").open("wb") as output:
+    log = Path(os.environ["LOCAL_DIR"]) / "web.log"
+    with log.open("wb") as output:
         server = subprocess.Popen(  # noqa: S603 - our own program
             [*command, "--workers", str(workers), "--threads", str(threads), "--keep-alive", "60"],
             stdout=output,
@@ -35,6 +38,8 @@ def web(*, workers: int = 2, threads: int = 4) -> Iterator[tuple[int, int]]:
         )
         try:
             while processes.is_free(port):
+                if server.poll() is not None:
+                    raise RuntimeError(f"The web processes did not start:\n{log.read_text()[-2_000:]}")
                 time.sleep(0.1)
             yield port, server.pid
         finally:
