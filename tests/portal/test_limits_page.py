@@ -2,6 +2,7 @@ from datetime import date, timedelta
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
 from billing_portal.ledger import accounts, alerts, authorization, limits, refusals, reservations
 from billing_portal.ledger.models import Account, AlertSettings, Direction, SpendLimit
@@ -166,3 +167,16 @@ def test_whoever_only_reads_finds_no_form(bob, books):
     text = client.get(f"/o/{books.public_id}/limits/").content.decode()
     assert "Save the cap" not in text
     assert "Stop usage" in text
+
+
+@pytest.mark.parametrize("name", ["overview", "credits", "limits"])
+def test_pages_say_that_usage_is_stopped_also_when_nothing_is_left_to_pay(alice, books, name):
+    # Between a payment and the end of the stop there is a deadline in the account, and no unpaid invoice.
+    Account.objects.filter(organization=books).update(unpaid_stops_at=NOW - timedelta(hours=1))
+    client = Client()
+    client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
+    response = client.get(reverse(name, args=[books.public_id]))
+    assert response.status_code == 200
+    text = " ".join(response.content.decode().split())
+    assert "Usage is stopped" in text
+    assert "An invoice was not paid in time. Usage goes on by itself" in text
