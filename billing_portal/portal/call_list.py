@@ -181,17 +181,17 @@ def _plain(text: str) -> str:
 def _rows(organization: Organization, shown: Sequence[calls.ListedCall], since: int | None) -> list[Row]:
     """Return the rows of a table. What all of them share is looked up once."""
     here = reverse("calls", args=[organization.public_id])
-    zone, currency = organization.zone, organization.currency
+    zone, currency, locale = organization.zone, organization.currency, formats.active_locale()
     return [
         Row(
             url=f"{here}{quote(call.call_id, safe='')}/",
-            started=formats.moment(call.started_at, zone),
+            started=formats.moment(call.started_at, zone, locale=locale),
             call_id=call.call_id,
             agent=call.agent_name or call.agent_id or "–",
             status=label(call.status),
             tone=_TONES.get(call.status, "neutral"),
             duration=formats.duration(call.duration_ms),
-            cost="" if call.amount_micros is None else formats.money_exact(call.amount_micros, currency),
+            cost="" if call.amount_micros is None else formats.money_exact(call.amount_micros, currency, locale=locale),
             state=_state(call, currency),
             is_new=since is not None and call.id > since,
             mark=_mark(call),

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
+
+from babel import Locale
 
 from billing_portal.portal import formats
 
@@ -205,7 +207,7 @@ def stacked_by_day(
         )
         for index in range(intervals + 1)
     )
-    labelled = tick_levels(len(spans))
+    labelled, locale = tick_levels(len(spans)), formats.active_locale()
     columns = tuple(
         _column(
             place,
@@ -215,6 +217,7 @@ def stacked_by_day(
             top=top,
             plot_height=plot_height,
             currency=currency,
+            locale=locale,
             tick=labelled[index],
             href=href(*span) if href else "",
             before=None if befores is None else befores[index],
@@ -238,9 +241,9 @@ def stacked_by_day(
     )
 
 
-def text_of(amount: int, currency: str) -> str:
+def text_of(amount: int, currency: str, *, locale: Locale | None = None) -> str:
     """Return an amount of a chart in words: money, or a count where there is no currency."""
-    return formats.money(amount, currency) if currency else formats.quantity(amount)
+    return formats.money(amount, currency, locale=locale) if currency else formats.quantity(amount, locale=locale)
 
 
 def shares(
@@ -359,6 +362,7 @@ def _column(
     top: int,
     plot_height: int,
     currency: str,
+    locale: Locale,
     tick: str,
     href: str,
     before: int | None,
@@ -382,34 +386,36 @@ def _column(
             )
         )
         below += micros
-    label = formats.long_day(span[0]) if span[0] == span[1] else formats.period(*span)
-    total = sum(sums.values())
+    said = partial(text_of, currency=currency, locale=locale)
+    label = formats.long_day(span[0], locale=locale) if span[0] == span[1] else formats.period(*span, locale=locale)
+    micros = sum(sums.values())
+    total = said(micros)
     mark = None
     if before is not None:
         mark = Mark(before, place.bar_left, place.bar_right, pixels(top - before, top, plot_height))
     amounts = tuple(sums[part.key] for part in shown)
-    texts = [text_of(micros, currency) if micros else "–" for micros in amounts]
+    texts = [said(amount) if amount else "–" for amount in amounts]
     parts = ", ".join(f"{part.label} {text}" for part, text in zip(shown, texts, strict=True) if text != "–")
     if before is not None:
-        texts.append(text_of(before, currency))
+        texts.append(said(before))
     return Column(
         starts_on=span[0],
         ends_on=span[1],
         label=label,
-        summary=f"{label}: {text_of(total, currency)}"
+        summary=f"{label}: {total}"
         + (f". {parts}" if parts else "")
-        + (f". Before: {text_of(before, currency)}" if before is not None else ""),
+        + (f". Before: {said(before)}" if before is not None else ""),
         left=place.left,
         width=place.width,
         center=place.center,
         bars=tuple(bars),
         amounts=amounts,
-        micros=total,
+        micros=micros,
         href=href,
         tick=tick,
-        tick_label=formats.short_day(span[0]) if tick else "",
+        tick_label=formats.short_day(span[0], locale=locale) if tick else "",
         texts=tuple(texts),
-        total=text_of(total, currency),
+        total=total,
         before=mark,
     )
 

@@ -7,7 +7,7 @@ language's; every function also takes it by name. A minus is U+2212, as wide as 
 import re
 from collections.abc import Sequence
 from datetime import date, datetime, tzinfo
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -86,6 +86,8 @@ def _minor_digits(currency: str) -> int:
 
 def quantity(value: int | Decimal, *, locale: Locale | None = None) -> str:
     """Return a count with the locale's grouping: "137,824"."""
+    if isinstance(value, int):
+        return _written(_DECIMAL, _name(locale), value, digits=0)
     return _minus(numbers.format_decimal(value, locale=locale or active_locale()))
 
 
@@ -100,8 +102,8 @@ def at_prices(prices: Sequence[AtPrice], currency: str, *, locale: Locale | None
 
 def minutes(ms: int, *, locale: Locale | None = None) -> str:
     """Return milliseconds as minutes with two decimals: "1.62"."""
-    value = (Decimal(ms) / 60_000).quantize(Decimal("0.01"), ROUND_HALF_UP)
-    return _minus(numbers.format_decimal(value, format="#,##0.00", locale=locale or active_locale()))
+    hundredths = (abs(ms) * 200 + 60_000) // 120_000
+    return _written(_DECIMAL, _name(locale), hundredths if ms >= 0 else -hundredths, digits=2)
 
 
 def seconds(ms: int, *, locale: Locale | None = None) -> str:
@@ -180,9 +182,9 @@ def percent(numerator: int, denominator: int, *, digits: int = 1, locale: Locale
     """Return a share, halves rounded away from zero: "12.5%"; a dash when there is nothing to divide by."""
     if denominator == 0:
         return "–"
-    share = (Decimal(numerator) / denominator).quantize(Decimal(1).scaleb(-digits - 2), ROUND_HALF_UP)
-    pattern = "#,##0." + "0" * digits + "%" if digits else "#,##0%"
-    return _minus(numbers.format_percent(share, format=pattern, locale=locale or active_locale()))
+    whole = 2 * abs(denominator)
+    parts = (2 * abs(numerator) * 10 ** (digits + 2) + abs(denominator)) // whole
+    return _written(_PERCENT, _name(locale), parts if (numerator < 0) == (denominator < 0) else -parts, digits=digits)
 
 
 def change(now: int, before: int, *, locale: Locale | None = None) -> str:
@@ -196,22 +198,34 @@ def change(now: int, before: int, *, locale: Locale | None = None) -> str:
 
 
 def _currency(micros: int, currency: str, *, digits: int, locale: Locale | None) -> str:
-    name = str(locale) if locale else _language()
     unit = 10 ** (EXACT_DIGITS - digits)
     smallest = (2 * abs(micros) + unit) // (2 * unit)
-    shape = _money_shape(name, currency, digits)
+    return _written(currency, _name(locale), smallest if micros > 0 else -smallest, digits=digits)
+
+
+def _name(locale: Locale | None) -> str:
+    return str(locale) if locale else _language()
+
+
+# What a number is, where it is no money.
+_DECIMAL, _PERCENT = "decimal", "percent"
+
+
+def _written(kind: str, locale: str, value: int, *, digits: int) -> str:
+    """Return a number of units of its last digit; `kind` is a currency, _DECIMAL or _PERCENT."""
+    shape = _shape(kind, locale, digits)
     if shape is None:
-        return _by_babel(name, Decimal(smallest if micros > 0 else -smallest).scaleb(-digits), currency, digits)
-    whole, fraction = divmod(smallest, 10**digits)
+        return _by_babel(kind, locale, value, digits)
+    whole, fraction = divmod(abs(value), 10**digits)
     text = f"{whole:,}".replace(",", shape.group)
     if digits:
         text += f"{shape.decimal}{fraction:0{digits}}"
-    before, after = shape.negative if micros < 0 and smallest else shape.positive
+    before, after = shape.negative if value < 0 else shape.positive
     return f"{before}{text}{after}"
 
 
-class _MoneyShape(NamedTuple):
-    """What stands around and within an amount's figures, thousands in threes."""
+class _Shape(NamedTuple):
+    """What stands around and within a number's figures, thousands in threes."""
 
     positive: tuple[str, str]
     negative: tuple[str, str]
@@ -220,31 +234,38 @@ class _MoneyShape(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _money_shape(locale: str, currency: str, digits: int) -> _MoneyShape | None:
-    """Return how babel writes amounts, read off one that it wrote, since it takes long; None where it groups otherwise.
+def _shape(kind: str, locale: str, digits: int) -> _Shape | None:
+    """Return how babel writes numbers, read off one that it wrote, since it takes long; None where it groups otherwise.
 
-    A page has hundreds of amounts.
+    A page has hundreds of them.
     """
     figures = re.compile(r"1(\D*)234(\D*)567" + (rf"(\D+){'8' * digits}" if digits else "()"))
-    probe = Decimal("1234567." + "8" * digits)
-    texts = [_by_babel(locale, probe, currency, digits), _by_babel(locale, -probe, currency, digits)]
+    probe = int("1234567" + "8" * digits)
+    texts = [_by_babel(kind, locale, probe, digits), _by_babel(kind, locale, -probe, digits)]
     found = [figures.search(text) for text in texts]
     if found[0] is None or found[1] is None or found[0][1] != found[0][2]:
         return None
     around = [(text[: each.start()], text[each.end() :]) for text, each in zip(texts, found, strict=True) if each]
-    return _MoneyShape(around[0], around[1], found[0][1], found[0][3])
+    return _Shape(around[0], around[1], found[0][1], found[0][3])
 
 
-def _by_babel(locale: str, amount: Decimal, currency: str, digits: int) -> str:
-    pattern = _currency_pattern(locale, digits)
-    return _minus(pattern.apply(amount + 0, Locale.parse(locale), currency=currency, currency_digits=False))
+def _by_babel(kind: str, locale: str, value: int, digits: int) -> str:
+    number = Decimal(value).scaleb(-digits - 2 if kind == _PERCENT else -digits)
+    currency = None if kind in {_DECIMAL, _PERCENT} else kind
+    pattern = _pattern(kind, locale, digits)
+    return _minus(pattern.apply(number + 0, Locale.parse(locale), currency=currency, currency_digits=False))
 
 
 @lru_cache(maxsize=256)
-def _currency_pattern(locale: str, digits: int) -> numbers.NumberPattern:
-    """Return the locale's pattern for money with exactly `digits` decimals in place of its usual two."""
-    usual = Locale.parse(locale).currency_formats["standard"].pattern
-    return numbers.parse_pattern(usual.replace("0.00", "0." + "0" * digits if digits else "0"))
+def _pattern(kind: str, locale: str, digits: int) -> numbers.NumberPattern:
+    """Return the locale's pattern with exactly `digits` decimals in place of its usual ones."""
+    known = Locale.parse(locale)
+    decimals = "." + "0" * digits if digits else ""
+    if kind == _PERCENT:
+        return numbers.parse_pattern(f"#,##0{decimals}%")
+    if kind == _DECIMAL:
+        return numbers.parse_pattern(known.decimal_formats[None].pattern.partition(".")[0] + decimals)
+    return numbers.parse_pattern(known.currency_formats["standard"].pattern.replace("0.00", "0" + decimals))
 
 
 def _minus(text: str) -> str:

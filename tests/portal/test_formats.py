@@ -3,7 +3,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from babel import Locale
+from babel import Locale, numbers
 from django.template import Context, Template
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,5 +162,28 @@ def test_a_change_is_a_share_of_what_was_before(now, before, said):
 )
 def test_amounts_are_written_as_babel_writes_them(micros, currency, locale, digits):
     amount = (Decimal(micros) / 1_000_000).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0
-    wanted = formats._by_babel(locale, amount, currency, digits)
+    wanted = formats._by_babel(currency, locale, int(amount.scaleb(digits)), digits)
     assert formats._currency(micros, currency, digits=digits, locale=Locale.parse(locale)) == wanted
+
+
+@given(
+    st.integers(min_value=-(10**15), max_value=10**15),
+    st.integers(min_value=-(10**9), max_value=10**9).filter(bool),
+    st.sampled_from(["en", "en_GB", "de", "fr", "de_CH", "ar", "hi", "sv"]),
+    st.integers(min_value=0, max_value=3),
+)
+def test_counts_minutes_and_shares_are_written_as_babel_writes_them(value, whole, locale, digits):
+    known = Locale.parse(locale)
+
+    def minus(text):
+        return text.replace("-", "\N{MINUS SIGN}")
+
+    assert formats.quantity(value, locale=known) == minus(numbers.format_decimal(value, locale=known))
+    minutes = (Decimal(value) / 60_000).quantize(Decimal("0.01"), ROUND_HALF_UP) + 0
+    hundredths = known.decimal_formats[None].pattern.partition(".")[0] + ".00"
+    assert formats.minutes(value, locale=known) == minus(numbers.format_decimal(minutes, hundredths, locale=known))
+    share = (Decimal(value) / whole).quantize(Decimal(1).scaleb(-digits - 2), ROUND_HALF_UP) + 0
+    pattern = "#,##0." + "0" * digits + "%" if digits else "#,##0%"
+    assert formats.percent(value, whole, digits=digits, locale=known) == minus(
+        numbers.format_percent(share, pattern, locale=known)
+    )

@@ -199,7 +199,7 @@ PAGES = [
     "/o/{0}/credits/",
 ]
 # Who may see a page is asked of the primary, also for a page that is read from the replica.
-OF_THE_PAGE = re.compile(r"(?<!\.\")\b(usage|ledger|billing)_")
+OF_THE_PAGE = re.compile(r"(?<!\.)(?<!\.\")\b(usage|ledger|billing)_")
 
 
 def test_pages_are_read_from_the_replica_and_their_doors_are_kept_by_the_primary(at_replica, opened, as_alice):
