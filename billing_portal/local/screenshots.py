@@ -29,7 +29,11 @@ _TRACE = r"/usage/trace/\?id=[^/]+$"
 _INVOICE = rf"/invoices/{_UUID}/$"
 _PURCHASE = rf"/credits/purchases/{_UUID}/$"
 _ORGANIZATION = rf"/staff/organizations/{_UUID}/$"
-_INVOICE_LINE = rf"/invoices/{_UUID}/[a-z_]+/$"
+_INVOICE_LINE = rf"/invoices/{_UUID}/(?!receipt|payment|amount)[a-z_]+/$"
+_DISPUTE_NEW = r"/disputes/new/\?kind=.+$"
+_CHANGE = r"/usage/changes/[a-z_]+/\?.*$"
+_CONVERSATION = r"/usage/conversations/[^/?]+/$"
+_BUCKET_OFFER = rf"/buckets/offers/{_UUID}/$"
 
 
 class CannotPhotograph(Exception):
@@ -110,28 +114,48 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
     pages = {
         "overview": home,
         "usage": f"{home}usage/",
+        "usage-by-agent": f"{home}usage/?by=agent&days=last-month",
         "calls": f"{home}usage/calls/",
-        "call": _link(page, f"{home}usage/calls/", _CALL),
+        "call": (call := _link(page, f"{home}usage/calls/", _CALL)),
+        "call-dispute": _link(page, call, _DISPUTE_NEW),
+        "outcomes": f"{home}usage/outcomes/?days=last-month",
+        "conversations": f"{home}usage/conversations/?days=last-month",
+        "conversation": _link(page, f"{home}usage/conversations/?days=last-month", _CONVERSATION),
+        "outcome-rules": f"{home}outcome-rules/",
         "changes": f"{home}usage/changes/",
+        "change": _link(page, f"{home}usage/changes/", _CHANGE),
         "what-if": f"{home}usage/what-if/",
+        "what-if-new": f"{home}usage/what-if/new/",
+        "own-log": f"{home}usage/own-log/",
+        "saved-views": f"{home}usage/views/",
+        "metadata": f"{home}usage/metadata/",
+        "exports": f"{home}exports/",
         "completeness": f"{home}usage/trace/",
-        "trace": _link(page, _link(page, f"{home}usage/calls/", _CALL), _TRACE),
+        "trace": _link(page, call, _TRACE),
         "invoices": f"{home}invoices/",
         "invoice": (invoice := _link(page, f"{home}invoices/", _INVOICE)),
         "invoice-line": _link(page, invoice, _INVOICE_LINE),
+        "invoice-payment": f"{invoice}payment/",
+        "amount-due": f"{invoice}amount-due/",
+        "receipt": f"{invoice}receipt/",
+        "receipt-keys": f"{address}/receipts/keys/",
+        "disputes": f"{home}disputes/",
         "credits": f"{home}credits/",
         "buy-credit": f"{home}credits/buy/",
         "purchases": f"{home}credits/purchases/",
         "purchase": _link(page, f"{home}credits/purchases/", _PURCHASE),
         "buckets": f"{home}buckets/",
         "bucket-offers": f"{home}buckets/offers/",
+        "bucket-offer": _link(page, f"{home}buckets/offers/", _BUCKET_OFFER),
         "bucket-planner": f"{home}buckets/planner/",
+        "seats": f"{home}seats/",
         "limits": f"{home}limits/",
         "payment-methods": f"{home}payment-methods/",
         "add-card": f"{home}payment-methods/add/",
         "developers": f"{home}developers/",
         "new-key": f"{home}developers/keys/new/",
         "settings": f"{home}settings/",
+        "new-organization": f"{address}/organizations/new/",
     }
     page.context.close()
     for name, url in pages.items():
@@ -159,6 +183,11 @@ def _staff(browser: Any, address: str) -> Iterator[Shot]:
     yield Shot("staff-goodwill", f"{organization}goodwill/", state)
     yield Shot("staff-approvals", f"{address}/staff/approvals/", state)
     yield Shot("staff-calls", f"{address}/staff/usage/call/", state)
+    for name in ("results", "disputes", "outcome-rules", "backfills", "trace"):
+        yield Shot(f"staff-{name}", f"{address}/staff/{name}/", state)
+    yield Shot("staff-propose-rules", f"{address}/staff/outcome-rules/new/parley-usd/", state)
+    yield Shot("staff-attach-seats", f"{organization}attach_seats/", state)
+    yield Shot("staff-payment-failures", f"{address}/staff/billing/paymentattempt/", state)
 
 
 def _logged_in(browser: Any, address: str, email: str, *, totp_secret: str = "") -> Any:
