@@ -100,15 +100,16 @@ _SETTLED = "(SELECT * FROM usage_callrange WHERE organization_id = ANY(%s) AND f
 _SETTLED_CALLS = _calls(_SETTLED) + " AND (c.id - 1) / 10000 = (r.first_id - 1) / 10000"
 _SETTLED_CHANGES = _changes(_SETTLED) + " AND (v.id - 1) / 10000 = (r.first_id - 1) / 10000"
 _COUNT = "count(*) FILTER (WHERE c.revision = 1)"
-_MS = "(coalesce(sum(c.duration_ms) FILTER (WHERE c.revision = 1), 0))::bigint"
-_TOKENS = "(coalesce(sum(c.llm_tokens) FILTER (WHERE c.revision = 1), 0))::bigint"
-_MICROS = "sum(c.amount_micros)::bigint"
+# `usage_sum` of bigints is one, 0 of nothing: PostgreSQL's own is a numeric, and takes twice as long.
+_MS = "usage_sum(c.duration_ms) FILTER (WHERE c.revision = 1)"
+_TOKENS = "usage_sum(c.llm_tokens) FILTER (WHERE c.revision = 1)"
+_MICROS = "usage_sum(c.amount_micros)"
 
 
 def _mix_days(calls: str, places: range) -> str:
     """Return the query of the cube's cells, with a place for every line that any mix has."""
     line_calls = ", ".join(f"count(*) FILTER (WHERE c.line_micros[{n}] <> 0)" for n in places)
-    line_micros = ", ".join(f"coalesce(sum(c.line_micros[{n}]), 0)::bigint" for n in places)
+    line_micros = ", ".join(f"usage_sum(c.line_micros[{n}])" for n in places)
     return f"""
         SELECT organization_id, billed_month, date, c.mix_id, {_COUNT} AS calls, {_MS} AS duration_ms,
                {_TOKENS} AS llm_tokens, {_MICROS} AS micros,
@@ -140,11 +141,11 @@ def _cut_to_mix(cells: str) -> str:
 
 def _added_mix_days(cells: str, places: range) -> str:
     """Return cells of which several may be for the same place, added up."""
-    calls, micros = (", ".join(f"sum({name}[{n}])::bigint" for n in places) for name in ("line_calls", "line_micros"))
+    calls, micros = (", ".join(f"usage_sum({name}[{n}])" for n in places) for name in ("line_calls", "line_micros"))
     return f"""
-        SELECT organization_id, billed_month, date, mix_id, sum(calls)::bigint AS calls,
-               sum(duration_ms)::bigint AS duration_ms, sum(llm_tokens)::bigint AS llm_tokens,
-               sum(micros)::bigint AS micros, ARRAY[{calls}] AS line_calls, ARRAY[{micros}] AS line_micros
+        SELECT organization_id, billed_month, date, mix_id, usage_sum(calls) AS calls,
+               usage_sum(duration_ms) AS duration_ms, usage_sum(llm_tokens) AS llm_tokens,
+               usage_sum(micros) AS micros, ARRAY[{calls}] AS line_calls, ARRAY[{micros}] AS line_micros
         FROM ({cells}) AS part GROUP BY organization_id, billed_month, date, mix_id"""
 
 
