@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from babel import Locale
 
 from billing_portal.portal import formats
+from usage.shares import spread
 
 MAX_COLUMNS = 100
 PLOT_HEIGHT = 208
@@ -254,22 +255,18 @@ def shares(
     Only what is above zero takes part. The odd tenths go to the largest remainders.
     """
     rows = sorted(((key, label, micros) for key, label, micros in totals if micros > 0), key=lambda row: -row[2])
-    whole = sum(micros for _, _, micros in rows)
-    scale = 100 * 10**digits
-    floors = [micros * scale // whole for _, _, micros in rows]
-    by_remainder = sorted(range(len(rows)), key=lambda index: -(rows[index][2] * scale % whole))
-    for index in by_remainder[: scale - sum(floors) if rows else 0]:
-        floors[index] += 1
+    amounts = [micros for _, _, micros in rows]
+    whole = sum(amounts)
     before = 0
     result = []
-    for (key, label, micros), part in zip(rows, floors, strict=True):
+    for (key, label, micros), part in zip(rows, percentages(amounts, digits=digits), strict=True):
         result.append(
             Share(
                 key=key,
                 label=label,
                 css=css_class(key),
                 micros=micros,
-                percent=formats.percent(part, scale, digits=digits),
+                percent=part,
                 left=percent(Fraction(before, whole)),
                 width=percent(Fraction(micros, whole)),
                 href=href(key) if href else "",
@@ -277,6 +274,15 @@ def shares(
         )
         before += micros
     return tuple(result)
+
+
+def percentages(amounts: Sequence[int], *, digits: int = 1) -> list[str]:
+    """Return amounts as percentages of their sum that add up to 100; what is not above zero has no part in it."""
+    scale = 100 * 10**digits
+    weights = [max(amount, 0) for amount in amounts]
+    if not any(weights):
+        return [formats.percent(0, 0)] * len(amounts)
+    return [formats.percent(part, scale, digits=digits) for part in spread(scale, weights)]
 
 
 def sparkline(values: Sequence[int], *, width: int = 80, height: int = 24) -> Sparkline:

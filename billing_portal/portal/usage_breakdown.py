@@ -98,20 +98,21 @@ class _Table:
 
     def rows(self, parts: Sequence[Part]) -> list[Row]:
         """Return a row a part; what is too much for a page is one row together."""
-        rows = [self._row(part, self.before.get(part.value)) for part in parts[:_ROWS]]
-        rest = parts[_ROWS:]
+        shown, rest = [*parts[:_ROWS]], parts[_ROWS:]
+        befores = [self.before.get(part.value) for part in shown]
         if rest:
-            befores = [self.before[part.value] for part in rest if part.value in self.before]
-            rows.append(self._row(_sum(f"{len(rest)} more", rest), _sum("", befores)))
-        return rows
+            shown.append(_sum(f"{len(rest)} more", rest))
+            befores.append(_sum("", [self.before[part.value] for part in rest if part.value in self.before]))
+        percentages = charts.percentages([part.micros for part in shown])
+        return [self._row(*each) for each in zip(shown, befores, percentages, strict=True)]
 
     def total(self, before: rollups.Total | None) -> Row:
         sums = self.sums
         whole = Part(None, "Total", sums.calls, sums.duration_ms, sums.micros)
         was = Part(None, "", before.calls, before.duration_ms, before.micros) if before else None
-        return self._row(whole, was)._replace(own="")
+        return self._row(whole, was, formats.percent(sums.micros, sums.micros))._replace(own="")
 
-    def _row(self, part: Part, before: Part | None) -> Row:
+    def _row(self, part: Part, before: Part | None, share: str) -> Row:
         was = before.micros if before else 0
         filters = self.subject.filters(part.value) if part.value is not None and part.calls else {}
         return Row(
@@ -122,7 +123,7 @@ class _Table:
             minutes=formats.minutes(part.duration_ms),
             own=formats.money(part.own_micros or 0, self.currency) if self.subject.has_own else "",
             amount=formats.money(part.micros, self.currency),
-            share=formats.percent(part.micros, self.sums.micros),
+            share=share,
             before=formats.money(was, self.currency) if self.has_before else "",
             change=formats.change(part.micros, was) if self.has_before else "",
         )

@@ -143,6 +143,13 @@ def test_shares_add_up_to_the_whole(amounts):
         assert [row.micros for row in rows] == sorted((row.micros for row in rows), reverse=True)
 
 
+def test_percentages_add_up_where_rounding_each_would_not():
+    assert charts.percentages([1, 1, 1]) == ["33.4%", "33.3%", "33.3%"]
+    assert charts.percentages([2, -1, 0]) == ["100.0%", "0.0%", "0.0%"]
+    assert charts.percentages([0, 0]) == ["–", "–"]
+    assert charts.percentages([]) == []
+
+
 @given(st.lists(st.integers(-5, 10**15), max_size=40))
 def test_a_sparkline_stays_inside_its_box(values):
     line = charts.sparkline(values, width=96, height=32)
