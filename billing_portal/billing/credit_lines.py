@@ -1,4 +1,4 @@
-"""Burnt credit on the invoice: one negative line a credit kind and component.
+"""Burnt credit, and discounts, on the invoice: one negative line a kind and component.
 
 Stripe bills the gross of every component; what credit paid for is taken off again. Micros are rounded cumulatively, in
 burn order: a line is the rounded sum up to its kind less the rounded sum up to the kind before. So the lines of a
@@ -13,13 +13,16 @@ from functools import partial
 from billing_portal.billing import gateway, intents, invoice_lines, minor_units
 from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine
 from billing_portal.ledger import totals
-from billing_portal.ledger.models import Grant
+from billing_portal.ledger.models import OFF_THE_INVOICE
 from usage.models import Billable
 
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What one kind of credit takes off one component. `amount_minor` is positive here and negative on the invoice."""
+    """What one kind of credit, or discounts, take off one component.
+
+    `amount_minor` is positive here and negative on the invoice.
+    """
 
     grant_kind: str
     component: str
@@ -35,7 +38,7 @@ def round_cumulatively(burnt: Mapping[tuple[str, str], int], currency: str) -> l
     lines = []
     for component in Billable.values:
         before = 0
-        for kind in sorted(Grant.PRIORITIES, key=lambda kind: Grant.PRIORITIES[kind]):
+        for kind, _ in OFF_THE_INVOICE:
             micros = burnt.get((kind, component), 0)
             if micros:
                 amount = minor_units.from_micros(before + micros, currency) - minor_units.from_micros(before, currency)
@@ -90,7 +93,7 @@ def mismatch(invoice: Invoice, lines: Sequence[InvoiceLine]) -> str:
 
 def label(grant_kind: str, component: str) -> str:
     """Return what a credit line is called on the invoice."""
-    return f"{Grant.Kind(grant_kind).label} · {Billable(component).label}"
+    return f"{dict(OFF_THE_INVOICE)[grant_kind]} · {Billable(component).label}"
 
 
 def _create_item(invoice: Invoice, line: CreditLine, *, now: datetime) -> str:

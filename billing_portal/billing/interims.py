@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet, Sum
 
-from billing_portal.billing import minor_units
+from billing_portal.billing import discounts, minor_units
 from billing_portal.billing.models import Customer, InterimInvoice, InterimLine, Invoice
 from billing_portal.ledger import accounts, periods, totals
 from billing_portal.ledger.models import Account, Settlement, Transaction
@@ -120,9 +120,12 @@ def write_if_due(organization_id: int, *, now: datetime) -> InterimInvoice | Non
         return None
     with transaction.atomic():
         account = accounts.lock(organization_id)
-        waiting = uninvoiced(organization_id)
         is_open = InterimInvoice.objects.filter(organization_id=organization_id, state=State.OPEN).exists()
-        if is_open or sum(waiting.values()) < threshold_micros(account):
+        if is_open or sum(uninvoiced(organization_id).values()) < threshold_micros(account):
+            return None
+        discounts.apply_to_open(account, now=now)
+        waiting = uninvoiced(organization_id)
+        if sum(waiting.values()) < threshold_micros(account):
             return None
         month = max(waiting, key=lambda month: (waiting[month], -month.toordinal()))
         return _write(account, month, now=now)

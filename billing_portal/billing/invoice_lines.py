@@ -9,7 +9,7 @@ from django.db import transaction
 
 from billing_portal.billing import gateway
 from billing_portal.billing.models import Invoice, InvoiceLine, MeterPrice
-from billing_portal.ledger.models import Grant
+from billing_portal.ledger.models import OFF_THE_INVOICE
 from usage.models import Billable
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ def _kind_of(line: Mapping[str, Any], components: Mapping[str, str]) -> tuple[In
     component, grant_kind, ours = (metadata.get(name) or "" for name in ("component", "grant_kind", "line"))
     if metered := components.get(_price_id(line)):
         return InvoiceLine.Kind.USAGE, metered, ""
-    if component in Billable.values and grant_kind in Grant.Kind.values:
+    if component in Billable.values and grant_kind in dict(OFF_THE_INVOICE):
         return InvoiceLine.Kind.CREDIT, component, grant_kind
     if component in Billable.values and ours in {InvoiceLine.Kind.INTERIM, InvoiceLine.Kind.DEDUCTION}:
         return InvoiceLine.Kind(ours), component, ""

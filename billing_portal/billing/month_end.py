@@ -16,6 +16,7 @@ from billing_portal.billing import (
     credit_lines,
     cycles,
     deductions,
+    discounts,
     gateway,
     intents,
     interim_walk,
@@ -29,7 +30,7 @@ from billing_portal.billing import (
 )
 from billing_portal.billing.models import Customer, Intent, Invoice, InvoiceLine
 from billing_portal.billing.receipts import sealing
-from billing_portal.ledger import accounts, periods, settling, totals
+from billing_portal.ledger import accounts, settling, totals
 from usage.models import Billable
 
 log = structlog.get_logger(__name__)
@@ -138,7 +139,7 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
     if invoice.month is not None and invoice.credited_at is None:
         log.error("finalized without us", invoice_id=invoice.pk, organization_id=invoice.organization_id)
         # Nothing can reach this invoice any more: what is settled from here on belongs to the next one.
-        periods.close(invoice.organization_id, invoice.month, now=now)
+        discounts.close_month(invoice.organization_id, invoice.month, now=now)
         if reason := misbilling.put_right(invoice, now=now):
             return reason
         invoice.refresh_from_db()
@@ -158,7 +159,7 @@ def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
     """Bring the month to its end and the draft to what it must say; return what is missing, or nothing."""
     organization_id = invoice.organization_id
     settling.settle_all(organization_id, now=now)
-    periods.close(organization_id, month, now=now)
+    discounts.close_month(organization_id, month, now=now)
     metering.write_reports(organization_id, now=now)
     metering.send_reports(organization_id=organization_id, now=now)
     if waiting := metering.unaccepted(organization_id, month).count():

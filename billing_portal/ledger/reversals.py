@@ -100,6 +100,7 @@ def _assert_reversible(account: Account, wrong: Transaction) -> None:
             Kind.EXPIRE: "Give goodwill credit.",
             Kind.SET_OFF: "Correct the calls again.",
             Kind.CREDIT_NOTE: "Void the credit note at Stripe.",
+            Kind.DISCOUNT: "End the discount, or give another.",
             Kind.CLAIM: "It follows what becomes of the payment at Stripe.",
         }
         raise NotReversible(wrong, instead[Kind(wrong.kind)])

@@ -91,6 +91,7 @@ _DEBT = {
     Kind.REVERSE: "Reversal",
     Kind.CREDIT_NOTE: "Credit note",
     Kind.CLAIM: "Payment taken back",
+    Kind.DISCOUNT: "Discount",
 }
 
 # One row a transaction, except that settlements of one day with nothing else between them share a row.

@@ -1,12 +1,13 @@
 """What a month came to, per component, from the settlements."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from django.db.models import Q, Sum
 
-from billing_portal.ledger.models import Burn, Grant, SetOff, SettlementLine, WriteOffLine
+from billing_portal.ledger import discounts
+from billing_portal.ledger.models import DISCOUNT, Burn, Grant, SetOff, SettlementLine, WriteOffLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,13 @@ class MonthTotals:
     """Micros of one organization's month. For every component, gross = burnt of all kinds + accrued.
 
     What was forgiven before the month closed counts as burnt goodwill, and what credit paid of it afterwards as burnt:
-    it comes off the invoice like any credit.
+    it comes off the invoice like any credit. So do discounts, as a kind of their own.
     """
 
     gross: dict[str, int]
     burnt: dict[tuple[str, str], int]  # by (grant kind, component)
     accrued: dict[str, int]
+    forgiven: dict[str, int] = field(default_factory=dict)  # how much of the burnt goodwill was forgiven
 
     @property
     def gross_micros(self) -> int:
@@ -63,10 +65,15 @@ def month(organization_id: int, month: date, *, through: Position | None = None)
     for (kind, component), micros in _set_off(organization_id, month, through).items():
         by_kind[kind, component] += micros
         accrued[component] -= micros
+    seen = through.transaction_id if through else None
+    for (_, component), micros in discounts.taken(organization_id, month, through=seen).items():
+        by_kind[DISCOUNT, component] += micros
+        accrued[component] -= micros
     return MonthTotals(
         gross={component: int(gross) for component, gross, _ in rows},
         burnt=dict(by_kind),
         accrued={component: micros for component, micros in accrued.items() if micros},
+        forgiven=forgiven,
     )
 
 

@@ -141,14 +141,29 @@ _LAWS = {
         SELECT 'lines of write-off ' || w.id, w.micros, sum(l.micros)
         FROM ledger_writeoff w JOIN ledger_writeoffline l ON l.write_off_id = w.id
         WHERE w.organization_id = %(id)s GROUP BY w.id HAVING sum(l.micros) <> w.micros""",
-    "I4 no more is forgiven and set off than was accrued": """
+    "I2 what discounts took off is what the journal says": """
+        SELECT 'discounts of ' || p.month || ', posting ' || p.id,
+               coalesce((SELECT sum(l.micros) FROM ledger_discountline l WHERE l.posting_id = p.id), 0),
+               coalesce(sum(e.micros), 0)
+        FROM ledger_discountposting p
+        LEFT JOIN ledger_entry e ON e.transaction_id = p.transaction_id AND e.book = 'receivable'
+        WHERE p.organization_id = %(id)s GROUP BY p.id HAVING coalesce(sum(e.micros), 0) <>
+              coalesce((SELECT sum(l.micros) FROM ledger_discountline l WHERE l.posting_id = p.id), 0)
+        UNION ALL
+        SELECT 'discount on ' || l.component || ' of ' || p.month, 0, sum(l.micros)
+        FROM ledger_discountline l JOIN ledger_discountposting p ON p.id = l.posting_id
+        WHERE l.organization_id = %(id)s GROUP BY p.month, l.discount, l.component HAVING sum(l.micros) < 0""",
+    "I4 no more is forgiven, set off and discounted than was accrued": """
         SELECT forgiven.component || ' of ' || forgiven.month, coalesce(accrued.micros, 0), forgiven.micros
         FROM (SELECT month, component, sum(micros) AS micros FROM (
                   SELECT w.month, l.component, l.micros FROM ledger_writeoffline l
                   JOIN ledger_writeoff w ON w.id = l.write_off_id WHERE w.organization_id = %(id)s
                   AND NOT EXISTS (SELECT FROM ledger_transaction t WHERE t.reverses_id = w.transaction_id)
                   UNION ALL
-                  SELECT month, component, micros FROM ledger_setoff WHERE organization_id = %(id)s) parts
+                  SELECT month, component, micros FROM ledger_setoff WHERE organization_id = %(id)s
+                  UNION ALL
+                  SELECT p.month, l.component, l.micros FROM ledger_discountline l
+                  JOIN ledger_discountposting p ON p.id = l.posting_id WHERE l.organization_id = %(id)s) parts
               GROUP BY 1, 2) forgiven
         LEFT JOIN (SELECT s.month, l.component, sum(l.accrued_micros) AS micros FROM ledger_settlementline l
                    JOIN ledger_settlement s ON s.id = l.settlement_id WHERE s.organization_id = %(id)s

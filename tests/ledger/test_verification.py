@@ -64,7 +64,7 @@ FALSIFICATIONS = {
         "I2 a month's spend is lowered by what was taken back of it"
     ),
     "UPDATE ledger_writeoff SET micros = micros + 1": "I2 what is written off is what the journal says",
-    "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven and set off than was accrued",
+    "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven, set off and discounted than was accrued",
     "UPDATE ledger_setoff SET micros = micros + 1": "I2 a grant's set-offs are what its entries took for them",
     "DELETE FROM ledger_giveback": "I4 a settlement gives back once what its revisions cost less",
     "UPDATE ledger_settlement SET first_sequence = first_sequence + 1 WHERE first_sequence > 1": (

@@ -7,7 +7,7 @@ from django.db import models
 
 from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
-from billing_portal.ledger.models import Grant, Settlement
+from billing_portal.ledger.models import OFF_THE_INVOICE, Settlement
 from usage.models import Billable
 
 
@@ -373,7 +373,7 @@ class InvoiceLine(models.Model):
     position = models.PositiveIntegerField()
     kind = models.CharField(max_length=16, choices=Kind)
     component = models.CharField(max_length=24, choices=Billable, blank=True, default="")
-    grant_kind = models.CharField(max_length=16, choices=Grant.Kind, blank=True, default="")
+    grant_kind = models.CharField(max_length=16, choices=OFF_THE_INVOICE, blank=True, default="")
     description = models.CharField(max_length=500, blank=True, default="")
     quantity = models.BigIntegerField(null=True)
     amount_minor = models.BigIntegerField()
@@ -411,7 +411,7 @@ class CreditLine(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, db_constraint=False, related_name="credit_lines")
-    grant_kind = models.CharField(max_length=16, choices=Grant.Kind)
+    grant_kind = models.CharField(max_length=16, choices=OFF_THE_INVOICE)
     component = models.CharField(max_length=24, choices=Billable)
     micros = models.BigIntegerField()
     amount_minor = models.BigIntegerField(help_text="Positive; enters the invoice negative.")

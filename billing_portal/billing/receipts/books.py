@@ -14,6 +14,7 @@ from django.db.models import Q, QuerySet, Sum
 from billing_portal.billing.receipts import canonical
 from billing_portal.billing.receipts.scopes import Scope
 from billing_portal.ledger.models import (
+    DiscountPosting,
     Entry,
     GiveBack,
     Grant,
@@ -36,6 +37,7 @@ class _Behind:
     give_backs: dict[int, list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
     set_offs: dict[int, list[SetOff]] = field(default_factory=lambda: defaultdict(list))
     write_offs: dict[int, WriteOff] = field(default_factory=dict)
+    discounts: dict[int, DiscountPosting] = field(default_factory=dict)
 
 
 class Books:
@@ -111,6 +113,8 @@ class Books:
         concerned = {*ids, *(each.reverses_id for each in chunk if each.reverses_id)}
         for write_off in WriteOff.objects.filter(mine, transaction_id__in=concerned).prefetch_related("lines"):
             behind.write_offs[write_off.transaction_id] = write_off
+        for posting in DiscountPosting.objects.filter(mine, transaction_id__in=ids).prefetch_related("lines"):
+            behind.discounts[posting.transaction_id] = posting
         return behind
 
     def _line(self, transaction: Transaction, behind: _Behind) -> dict[str, Any] | None:
@@ -125,6 +129,9 @@ class Books:
             return line | self._settled(behind.settlements[transaction.reference], behind)
         if transaction.pk in behind.set_offs:
             return line | _set_off(behind.set_offs[transaction.pk])
+        if transaction.kind == Kind.DISCOUNT:
+            posting = behind.discounts[transaction.pk]
+            return line | _discounted(posting) if posting.month == self.scope.month else None
         forgiven = behind.write_offs.get(transaction.reverses_id or transaction.pk)
         if forgiven is not None and forgiven.month == self.scope.month and forgiven.lines.all():
             line |= _forgiven(forgiven)
@@ -191,6 +198,15 @@ def _forgiven(write_off: WriteOff) -> dict[str, Any]:
     return {
         "month": write_off.month.isoformat(),
         "parts": [[line.component, line.micros] for line in lines],
+    }
+
+
+def _discounted(posting: DiscountPosting) -> dict[str, Any]:
+    lines = sorted(posting.lines.all(), key=lambda line: (line.discount, line.component))
+    return {
+        "month": posting.month.isoformat(),
+        "parts": [[line.discount, line.component, line.micros] for line in lines],
+        "terms": posting.terms,
     }
 
 

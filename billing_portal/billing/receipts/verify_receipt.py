@@ -32,6 +32,8 @@ COMPONENTS = (
 )
 # In this order credit of several kinds is rounded; the ledger burns by the priority of each grant.
 KINDS = ("correction", "welcome", "goodwill", "prepaid")
+# Discounts come off last, of what credit leaves.
+OFF = (*KINDS, "discount")
 PER_UNIT = {"minute": 60_000, "second": 1_000, "call": 1, "thousand_tokens": 1_000}
 USAGE = [
     "calls.jsonl",
@@ -250,6 +252,7 @@ class Receipt:
         self.late = self.outcomes = 0
         self.billed_micros, self.billed_minor, self.interim_lines = Counter(), Counter(), {}
         self.other_minor = 0
+        self.forgiven_of, self.discounted, self.discount_terms = Counter(), Counter(), []
 
     def verify(self):
         """Recompute everything, then check every hash. Raises Difference."""
@@ -343,12 +346,15 @@ class Receipt:
                 reached = line["last"]
                 if line["month"] == self.usage["month"]:
                     self._settle(line, calls if line["source"] == "calls" else outcomes, here)
+            elif line["kind"] == "discount":
+                self._discount(line, here)
             elif "parts" in line:
                 self._adjust(line, here)
             self._move(line, here)
             for interim, place in interims.pop(ledger.number, []):
                 self._interim(interim, place)
         same("interims.jsonl", "invoices that saw more of the ledger than there is", 0, len(interims))
+        same("ledger.jsonl", "what discounts take off in the end", self._discounts_due(), positive(self.discounted))
         for stream in (calls, outcomes):
             for line in stream:
                 raise Difference(self.place, f"charge {line['sequence']} is in no settlement")
@@ -482,6 +488,48 @@ class Receipt:
         for component, micros in line["parts"]:
             self.burnt["goodwill", component] += sign * micros
             self.accrued[component] -= sign * micros
+            self.forgiven_of[component] += sign * micros
+
+    def _discount(self, line, here):
+        """Compute anew what discounts take off the month so far, and hold what is posted against it."""
+        self.discount_terms = line["terms"]
+        names = [name for name, _, _ in self.discount_terms]
+        same(here, "the number of discounts", len(set(names)), len(names))
+        for name, component, micros in line["parts"]:
+            self.discounted[name, component] += micros
+            self.burnt["discount", component] += micros
+            self.accrued[component] -= micros
+        same(here, "the month", self.usage["month"], line["month"])
+        same(here, "what discounts take off", self._discounts_due(), positive(self.discounted))
+
+    def _discounts_due(self):
+        """Return the micros that discounts take off, by name and component.
+
+        One after the other takes its part of what is left to bill, in whole minor units, from each component as much of
+        it as it has of the whole, by largest remainder. What is covered whole is covered to the micro.
+        """
+        base, room, micros, found = 0, [], [], {}
+        for component in COMPONENTS:
+            gross, credit = self.gross[component], sum(self.burnt[kind, component] for kind in KINDS)
+            base += self.minor(gross) - self.minor(credit - self.forgiven_of[component])
+            room.append(self.minor(gross) - self.minor(credit))
+            micros.append(gross - credit)
+        for name, hundredths, amount in self.discount_terms:
+            off = min(amount, base) if hundredths is None else half_up(base * hundredths, 10_000)
+            base -= off
+            whole = sum(room)
+            off = min(off, whole)
+            parts = [off * each // whole if whole else 0 for each in room]
+            rests = sorted(range(len(room)), key=lambda place: (-(off * room[place] % whole) if whole else 0, place))
+            for place in rests[: off - sum(parts)]:
+                parts[place] += 1
+            for place, part in enumerate(parts):
+                if part:
+                    room[place] -= part
+                    taken = part * self.per_minor if room[place] else micros[place]
+                    micros[place] -= taken
+                    found[name, COMPONENTS[place]] = taken
+        return found
 
     def _move(self, line, here):
         """Move the grants as a transaction says; none may go below zero or above what was given."""
@@ -518,7 +566,7 @@ class Receipt:
             self.billed_minor[component] += minor
 
     def _net(self, component):
-        burnt = sum(self.burnt[kind, component] for kind in KINDS)
+        burnt = sum(self.burnt[kind, component] for kind in OFF)
         return self.minor(self.gross[component]) - self.minor(burnt)
 
     # What Stripe was told, and what it made of it
@@ -579,7 +627,7 @@ class Receipt:
             due["usage", component, ""] = (self.gross[component], self.minor(self.gross[component]))
             due["deduction", component, ""] = (0, -self.billed_minor[component])
             before = 0
-            for kind in KINDS:
+            for kind in OFF:
                 after = before + self.burnt[kind, component]
                 due["credit", component, kind] = (0, self.minor(before) - self.minor(after))
                 before = after
@@ -834,7 +882,10 @@ def verify_file(path, asked):
     late = f" ({receipt.late:,} of them late)" if receipt.late else ""
     gross = money(sum(receipt.gross.values()), currency)
     yield f"{calls:,} calls{late} and {receipt.outcomes:,} outcomes priced anew: {gross}"
-    yield f"paid by credit: {money(sum(receipt.burnt.values()), currency)}"
+    discounted = sum(receipt.discounted.values())
+    yield f"paid by credit: {money(sum(receipt.burnt.values()) - discounted, currency)}"
+    if discounted:
+        yield f"taken off by discounts: {money(discounted, currency)}"
     total, tax = (amounts[name] * receipt.per_minor for name in ("total_minor", "tax_minor"))
     yield f"total: {money(total, currency)}, of which tax {money(tax, currency)}"
     if receipt.other_minor:

@@ -13,6 +13,7 @@ from billing_portal.ledger.models.books import (
 )
 from billing_portal.ledger.models.buckets import Bucket, BucketEntry
 from billing_portal.ledger.models.checks import Check, Finding
+from billing_portal.ledger.models.discounts import DISCOUNT, OFF_THE_INVOICE, DiscountLine, DiscountPosting
 from billing_portal.ledger.models.give_backs import GiveBack, SetOff
 from billing_portal.ledger.models.limits import MonthSpend, SpendLimit
 from billing_portal.ledger.models.reservations import Direction, Refusal, RefusalHour, Reservation
@@ -20,6 +21,8 @@ from billing_portal.ledger.models.welcome_claims import WelcomeClaim
 from billing_portal.ledger.models.write_offs import WriteOff, WriteOffLine
 
 __all__ = [
+    "DISCOUNT",
+    "OFF_THE_INVOICE",
     "Account",
     "Alert",
     "AlertSettings",
@@ -28,6 +31,8 @@ __all__ = [
     "Burn",
     "Check",
     "Direction",
+    "DiscountLine",
+    "DiscountPosting",
     "Entry",
     "Finding",
     "GiveBack",

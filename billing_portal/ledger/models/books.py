@@ -136,6 +136,7 @@ class Transaction(models.Model):
         SET_OFF = "set_off", "Set off"
         CREDIT_NOTE = "credit_note", "Credit note"
         CLAIM = "claim", "Payment taken back"
+        DISCOUNT = "discount", "Discount"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)
@@ -182,6 +183,7 @@ class Entry(models.Model):
         ROUNDING = "rounding", "Rounding"
         CREDITED = "credited", "Credited by note"
         CLAIMED = "claimed", "Paid back after it was spent"
+        DISCOUNTED = "discounted", "Discounts"
 
     organization = models.ForeignKey(
         Organization, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
