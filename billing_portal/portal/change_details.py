@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from accounts.models import Organization
-from billing_portal.ledger.models import Grant
+from billing_portal.ledger.models import DISCOUNT, OFF_THE_INVOICE
 from billing_portal.portal import change_story, formats
 from billing_portal.portal.compared_periods import Compared
 from usage import rollups
@@ -116,21 +116,24 @@ def agents(organization: Organization, compared: Compared, cause: Cause) -> list
     return rows[:_AGENTS]
 
 
-def credit(organization: Organization, compared: Compared, *, corrections: bool) -> list[Row]:
-    """Return what credit paid then and now, by kind: `corrections` alone, or all others."""
+def credit(organization: Organization, compared: Compared, cause: str) -> list[Row]:
+    """Return what credit paid or discounts took off then and now, by kind: what the step of `cause` tells."""
     before, after = (change_story.credit_of(organization, compared, at) for at in (0, 1))
     currency = organization.currency
     return [
         Row(
-            label=Grant.Kind(kind).label,
-            note="Credit",
+            label=_OFF[kind],
+            note="Off the invoice" if kind == DISCOUNT else "Credit",
             before=formats.money_exact(before.get(kind, 0), currency),
             after=formats.money_exact(after.get(kind, 0), currency),
             micros=before.get(kind, 0) - after.get(kind, 0),
         )
         for kind in sorted({*before, *after})
-        if (kind == Grant.Kind.CORRECTION) == corrections
+        if change_story.cause_of(kind) == cause
     ]
+
+
+_OFF = dict(OFF_THE_INVOICE)
 
 
 def _label(change: ProductChange, labels: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from accounts.models import Organization
 from billing_portal.ledger import totals
-from billing_portal.ledger.models import Grant
+from billing_portal.ledger.models import DISCOUNT, Grant
 from billing_portal.portal import formats, waterfall
 from billing_portal.portal.compared_periods import Compared
 from billing_portal.portal.waterfall import Step, Waterfall
@@ -70,6 +70,12 @@ WORDS: dict[str, Words] = {
         "less credit was used",
         "more credit was used",
     ),
+    DISCOUNT: Words(
+        "Discounts",
+        "What discounts took off what credit left, before it went on the invoice.",
+        "less was discounted",
+        "more was discounted",
+    ),
 }
 
 
@@ -95,6 +101,8 @@ def of(organization: Organization, compared: Compared, *, here: str) -> Story:
         spent = [credit_of(organization, compared, at) for at in (0, 1)]
         before, after = (used - sum(credit.values()) for used, credit in zip((before, after), spent, strict=True))
         has_credit = any(map(sum, (credit.values() for credit in spent)))
+        discounted = [credit.pop(DISCOUNT, 0) for credit in spent]
+        parts[DISCOUNT] = discounted[0] - discounted[1]
         given_back = [credit.pop(Grant.Kind.CORRECTION, 0) for credit in spent]
         parts[Cause.CORRECTIONS] += given_back[0] - given_back[1]
         parts[CREDIT] = sum(spent[0].values()) - sum(spent[1].values())
@@ -115,7 +123,7 @@ def of(organization: Organization, compared: Compared, *, here: str) -> Story:
 
 
 def credit_of(organization: Organization, compared: Compared, at: int) -> dict[str, int]:
-    """Return what credit paid of one of the billed months (0 is the earlier one), by the kind of grant."""
+    """Return what came off one of the billed months (0 is the earlier one), by the kind of grant, or as discount."""
     month = (compared.before, compared.after)[at].billed_month
     assert month is not None, "only billed months have credit"
     paid: dict[str, int] = {}
@@ -125,8 +133,14 @@ def credit_of(organization: Organization, compared: Compared, at: int) -> dict[s
 
 
 def _told(parts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the causes in their order; corrections and credit only where there are any."""
-    return [(cause, parts[cause]) for cause in WORDS if parts.get(cause) or cause not in (Cause.CORRECTIONS, CREDIT)]
+    """Return the causes in their order; corrections, credit and discounts only where there are any."""
+    not_always = (Cause.CORRECTIONS, CREDIT, DISCOUNT)
+    return [(cause, parts[cause]) for cause in WORDS if parts.get(cause) or cause not in not_always]
+
+
+def cause_of(kind: str) -> str:
+    """Return the step in which credit of this kind, or a discount, is told."""
+    return {Grant.Kind.CORRECTION: Cause.CORRECTIONS, DISCOUNT: DISCOUNT}.get(kind, CREDIT)
 
 
 def _step(cause: str, micros: int, explanation: Explanation, href: str) -> Step:

@@ -134,8 +134,6 @@ def test_an_amount_takes_what_there_is_and_the_next_one_what_it_leaves() -> None
 
 @pytest.fixture
 def acme(db: None, make_organization: Maker) -> Organization:
-    from billing_portal.ledger import accounts
-
     organization = make_organization("acme")
     accounts.open(organization=organization, now=MIDMONTH)
     return organization

@@ -14,9 +14,10 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.models import Organization, User
-from billing_portal.billing import bad_debts, interims, metering, purchases, top_up_orders, top_ups
+from billing_portal.billing import bad_debts, discounts, interims, metering, purchases, top_up_orders, top_ups
 from billing_portal.billing.models import (
     Customer,
+    Discount,
     InterimInvoice,
     Invoice,
     PaymentMethod,
@@ -26,7 +27,7 @@ from billing_portal.billing.models import (
     TopUp,
 )
 from billing_portal.ledger import totals, write_offs
-from billing_portal.ledger.models import Account, Grant, Transaction
+from billing_portal.ledger.models import Account, DiscountPosting, Grant, Transaction
 from tests.ledger import racing
 from tests.ledger import test_races as _ledgers_races  # noqa: F401 - what they race is noted when they are read
 
@@ -265,6 +266,54 @@ def test_f27_a_bad_debt_is_written_off_once(customers: list[Organization], now: 
         refused = [type(answer) for answer in answers if answer != posted]
         assert set(refused) <= {write_offs.AlreadyGivenUp, write_offs.MoreThanOwed}
         assert Account.objects.get(organization=organization).accrued_micros == 0
+
+    racing.prove(customers, act, law)
+
+
+@racing.of("discounts.enter", "discounts.end")
+@racing.FEW_OR_ALL
+def test_f27_a_discount_is_entered_and_ended_once(customers: list[Organization], now: datetime) -> None:
+    """Two forms, each sent four times, and each ended at once."""
+    terms = {"percent_hundredths": 1_000, "amount_micros": None, "first_month": OCTOBER, "months": None, "reason": "R"}
+
+    def act(organization: Organization, number: int) -> Discount:
+        entered = discounts.enter(organization=organization, **terms, reference=f"d{number % 2}", now=now)
+        return discounts.end(entered, before=date(2026, 12, 1))
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        entered = of(Discount, organization)
+        assert len(entered) == 2
+        assert [answers.count(each) for each in entered] == [4, 4]
+
+    racing.prove(customers, act, law)
+
+
+@racing.of("discounts.close_month")
+@racing.FEW_OR_ALL
+def test_i04_a_closed_months_discount_is_taken_off_once(customers: list[Organization], now: datetime) -> None:
+    racing.use(customers, 1, now=now)
+    Discount.objects.bulk_create(
+        Discount(
+            organization=each,
+            percent_hundredths=1_000,
+            currency="USD",
+            first_month=OCTOBER,
+            reason="R",
+            reference="d",
+            entered_at=now,
+        )
+        for each in customers
+    )
+    november = now.replace(month=11)
+
+    def act(organization: Organization, _: int) -> int:
+        return discounts.close_month(organization.pk, OCTOBER, now=november).pk
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        assert len(set(map(repr, answers))) == 1
+        assert len(of(DiscountPosting, organization)) == 1
+        month = totals.month(organization.pk, OCTOBER)
+        assert 0 < sum(micros for (kind, _), micros in month.burnt.items() if kind == "discount") < month.gross_micros
 
     racing.prove(customers, act, law)
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from django.db import connection
 
-from billing_portal.ledger import credits, periods, reversals, settlement, verification, write_offs
-from billing_portal.ledger.models import Grant
+from billing_portal.ledger import credits, discounts, periods, reversals, settlement, totals, verification, write_offs
+from billing_portal.ledger.models import Account, Grant
 from tests.ledger import test_buckets
 from usage import ingestion
 
@@ -31,6 +31,10 @@ def acme(with_calls, other, now):
     month = now.date().replace(day=1)
     for number in (1, 2):
         write_offs.forgive(month=month, micros=2_000, reason="Outage", reference=f"f{number}", **give)
+    account, terms = Account.objects.get(organization=organization), [["ten", 1_000, None]]
+    component = next(iter(totals.month(organization.pk, month).accrued))
+    for micros in (10, 7):
+        discounts.take_off(account, month, {("ten", component): micros}, terms=terms, reason="Partner", now=now)
     periods.close(organization.pk, month, now=now + timedelta(days=30))
     assert list(verification.verify(organization.pk)) == []
     return organization
@@ -63,8 +67,11 @@ FALSIFICATIONS = {
     "UPDATE ledger_monthspend SET given_back_micros = given_back_micros + 1": (
         "I2 a month's spend is lowered by what was taken back of it"
     ),
+    "UPDATE ledger_discountline SET micros = micros + 1": "I2 what discounts took off is what the journal says",
     "UPDATE ledger_writeoff SET micros = micros + 1": "I2 what is written off is what the journal says",
-    "UPDATE ledger_writeoffline SET micros = 900000000": "I4 no more is forgiven, set off and discounted than was accrued",
+    "UPDATE ledger_writeoffline SET micros = 900000000": (
+        "I4 no more is forgiven, set off and discounted than was accrued"
+    ),
     "UPDATE ledger_setoff SET micros = micros + 1": "I2 a grant's set-offs are what its entries took for them",
     "DELETE FROM ledger_giveback": "I4 a settlement gives back once what its revisions cost less",
     "UPDATE ledger_settlement SET first_sequence = first_sequence + 1 WHERE first_sequence > 1": (

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.db import transaction
 from django.test import Client
 
 from accounts import api_keys, mfa, people
 from accounts.models import Organization, TermsAcceptance, User
-from billing_portal.billing import purchases
+from billing_portal.billing import discounts, purchases
 from billing_portal.billing.models import (
     BucketOffer,
     BucketRenewal,
@@ -181,6 +182,7 @@ def _bill(acme: Organization) -> None:
         amount_minor=1234,
         currency="JPY",
     )
+    _discount(acme)
     _claim(acme, invoice)
     _differ(acme, invoice)
     PaymentAttempt.objects.create(
@@ -196,6 +198,14 @@ def _bill(acme: Organization) -> None:
         organization=acme, invoice=invoice, failed_at=SETTLED, stops_at=SETTLED, told=Overdue.Told.STOPPED
     )
     _buy(acme)
+
+
+def _discount(acme: Organization) -> None:
+    """A discount, and what it has taken off August so far."""
+    terms = {"percent_hundredths": 1_250, "amount_micros": None, "first_month": AUGUST, "months": None}
+    discounts.enter(organization=acme, **terms, reason="Launch partner", reference="staff:1", now=SETTLED)
+    with transaction.atomic():
+        discounts.apply(accounts.lock(acme.pk), AUGUST, now=SETTLED)
 
 
 def _claim(acme: Organization, invoice: Invoice) -> None:

@@ -46,6 +46,7 @@ ISSUED = {
     ("billing_chargeback", "stripe_dispute_id"): "issued by Stripe",
     ("billing_creditnote", "public_id"): "122 random bits",
     ("billing_creditnote", "stripe_credit_note_id"): "issued by Stripe",
+    ("billing_discount", "public_id"): "122 random bits",
     ("billing_dispute", "public_id"): "122 random bits",
     ("billing_disputemessage", "public_id"): "122 random bits",
     ("billing_fraudwarning", "stripe_warning_id"): "issued by Stripe",

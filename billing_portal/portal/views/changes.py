@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
+from billing_portal.ledger.models import DISCOUNT
 from billing_portal.portal import change_details, change_story, compared_periods, usage_tabs
 from billing_portal.portal.date_ranges import Days
 from usage import periods
@@ -61,7 +62,7 @@ def change(request: OrganizationRequest, cause: str) -> HttpResponse:
         "back_url": f"{here}?{compared.query}" if compared.query else here,
         "rows": [],
     }
-    if cause != change_story.CREDIT:
+    if cause not in (change_story.CREDIT, DISCOUNT):
         context |= {
             "figure": change_details.FIGURES[Cause(cause)],
             "rows": change_details.products(
@@ -74,6 +75,6 @@ def change(request: OrganizationRequest, cause: str) -> HttpResponse:
         }
     if cause in (Cause.VOLUME, Cause.DURATION):
         context["agents"] = change_details.agents(organization, compared, Cause(cause))
-    if compared.is_billed and cause in (Cause.CORRECTIONS, change_story.CREDIT):
-        context["credit"] = change_details.credit(organization, compared, corrections=cause == Cause.CORRECTIONS)
+    if compared.is_billed and cause in (Cause.CORRECTIONS, change_story.CREDIT, DISCOUNT):
+        context["credit"] = change_details.credit(organization, compared, cause)
     return render(request, "portal/change.html", context)

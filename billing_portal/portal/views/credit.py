@@ -15,7 +15,7 @@ from billing_portal.billing import invoices
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import authorization, balances, standing, statements
 from billing_portal.ledger.models import Account, Check, Grant
-from billing_portal.portal import arrears, balance_chart, credit_lots, credit_sales
+from billing_portal.portal import arrears, balance_chart, credit_lots, credit_sales, discount_words
 from usage import periods
 
 _CHART_DAYS = 90
@@ -55,6 +55,7 @@ def credits_page(request: OrganizationRequest) -> HttpResponse:
             series=_KINDS,
         ),
         **credit_sales.summary(organization, now=now),
+        "discounts": discount_words.current(organization, today.replace(day=1)),
         "check": Check.objects.filter(organization=organization, differences=0).first(),
     }
     return render(request, "portal/credits.html", context)

@@ -24,7 +24,7 @@ from billing_portal.billing.models import (
     PaymentMethod,
     Refund,
 )
-from billing_portal.portal import arrears, payment_trouble
+from billing_portal.portal import arrears, discount_words, payment_trouble
 from usage import components, rollups
 from usage.models import Billable, Component, OutcomeCharge, OutcomeType
 from usage.outcomes import billed
@@ -67,6 +67,7 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
         "refunded_minor": sum(note.refunded_minor for note in notes),
         "balance_minor": sum(note.balance_minor for note in notes),
         "interim": interim,
+        "discounts": discount_words.of_invoice(found, interim.month if interim else found.month),
         "has_amount_due": amounts_due.is_final(found),
         "month_invoice": _month_invoice(interim) if interim else None,
         "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],

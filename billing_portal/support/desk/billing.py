@@ -14,6 +14,7 @@ from billing_portal.billing.models import (
     CreditLine,
     CreditNote,
     Customer,
+    Discount,
     FraudWarning,
     InboxEvent,
     Intent,
@@ -30,6 +31,7 @@ from billing_portal.billing.models import (
     TopUp,
 )
 from billing_portal.support.desk.read_only import ReadOnlyAdmin, ReadOnlyInline, shown
+from billing_portal.support.kinds.discounts import told
 
 _BY_ORGANIZATION = ["organization__name", "organization__reference"]
 
@@ -320,3 +322,16 @@ class TopUpAdmin(ReadOnlyAdmin):
     ]
     list_select_related = ["organization", "accepted_by"]
     search_fields = _BY_ORGANIZATION
+
+
+@admin.register(Discount)
+class DiscountAdmin(ReadOnlyAdmin):
+    """Discounts that staff entered on the organizations' desk pages."""
+
+    list_display = ["organization", "terms", "first_month", "ended_before", "reason", "entered_at"]
+    list_select_related = ["organization"]
+    search_fields = _BY_ORGANIZATION
+
+    @admin.display(description="terms")
+    def terms(self, discount: Discount) -> str:
+        return told(discount)

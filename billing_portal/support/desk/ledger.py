@@ -6,6 +6,8 @@ from billing_portal.ledger.models import (
     Account,
     Burn,
     Check,
+    DiscountLine,
+    DiscountPosting,
     Entry,
     Finding,
     Grant,
@@ -108,6 +110,21 @@ class WriteOffAdmin(ReadOnlyAdmin):
     list_select_related = ["organization", "transaction"]
     search_fields = ["organization__name", "organization__reference", "transaction__reference__exact"]
     inlines = [WriteOffLineInline]
+
+
+class DiscountLineInline(ReadOnlyInline):
+    model = DiscountLine
+    fields = ["discount", "component", "micros"]
+
+
+@admin.register(DiscountPosting)
+class DiscountPostingAdmin(ReadOnlyAdmin):
+    """What discounts took off a month whenever an invoice was cut."""
+
+    list_display = ["organization", "month", "transaction"]
+    list_select_related = ["organization", "transaction"]
+    search_fields = ["organization__name", "organization__reference", "transaction__reference__exact"]
+    inlines = [DiscountLineInline]
 
 
 @admin.register(Check)

@@ -3,7 +3,18 @@
 A new kind is a class here and a line in `ALL`: forms, preview, approval, audit and double submits are taken care of.
 """
 
-from billing_portal.support.kinds import calls, credit, credit_notes, debt, disputes, freezing, grace, numbers, seats
+from billing_portal.support.kinds import (
+    calls,
+    credit,
+    credit_notes,
+    debt,
+    discounts,
+    disputes,
+    freezing,
+    grace,
+    numbers,
+    seats,
+)
 from billing_portal.support.kinds.base import Change, Kind, Refused
 
 __all__ = ["ALL", "Change", "Kind", "Refused", "named"]
@@ -20,6 +31,8 @@ ALL: dict[str, Kind] = {
         debt.WriteOff(),
         credit_notes.Credit(),
         debt.Undo(),
+        discounts.EnterDiscount(),
+        discounts.EndDiscount(),
         disputes.GrantDispute(),
         disputes.RejectDispute(),
         freezing.Unfreeze(),

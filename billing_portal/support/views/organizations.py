@@ -16,15 +16,16 @@ from django.views.decorators.http import require_GET, require_http_methods
 from accounts import clock
 from accounts.models import Organization
 from accounts.organization_view import PersonRequest
-from billing_portal.billing import bad_debts
+from billing_portal.billing import bad_debts, discounts
 from billing_portal.billing.models import Overdue, PaymentAttempt
 from billing_portal.ledger import accounts, balances, credits, totals
 from billing_portal.ledger.models import Account, Check, Finding
 from billing_portal.support import actions, kinds
 from billing_portal.support.forms import ReasonForm
 from billing_portal.support.kinds import debt, numbers
+from billing_portal.support.kinds.discounts import told
 from billing_portal.support.models import StaffAction
-from usage import completeness
+from usage import completeness, periods
 
 _MAY_ASK = "support.add_staffaction"
 
@@ -48,6 +49,7 @@ def organization(request: PersonRequest, organization: UUID) -> HttpResponse:
         "unpaid": [(invoice, bad_debts.owed_micros(invoice, now=now)) for invoice in debt.unpaid(account)[:50]],
         "overdue": [(each, each.stops_at <= now) for each in _overdue(found)],
         "attempts": list(PaymentAttempt.objects.filter(organization=found).select_related("invoice")[:10]),
+        "discounts": [(told(each), each) for each in discounts.current(found.pk, periods.month_of(now, found.zone))],
         "undoable": list(debt.undoable(account).prefetch_related("entries")[:20]),
         "check": Check.objects.filter(organization=found).first(),
         "seal": completeness.seal(found.pk, now=now),
