@@ -195,6 +195,7 @@ API = {
     "api/v1/imports": {"post": ApiKey.Scope.CALLS_WRITE},
     "api/v1/imports/<uuid:import_id>": {"get": ApiKey.Scope.CALLS_WRITE},
     "api/v1/imports/<uuid:import_id>/refusals": {"get": ApiKey.Scope.CALLS_WRITE},
+    "api/v1/invoices/<str:number>/amount-due": {"get": ApiKey.Scope.BILLING_READ},
     "api/v1/invoices/<str:number>/receipt": {"get": ApiKey.Scope.BILLING_READ},
     "api/v1/invoices/<str:number>/receipt.zip": {"get": ApiKey.Scope.BILLING_READ},
     "api/v1/events": {"post": ApiKey.Scope.CALLS_WRITE},

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing_portal.billing import conversation_api, export_api, receipt_api, trace_api
+from billing_portal.billing import conversation_api, export_api, invoice_api, receipt_api, trace_api
 
 urlpatterns = [
     path("calls.csv", export_api.CallsCsvView.as_view(), name="api-calls-csv"),
@@ -14,6 +14,7 @@ urlpatterns = [
         conversation_api.ConversationBillingView.as_view(),
         name="api-conversation-billing",
     ),
+    path("invoices/<str:number>/amount-due", invoice_api.AmountDueView.as_view(), name="api-amount-due"),
     path("invoices/<str:number>/receipt", receipt_api.ReceiptView.as_view(), name="api-receipt"),
     path("invoices/<str:number>/receipt.zip", receipt_api.ReceiptFileView.as_view(), name="api-receipt-file"),
 ]

@@ -7,15 +7,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from django.http import FileResponse, HttpResponse
 from msgspec import Meta
-from rest_framework.permissions import BasePermission
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from accounts import clock, queueing
-from accounts.authentication import HasScope
-from accounts.models import ApiKey, Organization
 from accounts.problems import Problem
 from billing_portal.billing import receipt_tasks
+from billing_portal.billing.invoice_api import InvoiceView
 from billing_portal.billing.models import Invoice, Receipt, ReceiptFile
 from billing_portal.billing.receipts import jobs, packing, proofs, scopes, sealing
 from usage import calls
@@ -54,20 +52,7 @@ class CallProof(msgspec.Struct, frozen=True):
     keys: dict[str, str]
 
 
-class _ReceiptView(KeyedView):
-    def get_permissions(self) -> list[BasePermission]:
-        return [HasScope(ApiKey.Scope.BILLING_READ)]
-
-    def invoice(self, organization: Organization, number: str) -> Invoice:
-        if "\x00" in number:  # which PostgreSQL cannot hold
-            raise not_found()
-        found = Invoice.objects.filter(organization=organization, number=number).exclude(number="").first()
-        if found is None:
-            raise not_found()
-        return found
-
-
-class ReceiptView(_ReceiptView):
+class ReceiptView(InvoiceView):
     """The receipt of an invoice."""
 
     @description.reads("get_receipt", query=queries.OrganizationQuery, answer=ReceiptReport, more=(409,))
@@ -93,7 +78,7 @@ class _Zip(BaseRenderer):
         return data
 
 
-class ReceiptFileView(_ReceiptView):
+class ReceiptFileView(InvoiceView):
     """The file of a receipt."""
 
     renderer_classes = [_Zip]

@@ -4,9 +4,11 @@ from collections import Counter
 from datetime import date, timedelta
 
 import pytest
+from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from accounts import api_keys
 from billing_portal.billing import amounts_due, minor_units
 from billing_portal.billing.amounts_due import Row
 from billing_portal.billing.models import AmountDue, Invoice, InvoiceLine
@@ -180,3 +182,31 @@ def test_i10_whatever_is_taken_off_or_added_the_parts_come_to_the_total(used, no
     assert sum(targets.values()) + sum(each.micros for each in rest) == invoice.amount_due_minor * 10_000
     found = shares.by(used.pk, OCTOBER, targets, Grouping.AGENT)
     assert sum(share.due_micros for share in found) == sum(targets.values())
+
+
+# ── For programs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ask(organization, number="ACME-1", **query):
+    _, secret = api_keys.issue(organization=organization, name="k", scopes=["billing:read"], now=world.MIDMONTH)
+    client = Client(headers={"authorization": f"Bearer {secret}"})
+    return client.get(f"/api/v1/invoices/{number}/amount-due", query)
+
+
+def test_programs_read_parts_that_add_up_to_the_amount_due(used, now):
+    invoice = billed(used, now, off={"llm": 3}, tax=17, discount=5)
+    for by in ("agent", "model", "day"):
+        report = ask(used, by=by).json()
+        assert (report["state"], report["currency"], report["minor_digits"]) == ("ready", "USD", 2)
+        assert sum(row["due_minor"] for row in report["rows"]) == report["amount_due_minor"] == invoice.amount_due_minor
+    assert [row["value"] for row in report["rows"]] != []
+
+
+def test_what_programs_ask_wrongly_says_what_to_do(used, now):
+    billed(used, now)
+    assert ask(used, by="metadata").status_code == 400
+    assert "Name a key that is counted" in ask(used, by="metadata", key="tenant").content.decode()
+    assert "goes with `by=metadata`" in ask(used, by="day", key="tenant").content.decode()
+    assert ask(used, number="ACME-2").status_code == 404
+    Invoice.objects.update(state="draft")
+    assert (ask(used).status_code, ask(used).json()["type"].rsplit("/", 1)[-1]) == (409, "not-final")

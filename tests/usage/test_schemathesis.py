@@ -40,7 +40,7 @@ TAKES_A_FILE = {"import_calls"}
 # Its parameters depend on each other, which a description cannot say: made up ones are mostly refused.
 PARAMETERS_BELONG_TOGETHER = {"get_usage_changes"}
 NOTHING_TO_GET_WRONG = {"get_reservation", "release_reservation", "use_reservation", "import_calls"}
-OF_BILLING = {"get_receipt", "get_receipt_file"}
+OF_BILLING = {"get_amount_due", "get_receipt", "get_receipt_file"}
 OPERATIONS = [
     "list_calls",
     "export_calls_csv",

@@ -33,7 +33,7 @@ _WITHOUT = {Grouping.AGENT: "No agent named", Grouping.MODEL: "No language model
 def amount_due(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     """Show what the amount due is for, by one grouping; where it takes long, htmx asks again."""
     found, grouping, key = _asked(request, invoice)
-    rows = _rows(found, grouping, key)
+    rows = amounts_due_tasks.rows(found, grouping, key, now=clock.now())
     if request.htmx and rows is None:
         return HttpResponse(status=HTTPStatus.NO_CONTENT)
     here = reverse("amount_due", args=[request.organization.public_id, found.public_id])
@@ -60,20 +60,10 @@ def amount_due_csv(request: OrganizationRequest, invoice: UUID) -> HttpResponse 
         found = _invoice(request, invoice)
         return _file(f"{found}-by-call.csv", _call_lines(found))
     found, grouping, key = _asked(request, invoice)
-    rows = _rows(found, grouping, key)
+    rows = amounts_due_tasks.rows(found, grouping, key, now=clock.now())
     if rows is None:
         raise Http404("It is being computed.")
     return _file(f"{found}-by-{key or grouping}.csv", _lines(found, rows))
-
-
-def _rows(invoice: Invoice, grouping: Grouping, key: str) -> list[Row] | None:
-    """Return the rows; of a large invoice they are computed in the background, and are None until then."""
-    rows = amounts_due.known(invoice, grouping, key=key)
-    if rows is None and amounts_due.is_small(invoice):
-        rows = amounts_due.compute(invoice, grouping, key=key, now=clock.now())
-    if rows is None:
-        amounts_due_tasks.ask_to_compute(invoice, grouping, key)
-    return rows
 
 
 def _lines(invoice: Invoice, rows: list[Row]) -> Iterator[list[object]]:
