@@ -25,6 +25,7 @@ def advance(purchase: Purchase, *, now: datetime) -> None:
         purchases.link(purchase, invoice)
         invoice_lines.store(invoice)
     if session["payment_status"] == "paid":
+        _keep_presentment(purchase, session)
         purchases.take_payment(purchase, (session["amount_subtotal"], session["currency"].upper()), now=now)
         _finish_checkout(purchase)
     elif session["status"] == "expired":
@@ -77,6 +78,16 @@ def _session_params(purchase: Purchase, customer: Customer, now: datetime) -> di
         "cancel_url": purchase.return_url,
     }
     return params | ({"customer_update": {"address": "auto"}} if is_taxed else {})
+
+
+def _keep_presentment(purchase: Purchase, session: gateway.Object) -> None:
+    """Keep what it was paid in (Adaptive Pricing); what it gives is of the account's currency all the same."""
+    paid = session.get("presentment_details")
+    if paid and paid["presentment_currency"].upper() != purchase.currency:
+        Purchase.objects.filter(pk=purchase.pk, presentment_minor=None).update(
+            presentment_currency=paid["presentment_currency"].upper(), presentment_minor=paid["presentment_amount"]
+        )
+        purchase.refresh_from_db()
 
 
 def _expire(purchase: Purchase, session: gateway.Object, *, now: datetime) -> gateway.Object:

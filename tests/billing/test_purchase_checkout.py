@@ -167,3 +167,18 @@ def test_an_event_about_a_session_is_not_needed(stripe: RunningSandbox, buyer: M
     assert "checkout.session.completed" in ignored
     assert inbox.handle_waiting(now=MIDMONTH) == 0
     assert acme.credit_micros == FIFTY
+
+
+@pytest.mark.parametrize(("country", "paid"), [("JP", ("JPY", 7_500)), ("KW", ("KWD", 15_000)), ("US", ("", None))])
+def test_f42_what_was_paid_in_another_currency_is_kept_and_the_credit_stays_in_its_own(
+    stripe: RunningSandbox, buyer: MakeBuyer, country: str, paid: tuple[str, int | None]
+) -> None:
+    acme = buyer("acme", card=None)
+    customer = Customer.objects.get(organization=acme.organization)
+    email = {"email": f"owner+location_{country}@acme.example"}
+    gateway.update("customers", customer.stripe_customer_id, email, "email")
+    purchase = open_checkout(acme)
+    pay(stripe, purchase)
+    purchase_payment.advance(purchase, now=MIDMONTH)
+    assert (purchase.presentment_currency, purchase.presentment_minor) == paid
+    assert (purchase.state, purchase.currency, acme.credit_micros) == ("credited", "USD", FIFTY)

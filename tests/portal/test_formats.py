@@ -5,9 +5,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from babel import Locale, numbers
 from django.template import Context, Template
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from billing_portal.billing import minor_units
 from billing_portal.portal import formats
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -187,3 +188,19 @@ def test_counts_minutes_and_shares_are_written_as_babel_writes_them(value, whole
     assert formats.percent(value, whole, digits=digits, locale=known) == minus(
         numbers.format_percent(share, pattern, locale=known)
     )
+
+
+@pytest.mark.parametrize("currency", ["USD", "JPY", "KWD", "KRW", "TND"])
+@given(minor=st.integers(-(10**12), 10**12))
+@settings(max_examples=40)
+def test_f42_an_amount_in_minor_units_is_read_back_from_what_is_shown(currency, minor):
+    text = formats.money(minor_units.to_micros(minor, currency), currency)
+    digits = "".join(each for each in text if each.isdigit())
+    assert int(digits) == abs(minor)
+    assert len(text.rpartition(".")[2]) == minor_units.exponent(currency) or "." not in text
+    assert ("\N{MINUS SIGN}" in text) == (minor < 0)
+
+
+@pytest.mark.parametrize(("currency", "step", "label"), [("JPY", 500_000_000, "¥500"), ("KWD", 5_000, "KWD0.005")])
+def test_f42_an_axis_has_the_currencys_decimals(currency, step, label):
+    assert formats.money_axis(step, currency, step_micros=step) == label

@@ -20,6 +20,7 @@ from billing_portal.billing.models import (
     Chargeback,
     CreditNote,
     Customer,
+    ExchangeRate,
     FraudWarning,
     InboxEvent,
     Intent,
@@ -183,6 +184,7 @@ def _bill(acme: Organization) -> None:
         currency="JPY",
     )
     _discount(acme)
+    ExchangeRate.objects.create(base="USD", quote="JPY", quote_micros=150_200_000, as_of=AUGUST, source="ECB")
     _claim(acme, invoice)
     _differ(acme, invoice)
     PaymentAttempt.objects.create(

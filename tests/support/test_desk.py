@@ -112,7 +112,7 @@ def test_nobody_else_s_pages_are_up(desk: Client) -> None:
     ("kind", "minor", "currency", "shown"),
     [
         ("Invoice", 1234, "usd", "12.34 USD"),
-        ("Invoice", 1234, "jpy", "1,234.00 JPY"),
+        ("Invoice", 1234, "jpy", "1,234 JPY"),
         ("Charge", -5, "eur", "−0.05 EUR"),
         ("Charge", 1234567, "usd", "12,345.67 USD"),
     ],
@@ -133,8 +133,8 @@ def test_mirrored_amounts_are_in_the_right_unit(
 
 def test_our_own_invoice_shows_its_currency(desk: Client, furnished: Organization) -> None:
     invoice = Invoice.objects.get()
-    assert "1,234.00 JPY" in text_of(desk.get(address(Invoice, "changelist")))
-    assert text_of(desk.get(address(Invoice, "change", invoice.pk))).count("1,234.00 JPY") == 2
+    assert "1,234 JPY" in text_of(desk.get(address(Invoice, "changelist")))
+    assert text_of(desk.get(address(Invoice, "change", invoice.pk))).count("1,234 JPY") == 2
 
 
 def test_a_call_shows_its_price_by_component(desk: Client, furnished: Organization) -> None:

@@ -21,6 +21,7 @@ APPS = ("usage", "ledger", "billing", "portal", "support")
 # Tables that belong to no organization, or to one only when it is known.
 GLOBAL = {
     "billing_bucketoffer": "the vendor's, a copy on every node",
+    "billing_exchangerate": "the vendor's, a copy on every node",
     "billing_inboxevent": "Stripe's events arrive before it is known whose they are",
     "billing_intent": "some intents make meters and prices, which are the vendor's",
     "billing_meter": "the vendor's, a copy on every node",

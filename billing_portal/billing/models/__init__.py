@@ -7,6 +7,7 @@ from billing_portal.billing.models.collecting import Overdue, PaymentAttempt
 from billing_portal.billing.models.credit_notes import CreditNote
 from billing_portal.billing.models.discounts import Discount
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
+from billing_portal.billing.models.exchange_rates import ExchangeRate
 from billing_portal.billing.models.interims import InterimInvoice, InterimLine
 from billing_portal.billing.models.mismatches import InvoiceCheck, Mismatch
 from billing_portal.billing.models.purchases import Purchase, PurchaseStep, TopUp
@@ -41,6 +42,7 @@ __all__ = [
     "Discount",
     "Dispute",
     "DisputeMessage",
+    "ExchangeRate",
     "FraudWarning",
     "InboxEvent",
     "Intent",

@@ -128,6 +128,13 @@ class Purchase(models.Model):
     bucket = models.OneToOneField(
         Bucket, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="purchase"
     )
+    presentment_currency = models.CharField(
+        max_length=3,
+        blank=True,
+        default="",
+        help_text="What it was paid in, where that was another.",
+    )
+    presentment_minor = models.BigIntegerField(null=True, help_text="How much of that, with tax, in its minor unit.")
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Charges begun.")
     declines = models.PositiveSmallIntegerField(default=0, help_text="Charges that were declined.")
     is_given_up = models.BooleanField(default=False, help_text="It is to be closed at Stripe and then ended.")
@@ -171,6 +178,11 @@ class Purchase(models.Model):
                 | models.Q(origin="renewal", kind="bucket", top_up=None, renewal__isnull=False, way="card")
                 | models.Q(origin="person", top_up=None, renewal=None, asked_by__isnull=False),
                 name="purchase_names_who_asked",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(presentment_currency="", presentment_minor=None)
+                | (~models.Q(presentment_currency="") & models.Q(presentment_minor__gt=0)),
+                name="purchase_was_paid_in_a_currency_by_an_amount",
             ),
             models.CheckConstraint(
                 condition=models.Q(declines__lte=models.F("attempts")), name="purchase_declines_what_was_tried"

@@ -8,6 +8,7 @@ from typing import Any
 from django import template
 
 from billing_portal.billing import minor_units
+from billing_portal.billing.local_prices import LocalRate
 from billing_portal.portal import formats
 from usage.outcomes.billed import AtPrice
 
@@ -106,6 +107,11 @@ def percent_of(numerator: int, denominator: int) -> str:
 @_filter
 def change_from(now: int, before: int) -> str:
     return formats.change(now, before)
+
+
+@_filter
+def about(micros: int, rate: LocalRate) -> str:
+    return f"about {formats.money(rate.about(micros), rate.currency)}"
 
 
 @_filter

@@ -14,7 +14,14 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock, replica
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import bucket_renewal_orders, bucket_renewals, bucket_sales, purchase_tasks, purchases
+from billing_portal.billing import (
+    bucket_renewal_orders,
+    bucket_renewals,
+    bucket_sales,
+    local_prices,
+    purchase_tasks,
+    purchases,
+)
 from billing_portal.billing.models import BucketOffer, Purchase
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Bucket
@@ -68,7 +75,8 @@ def bucket(request: OrganizationRequest, bucket: UUID) -> HttpResponse:
 def offers(request: OrganizationRequest) -> HttpResponse:
     """Show what is on sale, the smallest first, beside the list price."""
     tiers = bucket_figures.tiers(request.organization, now=clock.now())
-    return render(request, "portal/bucket_offers.html", {"tiers": tiers})
+    local = local_prices.rate_for(request.organization, now=clock.now())
+    return render(request, "portal/bucket_offers.html", {"tiers": tiers, "local": local})
 
 
 @require_GET
@@ -207,6 +215,7 @@ def _preview(
         else periods.months_after(now, wanted.term_months, organization.zone),
         "larger": larger,
         "larger_left": larger.units + larger.bucket.remaining_units if larger else None,
+        "local": local_prices.rate_for(organization, now=now),
         "pays_micros": larger.price_micros if larger else wanted.price_micros,
         "card": saved_cards(request).filter(is_default=True).first(),
         "key": purchases.next_key(organization),

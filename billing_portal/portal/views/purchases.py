@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import purchase_payment, purchase_tasks, purchases
+from billing_portal.billing import local_prices, purchase_payment, purchase_tasks, purchases
 from billing_portal.billing.models import PaymentMethod, Purchase
 from billing_portal.ledger import accounts, balances
 from billing_portal.ledger.models import Account
@@ -156,6 +156,7 @@ def _preview(request: OrganizationRequest, form: AmountForm) -> dict[str, Any]:
         "typed": typed(micros, account.currency) if micros else "",
         "credit_micros": credit,
         "credit_after_micros": credit + (micros or 0),
+        "local": local_prices.rate_for(organization, now=clock.now()),
         "card": saved_cards(request).filter(is_default=True).first(),
         "expires": settings.PREPAID_CREDIT_EXPIRES_AFTER is not None,
         "key": purchases.next_key(organization),

@@ -1,7 +1,9 @@
 """Our side of Stripe on the staff desk: the inbox, reports, invoices, what was sent and what came back."""
 
-from typing import cast
+from decimal import Decimal
+from typing import Any, cast
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -15,6 +17,7 @@ from billing_portal.billing.models import (
     CreditNote,
     Customer,
     Discount,
+    ExchangeRate,
     FraudWarning,
     InboxEvent,
     Intent,
@@ -322,6 +325,47 @@ class TopUpAdmin(ReadOnlyAdmin):
     ]
     list_select_related = ["organization", "accepted_by"]
     search_fields = _BY_ORGANIZATION
+
+
+class ExchangeRateForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A rate as people write it: 1 EUR is 163.25 JPY."""
+
+    rate = forms.DecimalField(
+        min_value=Decimal("0.000001"), max_digits=15, decimal_places=6, help_text="Units of it for one of the first."
+    )
+
+    class Meta:
+        model = ExchangeRate
+        fields = ["base", "quote", "rate", "as_of", "source"]
+
+    def clean_base(self) -> str:
+        return str(self.cleaned_data["base"]).upper()
+
+    def clean_quote(self) -> str:
+        return str(self.cleaned_data["quote"]).upper()
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if "rate" in self.cleaned_data:
+            self.instance.quote_micros = int(self.cleaned_data["rate"] * 1_000_000)
+        return cleaned
+
+
+@admin.register(ExchangeRate)
+class ExchangeRateAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rates for the estimates on purchase pages, none older than 45 days. A rate is replaced by a newer one."""
+
+    form = ExchangeRateForm
+    list_display = ["base", "quote", "rate", "as_of", "source"]
+    list_filter = ["base", "quote"]
+    date_hierarchy = "as_of"
+
+    @admin.display(description="rate")
+    def rate(self, rate: ExchangeRate) -> str:
+        return f"{Decimal(rate.quote_micros) / 1_000_000:f}"
+
+    def has_change_permission(self, request: HttpRequest, obj: ExchangeRate | None = None) -> bool:
+        return False
 
 
 @admin.register(Discount)
