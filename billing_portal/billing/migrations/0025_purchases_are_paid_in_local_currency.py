@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
         ("billing", "0024_discounts_by_staff"),
-        ("ledger", "0017_discounts"),
+        ("ledger", "0018_discounts"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
