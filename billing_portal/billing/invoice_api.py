@@ -95,7 +95,7 @@ class AmountDueView(InvoiceView):
 
 def _key(query: AmountDueQuery, invoice: Invoice) -> str:
     """Return the key of metadata that is asked for. Raises Problem where there is one too few, or too many."""
-    if query.by != Grouping.METADATA:
+    if query.by != "metadata":
         if query.key:
             raise queries.invalid("key", "It goes with `by=metadata`.")
         return ""

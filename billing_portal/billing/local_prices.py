@@ -82,5 +82,5 @@ def _between(rates: dict[str, ExchangeRate], third: str, base: str, quote: str) 
 
 def to_digits(micros: Fraction | int, digits: int) -> int:
     """Return an amount rounded to so many digits that count: 1,482.6 yen with three of them are 1,480. Pure."""
-    step = 10 ** max(0, len(str(abs(round(micros)))) - digits)
+    step = int(10 ** max(0, len(str(abs(round(micros)))) - digits))
     return round(micros / step) * step
