@@ -27,7 +27,7 @@ from billing_portal.billing.models import Discount, Invoice
 from billing_portal.ledger import accounts, credits, journal, periods, totals, verification, write_offs
 from billing_portal.ledger.models import Account, Grant
 from billing_portal.ledger.totals import MonthTotals
-from tests.billing.receipts.conftest import assert_all_verified
+from tests.billing.receipts.conftest import assert_all_verified, changed, content, packed, rewritten, verify
 from tests.billing.world import CLOSING, MIDMONTH, MONTH, invoice_of, use
 from tests.stripe.conftest import RunningSandbox
 from usage import money
@@ -242,3 +242,29 @@ def test_i08_interim_invoices_are_lowered_too_and_all_come_to_the_same(
     billed = sum(each.total_minor - each.tax_minor for each in Invoice.objects.filter(organization=organization))
     assert billed == due - money.round_half_up(due * 1_000, 10_000)
     assert_agrees(organization, tmp_path)
+
+
+def test_i18_terms_that_were_changed_in_a_receipt_are_found_by_arithmetic(used: Maker, tmp_path: Path) -> None:
+    organization = used("acme", calls=10, credit_micros=0)
+    enter(organization, percent_hundredths=2_000)
+    path = packed(ended(organization), tmp_path / "receipt.zip")
+    said = verify(path)
+    assert said.verified, said.text
+    assert "taken off by discounts: " in said.text
+    files = content(path)
+    lines = files["ledger.jsonl"].splitlines()
+    number = next(place for place, line in enumerate(lines) if b'"kind":"discount"' in line)
+    for change in (_half_as_much, _nothing_taken):
+        forged = files | {"ledger.jsonl": changed(files["ledger.jsonl"], number, change)}
+        verdict = verify(rewritten(forged, tmp_path / "forged.zip"))
+        assert verdict.text.startswith(
+            f"NOT VERIFIED\nledger.jsonl, line {number + 1}: what discounts take off must be"
+        )
+
+
+def _half_as_much(line: dict[str, Any]) -> dict[str, Any]:
+    return line | {"terms": [[name, 1_000, None] for name, _, _ in line["terms"]]}
+
+
+def _nothing_taken(line: dict[str, Any]) -> dict[str, Any]:
+    return line | {"parts": []}

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.db.models import Q, QuerySet
 
-from billing_portal.billing import bad_debts, gateway, intents
+from billing_portal.billing import bad_debts, discounts, gateway, intents
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import balances, reversals, totals, write_offs
 from billing_portal.ledger.models import Account, Period, Settlement, Transaction
@@ -54,7 +54,9 @@ class Forgive(Kind):
         if micros > can_be:
             raise Refused(str(write_offs.MoreThanOwed(month, can_be, micros)))
         accrued = totals.month(account.organization_id, month).accrued_micros
+        first = Change("Discounts", note="Are taken first, of the whole; this comes off what they leave.")
         return [
+            *([first] if discounts.in_force(account.organization_id, month) else []),
             Change(f"Usage of {month:%B %Y} on the invoice, before tax", accrued, accrued - micros),
             Change("Owed in all", owed, owed - micros),
         ]
