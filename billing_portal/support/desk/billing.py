@@ -358,6 +358,7 @@ class ExchangeRateAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     form = ExchangeRateForm
     list_display = ["base", "quote", "rate", "as_of", "source"]
     list_filter = ["base", "quote"]
+    search_fields = ["base", "quote", "source"]
     date_hierarchy = "as_of"
 
     @admin.display(description="rate")
