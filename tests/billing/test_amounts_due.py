@@ -209,4 +209,4 @@ def test_what_programs_ask_wrongly_says_what_to_do(used, now):
     assert "goes with `by=metadata`" in ask(used, by="day", key="tenant").content.decode()
     assert ask(used, number="ACME-2").status_code == 404
     Invoice.objects.update(state="draft")
-    assert (ask(used).status_code, ask(used).json()["type"].rsplit("/", 1)[-1]) == (409, "not-final")
+    assert (ask(used).status_code, ask(used).json()["type"].rpartition(":")[2]) == (409, "not-final")

@@ -27,12 +27,12 @@ def load_prices(currency: str, per_dollar: str) -> None:
     """Put the list prices in force in another currency."""
     path = Path(prices.__file__).parent / "price_books" / "parley.toml"
     document = tomllib.loads(path.read_text())
-    (book,) = document["books"]
+    book = next(each for each in document["books"] if each["reference"] == "parley-usd")
     book |= {"reference": f"parley-{currency.lower()}", "currency": currency}
     for version in book["versions"]:
         for rate in version["rates"]:
             rate["rate"] = str(Decimal(rate["rate"]) * Decimal(per_dollar))
-    prices.load(document, now=datetime(2024, 1, 1, tzinfo=UTC))
+    prices.load({"books": [book]}, now=datetime(2024, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

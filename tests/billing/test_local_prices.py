@@ -91,5 +91,5 @@ def test_the_purchase_page_shows_an_estimate_with_its_day_and_source(acme, now, 
     rate("USD", "JPY", 150_200_000, as_of=now.date())
     text = " ".join(client.get(page, headers={"hx-request": "true"}).content.decode().split())
     assert "about ¥7,510" in text
-    assert "1 USD was ¥150.20" in text
+    assert "1 USD was ¥150.2 on" in text
     assert "(ECB)" in text
