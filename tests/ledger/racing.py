@@ -24,9 +24,11 @@ from usage import ingestion
 
 CONNECTIONS = 8
 TRIALS = 100
-# For verbs beside the main ones: fewer trials in `make test`, all of them in `make test-long`.
-FEW_OR_ALL = pytest.mark.parametrize("trials", [20, pytest.param(TRIALS, marks=pytest.mark.long)])
+# For verbs beside the main ones: few trials in `make test`, all of them in `make test-long`.
+FEW_OR_ALL = pytest.mark.parametrize("trials", [8, pytest.param(TRIALS, marks=pytest.mark.long)])
 ENOUGH_PERCENT = 90
+# Of few trials, chance may spare several.
+ENOUGH_PERCENT_OF_FEW = 50
 # How wide the gap is that the lock closes. On a busy machine it is that wide by itself.
 MOMENT = 0.01
 
@@ -78,7 +80,8 @@ def prove(
     with pytest.MonkeyPatch.context() as patch:
         sabotage(patch)
         wrong = broken(organizations[trials:], act, law, prepare)
-    assert 100 * len(wrong) >= ENOUGH_PERCENT * trials, f"unhindered, only {len(wrong)} of {trials} went wrong"
+    enough = ENOUGH_PERCENT if trials >= TRIALS else ENOUGH_PERCENT_OF_FEW
+    assert 100 * len(wrong) >= enough * trials, f"unhindered, only {len(wrong)} of {trials} went wrong"
 
 
 def broken(organizations: Sequence[Organization], act: Act, law: Law, prepare: Prepare) -> list[str]:

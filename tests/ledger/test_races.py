@@ -12,7 +12,9 @@ from billing_portal.ledger import (
     alerts,
     balances,
     buckets,
+    claims,
     collections,
+    credit_notes,
     credits,
     limits,
     periods,
@@ -24,7 +26,7 @@ from billing_portal.ledger import (
     welcome,
     write_offs,
 )
-from billing_portal.ledger.models import Account, Bucket, Grant, Period, Reservation, SpendLimit, Transaction
+from billing_portal.ledger.models import Account, Bucket, BucketEntry, Grant, Period, Reservation, SpendLimit, Transaction
 from tests.ledger import racing
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -327,6 +329,64 @@ def test_f01_i06_a_debt_is_written_off_once(organizations, now):
     racing.prove(organizations, act, law)
 
 
+# ── Payments that went back ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@racing.of("claims.claim_credit")
+@racing.FEW_OR_ALL
+def test_f01_f38_credit_whose_payment_went_back_is_claimed_once(organizations, now):
+    grants = give_all(organizations, now)
+
+    def act(organization, _):
+        amounts = {"claimed_micros": MICROS // 4, "held_micros": MICROS // 2}
+        what = {"grant_id": grants[organization.pk].pk, "subject": "payment", "reason": "Race"}
+        return claims.claim_credit(organization=organization, now=now, **amounts, **what)
+
+    def law(organization, answers):
+        assert refusals(answers) == {}
+        (claim,) = posted(organization, "claim")
+        assert answers.count(claim) == 1
+        assert answers.count(None) == 7
+        assert credit_of(organization, now) == MICROS // 2
+
+    racing.prove(organizations, act, law)
+
+
+@racing.of("claims.claim_debt")
+@racing.FEW_OR_ALL
+def test_f01_f38_usage_whose_payment_went_back_is_owed_again_once(organizations, now):
+    def act(organization, _):
+        amounts = {"owed_micros": MICROS, "uncredited_micros": 0}
+        return claims.claim_debt(organization=organization, subject="payment", reason="Race", now=now, **amounts)
+
+    def law(organization, answers):
+        assert refusals(answers) == {}
+        (claim,) = posted(organization, "claim")
+        assert answers.count(claim) == 1
+        assert answers.count(None) == 7
+        assert owed_by(organization) == MICROS
+
+    racing.prove(organizations, act, law)
+
+
+@racing.of("credit_notes.lower")
+@racing.FEW_OR_ALL
+def test_f01_i13_a_credit_note_lowers_a_debt_once(organizations, now):
+    """Two notes of one bill, each told four times."""
+    racing.use(organizations, 1, now=now)
+    owed, cent = owed_by(organizations[0]), 10_000
+
+    def act(organization, number):
+        what = {"debt_micros": (number % 2 + 1) * cent, "paid_micros": 0, "reason": "Race"}
+        return credit_notes.lower(organization=organization, reference=f"cn_{number % 2}", now=now, **what)
+
+    def law(organization, answers):
+        assert answers == [*posted(organization, "credit_note").order_by("reference")] * 4
+        assert owed_by(organization) == owed - 3 * cent
+
+    racing.prove(organizations, act, law)
+
+
 # ── Caps, reservations, alerts ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -502,5 +562,25 @@ def test_f50_each_unit_is_carried_into_one_larger_bucket(organizations, now):
         assert found.pop("paid") == (100, 0)
         assert sorted(found) == ["upgrade 0", "upgrade 1"]
         assert sorted(found.values()) == [(50, 50), (150, 150)]
+
+    racing.prove(organizations, act, law)
+
+
+@racing.of("buckets.expire")
+@racing.FEW_OR_ALL
+def test_f50_i03_what_is_left_of_a_bucket_expires_once(organizations, now):
+    for each in organizations:
+        buckets.add(each.pk, terms(now), reference="paid", now=now)
+    later = now + timedelta(days=365)
+
+    def act(organization, _):
+        return buckets.expire(organization.pk, now=later)
+
+    def law(organization, answers):
+        assert sorted(map(repr, answers)) == ["0"] * 7 + ["1"]
+        assert units(organization) == {"paid": (100, 0)}
+        assert list(BucketEntry.objects.filter(organization=organization, kind="expired").values_list("units")) == [
+            (-100,)
+        ]
 
     racing.prove(organizations, act, law)
