@@ -1,17 +1,19 @@
 """The sandbox over HTTP, and organizations that are customers there."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
 from accounts.models import Organization, User
-from billing_portal.billing import customers
+from billing_portal.billing import customers as stripe_customers
+from billing_portal.billing.models import Customer, PaymentMethod
 from billing_portal.ledger import accounts, credits, settlement
 from billing_portal.ledger.models import Grant
 from tests.billing.world import CLOSING, MIDMONTH, Buyer, load_prices, record_calls, save_card, subscribe
+from tests.ledger import racing
 from tests.stripe.conftest import RunningSandbox, start, stop
 
 MakeBuyer = Callable[..., Buyer]
@@ -58,7 +60,7 @@ def buyer(
         owner = make_user(f"owner@{reference}.example", name="Olivia Owner")
         organization = make_organization(reference, owner=owner, **fields)
         accounts.open(organization=organization, now=stripe.now())
-        customers.ensure(organization, now=stripe.now())
+        stripe_customers.ensure(organization, now=stripe.now())
         method = save_card(organization, card, now=stripe.now()) if card else None
         return Buyer(organization, owner, method)
 
@@ -102,3 +104,44 @@ def used(stripe: RunningSandbox, subscribed: Callable[..., Organization]) -> Cal
         return organization
 
     return make
+
+
+# Races, in which Stripe is not asked: see `tests.ledger.racing`.
+
+
+@pytest.fixture
+def nothing_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accounts.queueing.send", lambda *_, **__: False)
+
+
+@pytest.fixture
+def trials() -> int:
+    return racing.TRIALS
+
+
+@pytest.fixture
+def customers(now: datetime, trials: int) -> list[Organization]:
+    """Two organizations for each trial, with books, a customer and a card, of which Stripe knows nothing."""
+    made = racing.organizations(now, 2 * trials)
+    subscribed_at = now - timedelta(days=12)
+    Customer.objects.bulk_create(
+        Customer(
+            organization=each,
+            stripe_customer_id=f"cus_{each.pk}",
+            stripe_subscription_id=f"sub_{each.pk}",
+            subscribed_at=subscribed_at,
+            created_at=subscribed_at,
+        )
+        for each in made
+    )
+    PaymentMethod.objects.bulk_create(
+        PaymentMethod(
+            organization=each,
+            stripe_payment_method_id=f"pm_{each.pk}",
+            kind="card",
+            is_default=True,
+            created_at=now,
+        )
+        for each in made
+    )
+    return made

@@ -26,7 +26,16 @@ from billing_portal.ledger import (
     welcome,
     write_offs,
 )
-from billing_portal.ledger.models import Account, Bucket, BucketEntry, Grant, Period, Reservation, SpendLimit, Transaction
+from billing_portal.ledger.models import (
+    Account,
+    Bucket,
+    BucketEntry,
+    Grant,
+    Period,
+    Reservation,
+    SpendLimit,
+    Transaction,
+)
 from tests.ledger import racing
 
 pytestmark = pytest.mark.django_db(transaction=True)
