@@ -8,7 +8,8 @@ answered: whoever is refused what he should have got, or is told a repetition by
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -30,13 +31,15 @@ FEW_OR_ALL = pytest.mark.parametrize("trials", [8, pytest.param(TRIALS, marks=py
 ENOUGH_PERCENT = 90
 # Of few trials, chance may spare several.
 ENOUGH_PERCENT_OF_FEW = 50
-# How wide the gap is that the lock closes. On a busy machine it is that wide by itself.
-MOMENT = 0.01
+# How long one that is about to write waits until all the others are. With the lock they cannot come so far, so nobody
+# waits for them longer than a moment; without it they come together, however busy the machine is.
+MOMENT, PATIENCE = 0.003, 0.3
 
 Act = Callable[[Organization, int], object]  # what connection `number` does
 Law = Callable[[Organization, list[Any]], None]  # asserts how they were answered, and what the books say
 Sabotage = Callable[[pytest.MonkeyPatch], None]
 Prepare = Callable[[Organization], None]
+Last = Callable[[int], bool]  # by the number of the connection
 
 
 def without_the_lock(patch: pytest.MonkeyPatch) -> None:
@@ -73,28 +76,29 @@ def prove(
     *,
     sabotage: Sabotage = without_the_lock,
     prepare: Prepare = lambda _: None,
-    moment: float = MOMENT,
+    last: Last = lambda _: False,
 ) -> None:
     """Assert that the law holds for the first half, and is broken for nearly all of the second, who are sabotaged.
 
-    `moment` is longer where verbs race that read for unlike times before they write.
+    `last` names connections that write a little later than the others: where it is theirs to spoil what those wrote.
     """
     trials = len(organizations) // 2
-    wrong = broken(organizations[:trials], act, law, prepare, moment)
+    wrong = broken(organizations[:trials], act, law, prepare, last)
     assert not wrong, f"{len(wrong)} trials went wrong, the first: {wrong[0]}"
     with pytest.MonkeyPatch.context() as patch:
         sabotage(patch)
-        wrong = broken(organizations[trials:], act, law, prepare, moment)
+        wrong = broken(organizations[trials:], act, law, prepare, last, patience=PATIENCE)
     enough = ENOUGH_PERCENT if trials >= TRIALS else ENOUGH_PERCENT_OF_FEW
     assert 100 * len(wrong) >= enough * trials, f"unhindered, only {len(wrong)} of {trials} went wrong"
 
 
 def broken(
-    organizations: Sequence[Organization], act: Act, law: Law, prepare: Prepare, moment: float = MOMENT
+    organizations: Sequence[Organization], act: Act, law: Law, prepare: Prepare, last: Last, *, patience: float = MOMENT
 ) -> list[str]:
     """Hold the race, and return what went wrong, at most one thing for each organization."""
     found = []
-    for organization, answers in zip(organizations, hold(organizations, act, prepare, moment), strict=True):
+    held = hold(organizations, act, prepare, last, patience=patience)
+    for organization, answers in zip(organizations, held, strict=True):
         try:
             law(organization, answers)
             assert [str(each) for each in verification.verify(organization.pk)] == []
@@ -103,23 +107,29 @@ def broken(
     return found
 
 
-def hold(organizations: Sequence[Organization], act: Act, prepare: Prepare, moment: float) -> list[list[Any]]:
+def hold(
+    organizations: Sequence[Organization],
+    act: Act,
+    prepare: Prepare,
+    last: Last = lambda _: False,
+    *,
+    patience: float = MOMENT,
+) -> list[list[Any]]:
     """Let all connections act at once on one organization after the other; return how each was answered.
 
     An answer is what `act` returned, or what it raised. One prepares the trial, once all have ended the one before.
     """
     together = threading.Barrier(CONNECTIONS)
     answers: list[list[Any]] = [[None] * CONNECTIONS for _ in organizations]
+    gaps = [_Gap(patience) for _ in organizations]
 
     def take_part(number: int) -> None:
-        pause = _Pause(moment)
         try:
-            with connection.execute_wrapper(pause):
-                for organization, given in zip(organizations, answers, strict=True):
-                    if together.wait(60) == 0:
-                        prepare(organization)
-                    together.wait(60)
-                    pause.is_due = True
+            for organization, given, gap in zip(organizations, answers, gaps, strict=True):
+                if together.wait(60) == 0:
+                    prepare(organization)
+                together.wait(60)
+                with gap.entered(is_last=last(number)):
                     try:
                         given[number] = act(organization, number)
                     except Exception as refusal:
@@ -138,17 +148,37 @@ def hold(organizations: Sequence[Organization], act: Act, prepare: Prepare, mome
 _WRITES = re.compile(r"\A\s*(INSERT|UPDATE|DELETE)\b|\bINSERT INTO\b")
 
 
-class _Pause:
-    """A moment before a connection's first write in a trial: between what it has read and what it makes of it."""
+class _Gap:
+    """Where the connections of a trial wait for each other: between what they have read and what they make of it."""
 
-    def __init__(self, moment: float) -> None:
-        self.moment, self.is_due = moment, False
+    def __init__(self, patience: float) -> None:
+        self.patience, self.arrived, self.changed = patience, 0, threading.Condition()
 
-    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        if self.is_due and _WRITES.search(sql):
-            self.is_due = False
-            time.sleep(self.moment)
-        return execute(sql, params, many, context)
+    @contextmanager
+    def entered(self, *, is_last: bool) -> Iterator[None]:
+        """Have this connection wait before its first write; one that writes nothing keeps nobody waiting."""
+        is_there = False
+
+        def pause(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+            nonlocal is_there
+            if not is_there and _WRITES.search(sql):
+                is_there = True
+                self.arrive()
+                with self.changed:
+                    self.changed.wait_for(lambda: self.arrived == CONNECTIONS, self.patience)
+                if is_last:
+                    time.sleep(10 * MOMENT)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(pause):
+            yield
+        if not is_there:
+            self.arrive()
+
+    def arrive(self) -> None:
+        with self.changed:
+            self.arrived += 1
+            self.changed.notify_all()
 
 
 # ── What they race in ─────────────────────────────────────────────────────────────────────────────────────────────────
