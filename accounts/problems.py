@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
@@ -102,7 +103,7 @@ def _problem_of(exception: Exception) -> Problem | None:
         exception = exceptions.NotFound()
     elif isinstance(exception, PermissionDenied):
         exception = exceptions.PermissionDenied()
-    elif isinstance(exception, OperationalError | InterfaceError):
+    elif isinstance(exception, OperationalError | InterfaceError) or _is_read_only(exception):
         return _database_away(exception)
     elif isinstance(exception, RequestDataTooBig):
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large")
@@ -119,8 +120,13 @@ def _problem_of(exception: Exception) -> Problem | None:
     return Problem(exception.status_code, slug, title, detail, headers=_headers_of(exception))
 
 
+def _is_read_only(exception: Exception) -> bool:
+    """Say whether the database takes no writes, as a primary does for a while when another takes its place."""
+    return isinstance(exception.__cause__, psycopg.errors.ReadOnlySqlTransaction)
+
+
 def _database_away(exception: Exception) -> Problem:
-    """Return the problem of a database that is down, full, or too slow: nothing is answered 2xx before the commit."""
+    """Return the problem of a database that is down, full, read-only or too slow: nothing is answered 2xx before the commit."""
     cause = type(exception.__cause__ or exception).__name__
     log.error("database did not answer", error=cause)
     detail = (

@@ -285,3 +285,16 @@ def test_f26_what_could_not_be_stored_is_not_acknowledged(monkeypatch: pytest.Mo
     answer = client.post(URL, body, content_type="application/json", headers={"Stripe-Signature": sign(body)})
     assert answer.status_code >= 500
     assert not InboxEvent.objects.exists()
+
+
+@committed
+def test_f26_while_the_database_is_read_only_nothing_is_acknowledged() -> None:
+    body = json.dumps(event()).encode()
+    client = Client(raise_request_exception=False)
+    headers = {"Stripe-Signature": sign(body)}
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        assert client.post(URL, body, content_type="application/json", headers=headers).status_code == 500
+        cursor.execute("SET default_transaction_read_only = off")
+    assert not InboxEvent.objects.exists()
+    assert client.post(URL, body, content_type="application/json", headers=headers).status_code == 200

@@ -183,6 +183,16 @@ def test_f26_a_lost_connection_is_a_503(priced, acme, vendor, monkeypatch):
     connection.close()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_f26_a_database_that_is_read_only_is_a_503_and_nothing_is_recorded(priced, acme, vendor):
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        refused(post(vendor), 503, "database-unavailable")
+        cursor.execute("SET default_transaction_read_only = off")
+    assert not Call.objects.exists()
+    assert post(vendor).status_code == 200
+
+
 def lost_connection(recognize):
     """Return `recognize`, behind which the server ends the connection, as at its shutdown."""
 
