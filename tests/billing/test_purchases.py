@@ -347,6 +347,7 @@ def test_f32_a_question_nobody_answers_expires(stripe: RunningSandbox, buyer: Ma
     assert (purchase.state, Invoice.objects.get().state, acme.credit_micros) == ("canceled", "void", 0)
     handle_events()
     assert_sound(acme, stripe)
+    assert ask(acme).pk != purchase.pk, "it keeps nobody from buying again"
 
 
 def test_given_up_before_anything_was_sent_ends_without_stripe(stripe: RunningSandbox, buyer: MakeBuyer) -> None:

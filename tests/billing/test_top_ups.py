@@ -283,10 +283,13 @@ def test_f35_declines_are_tried_thrice_again_then_it_is_switched_off_with_notice
     assert_sound(acme, stripe)
 
 
-def test_f35_a_lost_card_is_not_tried_again(stripe: RunningSandbox, buyer: MakeBuyer) -> None:
+@pytest.mark.parametrize("code", ["expired_card", pytest.param("lost_card", marks=pytest.mark.long)])
+def test_f35_a_card_that_expired_or_was_lost_is_not_tried_again(
+    stripe: RunningSandbox, buyer: MakeBuyer, code: str
+) -> None:
     acme = buyer("acme")
     switch_on(acme)
-    stripe.faults(decline_next={"code": "lost_card"})
+    stripe.faults(decline_next={"code": code})
     purchase = top_up(acme)
     assert purchase is not None
     assert (purchase.state, purchase.attempts, top_up_orders.in_force(acme.organization)) == ("failed", 1, None)
