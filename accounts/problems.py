@@ -126,7 +126,7 @@ def _is_read_only(exception: Exception) -> bool:
 
 
 def _database_away(exception: Exception) -> Problem:
-    """Return the problem of a database that is down, full, read-only or too slow: nothing is answered 2xx before the commit."""
+    """Return the problem of a database that is down, full, read-only or slow: no 2xx is answered before the commit."""
     cause = type(exception.__cause__ or exception).__name__
     log.error("database did not answer", error=cause)
     detail = (
