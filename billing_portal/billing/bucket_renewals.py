@@ -11,7 +11,14 @@ from django.db import transaction
 
 from accounts import letters
 from accounts.models import Letter, Organization, User
-from billing_portal.billing import bucket_offers, bucket_renewal_orders, cards, purchase_letters, purchases
+from billing_portal.billing import (
+    bucket_claims,
+    bucket_offers,
+    bucket_renewal_orders,
+    cards,
+    purchase_letters,
+    purchases,
+)
 from billing_portal.billing.models import BucketOffer, BucketRenewal, Purchase
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Bucket
@@ -23,7 +30,7 @@ CHARGED_BEFORE = timedelta(days=2)
 
 
 class RenewalRefused(ValueError):
-    """The bucket cannot be renewed: it is over, was not bought here, or its offer is no more on sale."""
+    """The bucket is over or was not bought here, its payment is disputed or gone, or its offer is no more on sale."""
 
 
 def offer_for(bucket: Bucket, *, now: datetime) -> BucketOffer | None:
@@ -34,10 +41,15 @@ def offer_for(bucket: Bucket, *, now: datetime) -> BucketOffer | None:
     return bucket_offers.in_force(bought.offer.code, bucket.currency, at=max(now, bucket.expires_at - CHARGED_BEFORE))
 
 
+def is_renewable(bucket: Bucket, *, now: datetime) -> bool:
+    """Say whether a bucket is one to be renewed, as long as its offer is on sale."""
+    return bucket.expires_at > now and not bucket.replaced_by.exists() and not bucket_claims.is_void(bucket)
+
+
 def switch_on(bucket: Bucket, *, user: User, now: datetime) -> BucketRenewal:
     """Have the bucket renewed. Raises RenewalRefused, and purchases.CardNeeded where no card could be charged."""
     offer = offer_for(bucket, now=now)
-    if offer is None or bucket.expires_at <= now or bucket.replaced_by.exists():
+    if offer is None or not is_renewable(bucket, now=now):
         raise RenewalRefused(bucket)
     if not cards.has_usable_card(bucket.organization):
         raise purchases.CardNeeded

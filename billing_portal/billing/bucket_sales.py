@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from accounts.models import Organization, User
-from billing_portal.billing import bucket_offers, minor_units, purchases
+from billing_portal.billing import bucket_claims, bucket_offers, minor_units, purchases
 from billing_portal.billing.models import BucketOffer, PaymentMethod, Purchase
 from billing_portal.ledger.models import Bucket
 
@@ -41,12 +41,15 @@ class Upgrade:
 def upgrades_of(bucket: Bucket, *, now: datetime) -> list[Upgrade]:
     """Return what a bucket can be upgraded to, the smallest first: larger and dearer offers of the same kind and term.
 
-    None in its last week, and none for one that was not bought here or in whose place a larger one stands already.
+    None in its last week, and none for one that was not bought here, in whose place a larger one stands already, or
+    whose payment is disputed or went back.
     """
     bought = Purchase.objects.filter(bucket=bucket).select_related("offer").first()
     if bought is None or bought.offer is None:
         return []
     if bucket.expires_at - now < LEAST_REST or bucket.starts_at > now or bucket.replaced_by.exists():
+        return []
+    if bucket_claims.is_touched(bucket):
         return []
     found = (Upgrade(bucket, bought.offer, offer) for offer in bucket_offers.on_sale(bucket.currency, now=now))
     return [each for each in found if _is_larger(each)]

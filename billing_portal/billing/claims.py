@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet, Sum
 
 from accounts.models import User
-from billing_portal.billing import claim_letters, crediting, interims, minor_units
+from billing_portal.billing import bucket_claims, claim_letters, crediting, interims, minor_units
 from billing_portal.billing.models import (
     Chargeback,
     CreditNote,
@@ -158,12 +158,17 @@ def follow(invoice: Invoice, *, reason: str, now: datetime) -> None:
     """
     if not _is_touched(invoice):
         return
-    purchase = Purchase.objects.filter(invoice=invoice).select_related("organization", "grant").first()
+    purchase = Purchase.objects.filter(invoice=invoice).select_related("organization", "grant", "bucket").first()
     bills_usage = invoice.month is not None or interims.of_invoice(invoice) is not None
     with transaction.atomic():
         accounts.lock(invoice.organization_id)
         if purchase is not None and purchase.grant is not None:
             _claim_credit(purchase, purchase.grant, invoice, reason=reason, now=now)
+        elif purchase is not None and purchase.bucket is not None:
+            claimed, held = _of_purchase(invoice)
+            bucket_claims.follow(
+                purchase, purchase.bucket, claimed_micros=claimed, held_micros=held, reason=reason, now=now
+            )
         elif bills_usage:
             _claim_debt(invoice, reason=reason, now=now)
 
@@ -174,20 +179,35 @@ def _is_touched(invoice: Invoice) -> bool:
     return any(kind.objects.filter(invoice=invoice).exists() for kind in kinds)
 
 
-def _claim_credit(purchase: Purchase, grant: Grant, invoice: Invoice, *, reason: str, now: datetime) -> None:
-    """Hold a purchase's credit to what its payment still is. A share of the payment is that share of the credit."""
-    notes = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED)
-    elsewhere = _sum(notes, "post_minor") - _sum(notes, "refunded_minor")
-    gone = _sum(_refunds(invoice), "amount_minor") + elsewhere
-    gone += _sum(_chargebacks(invoice, Chargeback.State.LOST), "amount_minor")
+def gone_micros(invoice: Invoice) -> int:
+    """Return what went back for good of a purchase's invoice, before tax: to the card, or to the customer balance."""
+    return _net_micros(invoice, _gone_minor(invoice))
+
+
+def _of_purchase(invoice: Invoice) -> tuple[int, int]:
+    """Return what of a purchase's payment went back for good, and that with what is disputed: before tax, in micros."""
+    gone = _gone_minor(invoice)
     at_stake = _sum(_chargebacks(invoice, Chargeback.State.OPEN), "amount_minor")
     if FraudWarning.objects.filter(invoice=invoice, state=FraudWarning.State.OPEN, holds_credit=True).exists():
         at_stake = invoice.total_minor
+    return _net_micros(invoice, gone), _net_micros(invoice, gone + at_stake)
+
+
+def _gone_minor(invoice: Invoice) -> int:
+    notes = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED)
+    elsewhere = _sum(notes, "post_minor") - _sum(notes, "refunded_minor")
+    lost = _sum(_chargebacks(invoice, Chargeback.State.LOST), "amount_minor")
+    return _sum(_refunds(invoice), "amount_minor") + elsewhere + lost
+
+
+def _claim_credit(purchase: Purchase, grant: Grant, invoice: Invoice, *, reason: str, now: datetime) -> None:
+    """Hold a purchase's credit to what its payment still is. A share of the payment is that share of the credit."""
+    claimed, held = _of_purchase(invoice)
     books.claim_credit(
         organization=purchase.organization,
         grant_id=grant.pk,
-        claimed_micros=_net_micros(invoice, gone),
-        held_micros=_net_micros(invoice, gone + at_stake),
+        claimed_micros=claimed,
+        held_micros=held,
         subject=purchase.reference,
         reason=reason,
         now=now,

@@ -112,12 +112,10 @@ def assert_creditable(invoice: Invoice) -> None:
     if invoice.state not in _CREDITABLE:
         raise NotCreditable(invoice, f"it is {invoice.get_state_display().lower()}.")
     purchase = Purchase.objects.filter(invoice=invoice).first()
-    if purchase is not None and purchase.kind == Purchase.Kind.BUCKET:
-        raise NotCreditable(invoice, "it bills a bucket, whose units would have to be taken back.")
-    if purchase is not None and (invoice.state != Invoice.State.PAID or purchase.grant is None):
-        raise NotCreditable(invoice, "the credit it bills is not paid for yet.")
+    if purchase is not None and (invoice.state != Invoice.State.PAID or purchase.state != Purchase.State.CREDITED):
+        raise NotCreditable(invoice, f"the {purchase.get_kind_display().lower()} it bills is not paid for yet.")
     if purchase is None and invoices.usage_month(invoice) is None:
-        raise NotCreditable(invoice, "it bills neither usage nor credit.")
+        raise NotCreditable(invoice, "it bills neither usage nor a purchase.")
     if write_offs.given_up(invoice.organization_id, invoices.collect_reference(invoice)).exists():
         raise NotCreditable(invoice, "its debt is written off.")
 

@@ -154,11 +154,14 @@ def _credit(found: Standing, terms: Terms) -> Iterator[Reading]:
 def _buckets(found: Standing, terms: Terms) -> Iterator[Reading]:
     """Measure each bucket whose term is not over by the units that it gave for good.
 
-    One in whose place a larger stands is not told of any more: what was left of it is there.
+    One in whose place a larger stands is not told of any more: what was left of it is there. Units whose payment is
+    disputed or went back do not count, and of a bucket that is empty for them a letter has told.
     """
     running = Bucket.objects.filter(organization_id=found.organization_id, expires_at__gt=found.at, replaced_by=None)
-    for bucket in running.order_by("expires_at", "created_at", "id"):
-        yield Reading(Alert.Gauge.BUCKET, f"bucket:{bucket.pk}", bucket.used_units, bucket.size, terms.bucket_percents)
+    told = running.exclude(claimed_units__gt=0, remaining_units=0)
+    for bucket in told.order_by("expires_at", "created_at", "id"):
+        base = bucket.size - bucket.claimed_units
+        yield Reading(Alert.Gauge.BUCKET, f"bucket:{bucket.pk}", bucket.used_units, base, terms.bucket_percents)
 
 
 # Another gauge is one more function and one more `Alert.Gauge`.

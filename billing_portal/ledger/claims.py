@@ -40,7 +40,7 @@ def claim_credit(
         grant = Grant.objects.get(pk=grant_id, organization=organization)
         claimed = min(claimed_micros, grant.amount_micros)
         held = min(max(held_micros, claimed), grant.amount_micros)
-        taken, owed = _posted(account, subject, Book.CREDIT), _posted(account, subject, Book.RECEIVABLE)
+        taken, owed = micros_posted(account, subject, Book.CREDIT), micros_posted(account, subject, Book.RECEIVABLE)
         # Credit comes back, or goes, before debt does: what was spent stays spent.
         more = min(held - taken, grant.remaining_micros)
         debt = max(0, claimed - taken - more) - owed
@@ -52,7 +52,7 @@ def claim_credit(
             journal.Side(Book.RECEIVABLE, -debt),
             journal.Side(Book.CLAIMED, debt),
         ]
-        posted = _post(account, subject, sides, reason, now)
+        posted = post_change(account, subject, sides, reason, now)
         grant.remaining_micros -= more
         grant.save(update_fields=["remaining_micros"])
     log.warning("credit claimed", organization_id=organization.pk, transaction_id=posted.pk, micros=more, debt=debt)
@@ -68,8 +68,8 @@ def claim_debt(
     """
     with transaction.atomic():
         account = accounts.lock(organization.pk)
-        debt = owed_micros - _posted(account, subject, Book.RECEIVABLE)
-        kept = uncredited_micros - _posted(account, subject, Book.CREDITED, sign=1)
+        debt = owed_micros - micros_posted(account, subject, Book.RECEIVABLE)
+        kept = uncredited_micros - micros_posted(account, subject, Book.CREDITED, sign=1)
         if not debt and not kept:
             return None
         sides = [
@@ -77,12 +77,12 @@ def claim_debt(
             journal.Side(Book.CREDITED, kept),
             journal.Side(Book.PAYMENTS, debt - kept),
         ]
-        posted = _post(account, subject, sides, reason, now)
+        posted = post_change(account, subject, sides, reason, now)
     log.warning("payment claimed", organization_id=organization.pk, transaction_id=posted.pk, micros=debt, kept=kept)
     return posted
 
 
-def _post(account: Account, subject: str, sides: list[journal.Side], reason: str, now: datetime) -> Transaction:
+def post_change(account: Account, subject: str, sides: list[journal.Side], reason: str, now: datetime) -> Transaction:
     """Post the next change of a subject; under the lock its number is its own."""
     number = _transactions(account, subject).count() + 1
     kind = Transaction.Kind.CLAIM
@@ -91,7 +91,7 @@ def _post(account: Account, subject: str, sides: list[journal.Side], reason: str
     )
 
 
-def _posted(account: Account, subject: str, book: Entry.Book, *, sign: int = -1) -> int:
+def micros_posted(account: Account, subject: str, book: Entry.Book, *, sign: int = -1) -> int:
     """Return what all changes of a subject came to in a book."""
     entries = Entry.objects.filter(transaction__in=_transactions(account, subject), book=book)
     return sign * int(entries.aggregate(sum=Sum("micros"))["sum"] or 0)

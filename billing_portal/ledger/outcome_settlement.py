@@ -13,7 +13,7 @@ from datetime import date, datetime
 import structlog
 from django.db import transaction
 
-from billing_portal.ledger import accounts, allocation, buckets, credits, periods, settlement_rows
+from billing_portal.ledger import accounts, allocation, bucket_claims, buckets, credits, periods, settlement_rows
 from billing_portal.ledger.models import Account, Bucket, Grant, Settlement
 from billing_portal.ledger.settlement_rows import Funded
 from usage.outcomes import charges
@@ -47,6 +47,7 @@ def settle(organization_id: int, *, now: datetime, limit: int = 10_000) -> int:
         settlement_rows.write([funded], now=now)
         buckets.move(units.by_id.values(), funded.reference, units.used, units.returned, now=now)
         charges.settle(organization_id, settled, month=month, time_zone=account.organization.time_zone)
+        bucket_claims.look_again(account, units.returned, now=now)
     log.info("outcomes settled", organization_id=organization_id, outcomes=len(batch), gross_micros=funded.gross_micros)
     return len(batch)
 

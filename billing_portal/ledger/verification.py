@@ -225,6 +225,35 @@ _LAWS = {
                    WHERE e.organization_id = %(id)s AND e.kind = 'carried' AND e.units > 0 GROUP BY 1) came
              ON came.replaces_id = o.id
         WHERE o.organization_id = %(id)s AND coalesce(gone.units, 0) <> coalesce(came.units, 0)""",
+    "I2 a bucket's claimed units are those of its entries": """
+        SELECT 'bucket ' || b.id, coalesce(-sum(e.units), 0), b.claimed_units
+        FROM ledger_bucket b LEFT JOIN ledger_bucketentry e ON e.bucket_id = b.id AND e.kind = 'claimed'
+        WHERE b.organization_id = %(id)s GROUP BY b.id HAVING coalesce(-sum(e.units), 0) <> b.claimed_units""",
+    "F38 a claim takes what it holds of a bucket, as far as it is there": """
+        SELECT 'claim on bucket ' || b.id, least(c.held_units, taken.units + b.remaining_units), taken.units
+        FROM ledger_bucketclaim c JOIN ledger_bucket b ON b.id = c.bucket_id
+        CROSS JOIN LATERAL (SELECT coalesce(-sum(e.units), 0) AS units FROM ledger_bucketentry e
+                            WHERE e.organization_id = c.organization_id AND e.claim_id = c.id) taken
+        WHERE c.organization_id = %(id)s AND taken.units <> least(c.held_units, taken.units + b.remaining_units)""",
+    "F38 what was used of a bucket whose payment went back is owed": """
+        SELECT 'claim on bucket ' || c.bucket_id, owed.units, c.owed_units
+        FROM ledger_bucketclaim c JOIN ledger_bucket b ON b.id = c.bucket_id
+        CROSS JOIN LATERAL (SELECT greatest(0, c.claimed_units - c.bought_units + coalesce(-sum(e.units), 0)) AS units
+                            FROM ledger_bucketentry e
+                            WHERE e.bucket_id = b.id AND e.kind IN ('used', 'returned')) owed
+        WHERE c.organization_id = %(id)s AND b.replaces_id IS NULL AND c.owed_units <> owed.units
+          AND b.id NOT IN (SELECT replaces_id FROM ledger_bucket
+                           WHERE organization_id = %(id)s AND replaces_id IS NOT NULL)
+        UNION ALL
+        SELECT 'debt for bucket ' || c.bucket_id, worth.micros, owed.micros
+        FROM ledger_bucketclaim c JOIN ledger_bucket b ON b.id = c.bucket_id
+        CROSS JOIN LATERAL (SELECT div(2 * c.paid_micros::numeric * c.owed_units + c.bought_units,
+                                       2 * c.bought_units) AS micros) worth
+        CROSS JOIN LATERAL (SELECT coalesce(-sum(e.micros), 0) AS micros FROM ledger_entry e
+                            JOIN ledger_transaction t ON t.id = e.transaction_id
+                            WHERE e.organization_id = c.organization_id AND e.book = 'receivable'
+                              AND t.kind = 'claim' AND starts_with(t.reference, 'claim:' || b.reference || ':')) owed
+        WHERE c.organization_id = %(id)s AND owed.micros <> worth.micros""",
     "I4 a bucket's units are the outcomes that it paid for": """
         SELECT 'bucket ' || b.id, coalesce(paid.units, 0), coalesce(taken.units, 0) FROM ledger_bucket b
         LEFT JOIN (SELECT bucket_id, sum(CASE kind WHEN 'charge' THEN 1 ELSE -1 END) AS units

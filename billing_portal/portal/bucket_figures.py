@@ -57,6 +57,11 @@ class Held:
         return 0 if self.is_over else self.bucket.remaining_units
 
     @property
+    def claimed_units(self) -> int:
+        """Units that were taken out because their payment is disputed or went back."""
+        return self.bucket.claimed_units
+
+    @property
     def is_over(self) -> bool:
         return self.bucket.expires_at <= self.now
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from billing_portal.ledger import (
     accounts,
+    bucket_claims,
     buckets,
     credits,
     outcome_settlement,
@@ -382,7 +383,7 @@ def test_f50_however_upgrades_and_outcomes_alternate_units_are_neither_lost_nor_
 
 
 FALSIFICATIONS = {
-    "UPDATE ledger_bucket SET remaining_units = remaining_units + 1 WHERE remaining_units < size": (
+    "UPDATE ledger_bucket SET remaining_units = remaining_units + 1 WHERE remaining_units < size - claimed_units": (
         "I2 a bucket's remainder is the sum of its entries"
     ),
     "UPDATE ledger_bucket SET size = size + 1": "I3 a bucket's size is what came into it",
@@ -394,6 +395,15 @@ FALSIFICATIONS = {
     ),
     "UPDATE ledger_grant SET reference = 'lost' WHERE reference LIKE 'outcome-reversal:%'": (
         "I4 a reversed outcome was given back once"
+    ),
+    "UPDATE ledger_bucket SET claimed_units = claimed_units - 1 WHERE claimed_units > 0": (
+        "I2 a bucket's claimed units are those of its entries"
+    ),
+    "UPDATE ledger_bucketclaim SET held_units = held_units - 1, claimed_units = claimed_units - 1": (
+        "F38 a claim takes what it holds of a bucket, as far as it is there"
+    ),
+    "UPDATE ledger_bucketclaim SET owed_units = owed_units + 1": (
+        "F38 what was used of a bucket whose payment went back is owed"
     ),
 }
 
@@ -407,6 +417,9 @@ def test_i02_a_falsified_row_of_outcomes_is_named(statement, law, books, now):
     settling.settle_all(books.pk, now=now)
     come_back(books, "c_3", now=now)
     settling.settle_all(books.pk, now=now)
+    lost = bucket(books, 2, reference="lost", starts_at=START - YEAR)
+    claim = {"paid_micros": lost.price_micros, "claimed_micros": lost.price_micros, "held_micros": 0}
+    bucket_claims.follow(bucket=lost, **claim, reason="Refunded", now=now)
     assert_lawful(books)
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")

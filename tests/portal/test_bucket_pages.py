@@ -198,7 +198,7 @@ def test_the_buckets_stand_in_the_order_they_are_used(shop: Buyer, offer: Bucket
     places = [page.content.decode().index(address) for address in addresses]
     assert places == sorted(places)
     assert "Expires in 12 days" in text_of(page)
-    assert "Used up or over" in text_of(page)
+    assert "Empty or over" in text_of(page)
 
 
 def test_from_the_form_to_the_bucket_by_card_and_on_the_invoices_page(

@@ -35,7 +35,7 @@ from billing_portal.billing.models import (
     ReportBatch,
     TopUp,
 )
-from billing_portal.ledger import accounts, buckets, credits, settlement
+from billing_portal.ledger import accounts, bucket_claims, buckets, credits, settlement
 from billing_portal.ledger.models import Grant
 from tests.billing import world
 from tests.conftest import PASSWORD
@@ -270,9 +270,13 @@ def _buy(acme: Organization) -> None:
         created_at=SETTLED,
     )
     terms = buckets.Terms(("resolution",), 1000, 890_000_000, SETTLED, SETTLED + timedelta(days=365))
+    bucket = buckets.add(acme.pk, terms, reference="bucket", now=SETTLED)
+    bucket_claims.follow(
+        bucket=bucket, paid_micros=890_000_000, claimed_micros=0, held_micros=89_000_000, reason="Disputed", now=SETTLED
+    )
     BucketRenewal.objects.create(
         organization=acme,
-        bucket=buckets.add(acme.pk, terms, reference="bucket", now=SETTLED),
+        bucket=bucket,
         offer=offer,
         mandate_version="2026-11",
         mandate_text="I authorize.",

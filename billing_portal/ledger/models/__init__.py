@@ -11,6 +11,7 @@ from billing_portal.ledger.models.books import (
     SettlementLine,
     Transaction,
 )
+from billing_portal.ledger.models.bucket_claims import BucketClaim
 from billing_portal.ledger.models.buckets import Bucket, BucketEntry
 from billing_portal.ledger.models.checks import Check, Finding
 from billing_portal.ledger.models.discounts import DISCOUNT, OFF_THE_INVOICE, DiscountLine, DiscountPosting
@@ -27,6 +28,7 @@ __all__ = [
     "Alert",
     "AlertSettings",
     "Bucket",
+    "BucketClaim",
     "BucketEntry",
     "Burn",
     "Check",

@@ -20,6 +20,9 @@ class Bucket(models.Model):
     outcomes = ArrayField(models.CharField(max_length=24, choices=OutcomeType), help_text="What it pays for.")
     size = models.PositiveIntegerField()
     remaining_units = models.IntegerField()
+    claimed_units = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Taken out because their payment is disputed or went back."
+    )
     price_micros = models.BigIntegerField(help_text="What it cost, without tax.")
     currency = models.CharField(max_length=3)
     starts_at = models.DateTimeField()
@@ -47,7 +50,8 @@ class Bucket(models.Model):
                 condition=models.Q(replaces=None) | ~models.Q(replaces=models.F("id")), name="bucket_replaces_another"
             ),
             models.CheckConstraint(
-                condition=models.Q(remaining_units__gte=0) & models.Q(remaining_units__lte=models.F("size")),
+                condition=models.Q(remaining_units__gte=0)
+                & models.Q(remaining_units__lte=models.F("size") - models.F("claimed_units")),
                 name="bucket_holds_between_nothing_and_its_size",
             ),
             models.CheckConstraint(condition=models.Q(size__gt=0), name="bucket_size_is_positive"),
@@ -87,7 +91,7 @@ class Bucket(models.Model):
     @property
     def used_units(self) -> int:
         """How many of its units are used or expired."""
-        return self.size - self.remaining_units
+        return self.size - self.claimed_units - self.remaining_units
 
 
 class BucketEntry(models.Model):
@@ -99,11 +103,21 @@ class BucketEntry(models.Model):
         RETURNED = "returned", "Given back"
         EXPIRED = "expired", "Expired"
         CARRIED = "carried", "Carried over"
+        CLAIMED = "claimed", "Payment disputed or gone back"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+", db_index=False)
     bucket = models.ForeignKey(Bucket, on_delete=models.PROTECT, db_constraint=False, related_name="entries")
     kind = models.CharField(max_length=16, choices=Kind)
     units = models.IntegerField(help_text="Positive into the bucket.")
+    claim = models.ForeignKey(
+        "ledger.BucketClaim",
+        null=True,
+        on_delete=models.PROTECT,
+        db_constraint=False,
+        db_index=False,
+        related_name="entries",
+        help_text="Of the payment for which units were taken out.",
+    )
     reference = models.CharField(max_length=200)
     occurred_at = models.DateTimeField()
 
@@ -116,8 +130,21 @@ class BucketEntry(models.Model):
             models.CheckConstraint(
                 condition=models.Q(kind__in=["bought", "returned"], units__gt=0)
                 | models.Q(kind__in=["used", "expired"], units__lt=0)
-                | models.Q(kind="carried"),
+                | models.Q(kind__in=["carried", "claimed"]),
                 name="bucket_entry_has_its_sign",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind="claimed", claim__isnull=False)
+                | (~models.Q(kind="claimed") & models.Q(claim=None)),
+                name="bucket_entry_names_its_claim",
+            ),
+            SameOrganization(field="claim", name="bucket_entry_is_of_its_own_claim"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["organization", "claim"],
+                condition=models.Q(claim__isnull=False),
+                name="bucket_entry_by_claim",
             ),
         ]
         triggers = [pgtrigger.Protect(name="insert_only", operation=pgtrigger.Update | pgtrigger.Delete)]

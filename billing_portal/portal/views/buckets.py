@@ -23,7 +23,7 @@ from billing_portal.billing import (
     purchases,
 )
 from billing_portal.billing.models import BucketOffer, Purchase
-from billing_portal.ledger import accounts
+from billing_portal.ledger import accounts, bucket_claims
 from billing_portal.ledger.models import Bucket
 from billing_portal.portal import bucket_figures, bucket_plan
 from billing_portal.portal.bucket_forms import BucketForm
@@ -62,6 +62,7 @@ def bucket(request: OrganizationRequest, bucket: UUID) -> HttpResponse:
         "page": page,
         "previous_url": f"?page={page.previous_page_number()}" if page.has_previous() else "",
         "next_url": f"?page={page.next_page_number()}" if page.has_next() else "",
+        "claim": bucket_claims.of(found),
         "replaced_by": found.replaced_by.order_by("-id").first(),
         "upgrades": bucket_sales.upgrades_of(found, now=now),
         **_renewal(found, now=now),
@@ -173,7 +174,7 @@ def _renewal(found: Bucket, *, now: datetime) -> dict[str, Any]:
     """Return what the page says of a renewal: the order in force, what it would buy, and when."""
     order = bucket_renewal_orders.in_force(found)
     offer = order.offer if order and order.told_at else bucket_renewals.offer_for(found, now=now)
-    may_renew = offer is not None and found.expires_at > now and not found.replaced_by.exists()
+    may_renew = offer is not None and bucket_renewals.is_renewable(found, now=now)
     return {
         "order": order,
         "renewal_offer": offer,

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from accounts import clock
 from billing_portal.billing import bucket_offers
 from billing_portal.billing.models import BucketOffer, BucketRenewal
-from billing_portal.ledger.models import Bucket, BucketEntry
+from billing_portal.ledger.models import Bucket, BucketClaim, BucketEntry
 from billing_portal.support.desk.read_only import ReadOnlyAdmin, shown
 from usage.models import OutcomeType
 
@@ -93,6 +93,7 @@ class BucketAdmin(ReadOnlyAdmin):
         "outcomes",
         "size",
         "remaining_units",
+        "claimed_units",
         shown("price_micros"),
         "starts_at",
         "expires_at",
@@ -108,6 +109,25 @@ class BucketEntryAdmin(ReadOnlyAdmin):
     list_select_related = ["organization", "bucket"]
     ordering = ["-pk"]
     search_fields = ["bucket__public_id__exact", "reference__exact", "organization__name", "organization__reference"]
+
+
+@admin.register(BucketClaim)
+class BucketClaimAdmin(ReadOnlyAdmin):
+    """Payments of buckets that are disputed or went back, and what that came to in units."""
+
+    list_display = [
+        "bucket",
+        "organization",
+        "bought_units",
+        "held_units",
+        "claimed_units",
+        "owed_units",
+        shown("paid_micros"),
+        "reason",
+        "changed_at",
+    ]
+    list_select_related = ["organization", "bucket"]
+    search_fields = ["bucket__public_id__exact", "organization__name", "organization__reference"]
 
 
 @admin.register(BucketRenewal)

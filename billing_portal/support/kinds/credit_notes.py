@@ -6,8 +6,9 @@ from typing import Any
 from django import forms
 from django.db.models import Q, QuerySet
 
-from billing_portal.billing import credit_note_tasks, credit_notes, crediting, minor_units
+from billing_portal.billing import claims, credit_note_tasks, credit_notes, crediting, minor_units
 from billing_portal.billing.models import CreditNote, Invoice, Purchase
+from billing_portal.ledger import bucket_claims
 from billing_portal.ledger.models import Account
 from billing_portal.support.amounts import amount
 from billing_portal.support.kinds.base import AmountForm, Change, Kind, Refused
@@ -15,8 +16,9 @@ from billing_portal.support.models import StaffAction
 
 
 def creditable(account: Account) -> QuerySet[Invoice]:
-    """Return the finalized invoices of usage and of credit that was given, the newest first."""
-    bills = Q(month__isnull=False) | Q(interim__isnull=False) | Q(purchase__grant__isnull=False)
+    """Return the finalized invoices of usage and of credit and buckets that were given, the newest first."""
+    given = Q(purchase__grant__isnull=False) | Q(purchase__bucket__isnull=False)
+    bills = Q(month__isnull=False) | Q(interim__isnull=False) | given
     states = [Invoice.State.OPEN, Invoice.State.PAID, Invoice.State.UNCOLLECTIBLE]
     invoices = Invoice.objects.filter(bills, organization_id=account.organization_id, state__in=states)
     return invoices.order_by("-drafted_at", "-id")
@@ -66,12 +68,7 @@ class Credit(Kind):
             lowered = minor_units.to_micros(max(0, invoice.open_minor - gross), invoice.currency)
             return [*changes, Change("Still to be paid", owed, lowered)]
         changes.append(Change("What was paid goes", note=CreditNote.To(params["to"]).label))
-        purchase = Purchase.objects.filter(invoice=invoice).select_related("grant").first()
-        if purchase is not None and purchase.grant is not None:
-            there = min(purchase.grant.remaining_micros, micros)
-            changes.append(Change("Credit that is taken back", note=amount(there, invoice.currency)))
-            changes.append(Change("Spent already, and so owed", note=amount(micros - there, invoice.currency)))
-        return changes
+        return [*changes, *_taken_back(invoice, micros, now=now)]
 
     def perform(self, action: StaffAction, *, now: datetime) -> None:
         try:
@@ -92,3 +89,27 @@ class Credit(Kind):
     def _invoice(self, account: Account, params: dict[str, Any]) -> Invoice:
         invoices_of = Invoice.objects.select_related("organization")
         return invoices_of.get(pk=params["invoice"], organization_id=account.organization_id)
+
+
+def _taken_back(invoice: Invoice, micros: int, *, now: datetime) -> list[Change]:
+    """Return what the refund takes of what the invoice's purchase gave; nothing for an invoice of usage."""
+    purchase = Purchase.objects.filter(invoice=invoice).select_related("grant", "bucket").first()
+    if purchase is not None and purchase.grant is not None:
+        there = min(purchase.grant.remaining_micros, micros)
+        return [
+            Change("Credit that is taken back", note=amount(there, invoice.currency)),
+            Change("Spent already, and so owed", note=amount(micros - there, invoice.currency)),
+        ]
+    if purchase is not None and purchase.bucket is not None:
+        found = bucket_claims.preview(
+            bucket=purchase.bucket,
+            paid_micros=purchase.amount_micros,
+            claimed_micros=claims.gone_micros(invoice) + micros,
+            now=now,
+        )
+        bought = f"{max(0, found.units):,} of {found.claim.bought_units:,}"
+        return [
+            Change("Units that are taken out of the bucket", note=bought),
+            Change("Used already, and so owed", note=amount(found.debt_micros, invoice.currency)),
+        ]
+    return []
