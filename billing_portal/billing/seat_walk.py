@@ -43,12 +43,13 @@ def price_of(stripe_price_id: str, currency: str) -> int:
 def attach(organization: Organization, *, stripe_price_id: str, quantity: int, now: datetime) -> SeatPlan:
     """Subscribe an organization to so many seats, billed in advance from the next period on; once an organization.
 
-    A subscription of their own: the one of the meters is finalized by us, in arrears. Raises PriceUnfit, SeatsRefused,
-    and what intents.perform raises.
+    A subscription of their own: the one of the meters is finalized by us, in arrears. Seats that were detached are
+    attached again with another one. Raises PriceUnfit, SeatsRefused, and what intents.perform raises.
     """
     known = SeatPlan.objects.filter(organization=organization).first()
-    if known is not None:
+    if known is not None and known.detached_at is None:
         return known
+    after = known.stripe_subscription_id if known else ""
     customer = Customer.objects.filter(organization=organization, deleted_at=None).first()
     if customer is None or not customer.stripe_subscription_id:
         raise seats.SeatsRefused("The organization is not subscribed at Stripe yet; that is made within a minute.")
@@ -56,21 +57,21 @@ def attach(organization: Organization, *, stripe_price_id: str, quantity: int, n
     month = seats.next_month(organization, now)
     unit_micros = seats.list_price(organization, month)
     unit_price_id = _unit_price(organization.currency, unit_micros, now=now)
-    reference = f"seats:{organization.public_id}"
+    reference = f"seats:{organization.public_id}" + (f":{after}" if after else "")
     subscription_id = intents.perform(
         organization=organization,
         verb="subscriptions.create",
         reference=reference,
         params=intents.recorded_params(reference)
-        or _subscription(organization, customer, stripe_price_id, unit_price_id, quantity, now),
+        or _subscription(organization, customer, stripe_price_id, unit_price_id, quantity, now, after=after),
         call=partial(gateway.create, "subscriptions"),
-        look_up=partial(_find_subscription, organization, customer),
+        look_up=partial(_find_subscription, organization, customer, after=after),
         again=True,
         now=now,
     )
     subscription = gateway.retrieve("subscriptions", subscription_id)
     items = {item["price"]["id"]: item for item in subscription["items"]["data"]}
-    plan, is_new = SeatPlan.objects.get_or_create(
+    plan, _ = SeatPlan.objects.update_or_create(
         organization=organization,
         defaults={
             "stripe_price_id": stripe_price_id,
@@ -84,10 +85,10 @@ def attach(organization: Organization, *, stripe_price_id: str, quantity: int, n
             "units": 0,
             "unit_micros": unit_micros,
             "attached_at": now,
+            "detached_at": None,
         },
     )
-    if is_new:
-        log.info("seats attached", organization_id=organization.pk, seats=plan.seats)
+    log.info("seats attached", organization_id=organization.pk, seats=plan.seats)
     return plan
 
 
@@ -111,7 +112,8 @@ def advance(move: SeatMove, *, now: datetime) -> SeatMove:
 
 def advance_all(*, now: datetime, limit: int = 200) -> int:
     """Begin the months that are due and advance the open moves; return how many moves ended. A failure is logged."""
-    for plan in SeatPlan.objects.select_related("organization").order_by("id").iterator(chunk_size=500):
+    attached = SeatPlan.objects.filter(detached_at=None).select_related("organization")
+    for plan in attached.order_by("id").iterator(chunk_size=500):
         _safely(_begin_locked, plan, now)
     open_ = list(SeatMove.objects.filter(state__in=SeatMove.OPEN).order_by("id")[:limit])
     for move in open_:
@@ -181,6 +183,8 @@ def _send(plan: SeatPlan, move: SeatMove, *, now: datetime) -> None:
             ],
             "proration_behavior": "none",
             "metadata": {"seat_move": str(move.public_id)},
+            # With nothing on it the subscription ends with the period that is paid, so that no empty invoices follow.
+            **({"cancel_at_period_end": True} if move.detaches else {}),
         },
         call=lambda params, key: gateway.update("subscriptions", plan.stripe_subscription_id, params, key),
         look_up=partial(_find_move, plan, move),
@@ -205,7 +209,14 @@ def _refuse(move: SeatMove, error: gateway.Refused, *, now: datetime) -> None:
 
 
 def _subscription(
-    organization: Organization, customer: Customer, price_id: str, unit_price_id: str, quantity: int, now: datetime
+    organization: Organization,
+    customer: Customer,
+    price_id: str,
+    unit_price_id: str,
+    quantity: int,
+    now: datetime,
+    *,
+    after: str,
 ) -> dict[str, Any]:
     _, anchor = cycles.bounds(cycles.month_at(now))
     return {
@@ -217,14 +228,20 @@ def _subscription(
         "proration_behavior": "none",
         "collection_method": "charge_automatically",
         "off_session": True,
-        "metadata": {"seats_of": str(organization.public_id)},
+        "metadata": _mark_of(organization, after),
     }
 
 
-def _find_subscription(organization: Organization, customer: Customer) -> gateway.Object | None:
-    mine = str(organization.public_id)
+def _mark_of(organization: Organization, after: str) -> dict[str, str]:
+    """Return what tells an organization's subscription of seats from others, and from the one before it."""
+    return {"seats_of": str(organization.public_id), **({"after": after} if after else {})}
+
+
+def _find_subscription(organization: Organization, customer: Customer, *, after: str) -> gateway.Object | None:
+    mine = (str(organization.public_id), after)
     made = gateway.list_all("subscriptions", {"customer": customer.stripe_customer_id, "status": "all"})
-    return next((each for each in made if (each.get("metadata") or {}).get("seats_of") == mine), None)
+    marks = ((each, each.get("metadata") or {}) for each in made)
+    return next((each for each, mark in marks if (mark.get("seats_of"), mark.get("after", "")) == mine), None)
 
 
 def _unit_price(currency: str, unit_micros: int, *, now: datetime) -> str:

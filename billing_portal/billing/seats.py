@@ -109,46 +109,92 @@ def preview(plan: SeatPlan, *, seats: int, now: datetime) -> Preview:
     return Preview(before, after, month)
 
 
+def preview_sold(plan: SeatPlan, *, base_seats: int, now: datetime) -> Preview:
+    """Return what selling so many seats would come to, none for no more of them; nothing is changed.
+
+    The spend that was moved to outcomes stays moved, as the customer chose it. Raises SeatsRefused.
+    """
+    if plan.detached_at is not None:
+        raise SeatsRefused("The seats were detached already.")
+    moved = plan.base_seats - plan.seats
+    if base_seats == plan.base_seats:
+        raise SeatsRefused(f"{base_seats} seats are sold already. Choose another number.")
+    if 0 < base_seats < moved:
+        raise SeatsRefused(f"The spend of {moved} seats is moved to outcomes: sell at least so many, or detach them.")
+    before = Side(plan.seats, plan.seat_micros, plan.units, plan.unit_micros)
+    units = plan.units if base_seats else 0
+    after = Side(max(0, base_seats - moved), plan.seat_micros, units, plan.unit_micros)
+    return Preview(before, after, next_month(plan.organization, now))
+
+
 def ask(plan: SeatPlan, *, seats: int, public_id: UUID, by: User, now: datetime) -> SeatMove:
     """Ask for so many seats, and outcomes for the rest, from the next period on; once per `public_id`.
 
     Nothing changes until Stripe confirms it (`seat_walk.advance`). Raises SeatsRefused, MoveOpen, FormReused.
     """
     with transaction.atomic():
-        accounts.lock(plan.organization_id)
-        moves = SeatMove.objects.filter(organization_id=plan.organization_id)
-        known = moves.filter(public_id=public_id).first()
+        known, plan = _known_or_free(plan, public_id)
         if known is not None:
-            if known.seats != seats:
+            if known.seats != seats or known.is_of_staff:
                 raise FormReused(known)
             return known
-        if (open_ := moves.filter(state__in=SeatMove.OPEN).first()) is not None:
-            raise MoveOpen(open_)
-        plan = SeatPlan.objects.select_related("organization").get(pk=plan.pk)
-        sides = preview(plan, seats=seats, now=now)
-        move = SeatMove.objects.create(
-            organization_id=plan.organization_id,
-            plan=plan,
-            public_id=public_id,
-            before_seats=plan.seats,
-            before_units=plan.units,
-            before_unit_micros=plan.unit_micros,
-            seats=seats,
-            units=sides.after.units,
-            unit_micros=sides.after.unit_micros,
-            asked_by=by,
-            asked_at=now,
-        )
-    log.info("seat move asked", organization_id=plan.organization_id, move_id=move.pk, seats=seats, units=move.units)
+        return _record(plan, preview(plan, seats=seats, now=now), public_id=public_id, by=by, now=now)
+
+
+def sell(plan: SeatPlan, *, base_seats: int, public_id: UUID, by: User, now: datetime) -> SeatMove:
+    """Have so many seats sold from the next period on, or with none the plan detached; once per `public_id`.
+
+    It takes the way of every move: one call, one key, and it counts when Stripe has confirmed it. Raises SeatsRefused,
+    MoveOpen, FormReused.
+    """
+    with transaction.atomic():
+        known, plan = _known_or_free(plan, public_id)
+        if known is not None:
+            if known.base_seats != base_seats:
+                raise FormReused(known)
+            return known
+        sides = preview_sold(plan, base_seats=base_seats, now=now)
+        sold = {"before_base_seats": plan.base_seats, "base_seats": base_seats}
+        return _record(plan, sides, public_id=public_id, by=by, now=now, **sold)
+
+
+def _known_or_free(plan: SeatPlan, public_id: UUID) -> tuple[SeatMove | None, SeatPlan]:
+    """Return the move of this key, if any, and the plan as it is, under the account's lock. Raises MoveOpen."""
+    accounts.lock(plan.organization_id)
+    moves = SeatMove.objects.filter(organization_id=plan.organization_id)
+    known = moves.filter(public_id=public_id).first()
+    if known is None and (open_ := moves.filter(state__in=SeatMove.OPEN).first()) is not None:
+        raise MoveOpen(open_)
+    return known, SeatPlan.objects.select_related("organization").get(pk=plan.pk)
+
+
+def _record(plan: SeatPlan, sides: Preview, *, public_id: UUID, by: User, now: datetime, **sold: int) -> SeatMove:
+    move = SeatMove.objects.create(
+        organization_id=plan.organization_id,
+        plan=plan,
+        public_id=public_id,
+        before_seats=plan.seats,
+        before_units=plan.units,
+        before_unit_micros=plan.unit_micros,
+        seats=sides.after.seats,
+        units=sides.after.units,
+        unit_micros=sides.after.unit_micros,
+        asked_by=by,
+        asked_at=now,
+        **sold,
+    )
+    log.info(
+        "seat move asked", organization_id=plan.organization_id, move_id=move.pk, seats=move.seats, units=move.units
+    )
     return move
 
 
 def cancel(move: SeatMove, *, now: datetime) -> SeatMove:
-    """Take back a move that was not sent to Stripe yet; again it changes nothing. Raises TooLate."""
+    """Take back a customer's move that was not sent to Stripe yet; again it changes nothing. Raises TooLate."""
     with transaction.atomic():
         accounts.lock(move.organization_id, even_frozen=True)
         found = SeatMove.objects.get(pk=move.pk)
-        if found.state not in {State.ASKED, State.CANCELED}:
+        if found.is_of_staff or found.state not in {State.ASKED, State.CANCELED}:
             raise TooLate(found)
         if found.state == State.ASKED:
             end(found, State.CANCELED, now=now)
@@ -165,28 +211,44 @@ def end(move: SeatMove, state: State, *, now: datetime, reason: str = "", month:
 def receive(subscription: Mapping[str, Any], *, now: datetime) -> None:
     """Take over how many seats and outcomes Stripe has, in any order and any number of times (a webhook's object).
 
-    What was sent and is there is confirmed, and counts from the next period on.
+    What was sent and is there is confirmed, and counts from the next period on; so does how many seats are sold.
     """
     plan = SeatPlan.objects.filter(stripe_subscription_id=subscription["id"]).select_related("organization").first()
     if plan is None:
         return
     with transaction.atomic():
         accounts.lock(plan.organization_id, even_frozen=True)
-        plan.refresh_from_db(fields=["seats", "units", "unit_micros"])
+        plan.refresh_from_db(fields=["seats", "units", "unit_micros", "base_seats", "detached_at"])
         plan.seats, plan.units, plan.unit_micros = quantities(plan, subscription)
-        plan.save(update_fields=["seats", "units", "unit_micros"])
         move = SeatMove.objects.filter(organization_id=plan.organization_id, state=State.SENDING).first()
-        if move is not None and (move.seats, move.units) == (plan.seats, plan.units):
-            end(move, State.CONFIRMED, now=now, month=_counts_from(plan, now))
+        arrived = move if move is not None and _is_at(move, plan, subscription) else None
+        if arrived is not None and arrived.base_seats is not None:
+            plan.base_seats, plan.detached_at = arrived.base_seats, now if arrived.detaches else None
+        plan.save(update_fields=["seats", "units", "unit_micros", "base_seats", "detached_at"])
+        if arrived is not None:
+            end(arrived, State.CONFIRMED, now=now, month=_counts_from(plan, now))
+
+
+def _is_at(move: SeatMove, plan: SeatPlan, subscription: Mapping[str, Any]) -> bool:
+    """Say whether Stripe has what a move asks for."""
+    has_both = (move.seats, move.units) == (plan.seats, plan.units)
+    return has_both and (not move.detaches or is_leaving(subscription))
 
 
 def quantities(plan: SeatPlan, subscription: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return the seats, the outcomes and the price of one in micros, as Stripe has them."""
+    """Return the seats, the outcomes and the price of one in micros, as Stripe has them and will bill them."""
+    if is_leaving(subscription):
+        return 0, 0, plan.unit_micros
     items = {item["id"]: item for item in subscription["items"]["data"]}
     seats, units = items.get(plan.stripe_seats_item_id), items.get(plan.stripe_units_item_id)
     price = units["price"] if units else {}
     unit_micros = minor_units.price_micros(price["unit_amount_decimal"], plan.currency) if price else plan.unit_micros
     return (seats or {}).get("quantity") or 0, (units or {}).get("quantity") or 0, unit_micros
+
+
+def is_leaving(subscription: Mapping[str, Any]) -> bool:
+    """Say whether Stripe bills no further period of a subscription."""
+    return bool(subscription.get("cancel_at_period_end")) or subscription.get("status") == "canceled"
 
 
 def begin_month(plan: SeatPlan, subscription: Mapping[str, Any], month: date, *, now: datetime) -> SeatMonth:

@@ -246,3 +246,76 @@ def test_a_price_that_is_no_seats_is_refused(plan: SeatPlan, stripe: RunningSand
             seat_walk.price_of(price["id"], "USD")
     with pytest.raises(seat_walk.PriceUnfit, match="has no price"):
         seat_walk.price_of("price_nowhere", "USD")
+
+
+# ── What staff sell ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sell(plan: SeatPlan, base_seats: int, now: datetime, **options: Any) -> SeatMove:
+    by = plan.organization.users.get()
+    return seats.sell(plan, base_seats=base_seats, by=by, now=now, **{"public_id": uuid.uuid4(), **options})
+
+
+def test_selling_more_seats_leaves_what_was_moved_to_outcomes(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    seat_walk.advance(ask(plan, 7, stripe.now()), now=stripe.now())
+    plan.refresh_from_db()
+    sides = seats.preview_sold(plan, base_seats=12, now=stripe.now())
+    assert ((sides.before.seats, sides.before.units), (sides.after.seats, sides.after.units)) == ((7, 87), (9, 87))
+    assert sides.change_micros == 2 * 29_000_000
+    for wrong in (10, 2):  # as many as are sold, fewer than are moved
+        with pytest.raises(seats.SeatsRefused):
+            seats.preview_sold(plan, base_seats=wrong, now=stripe.now())
+    key = uuid.uuid4()
+    move = sell(plan, 12, stripe.now(), public_id=key)
+    assert sell(plan, 12, stripe.now(), public_id=key) == move
+    with pytest.raises(seats.FormReused):
+        sell(plan, 13, stripe.now(), public_id=key)
+    with pytest.raises(seats.TooLate):  # it is agreed, and not the customer's to cancel
+        seats.cancel(move, now=stripe.now())
+    assert SeatPlan.objects.get().base_seats == 10, "nothing counts before Stripe has confirmed it"
+    assert seat_walk.advance(move, now=stripe.now()).state == State.CONFIRMED
+    assert (SeatPlan.objects.get().base_seats, at_stripe(plan)) == (12, (9, 87))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_f14_f17_detaching_with_a_lost_answer_ends_both_sides_once_and_bills_no_more(
+    plan: SeatPlan, stripe: RunningSandbox, when: str
+) -> None:
+    seat_walk.advance(ask(plan, 7, stripe.now()), now=stripe.now())
+    begin(stripe, AFTER_THE_ANCHOR)
+    plan.refresh_from_db()
+    path = f"/v1/subscriptions/{plan.stripe_subscription_id}"
+    stripe.faults(timeout_next={"count": 1, "seconds": 5, "when": when, "method": "POST", "path": path})
+    move = seat_walk.advance(sell(plan, 0, stripe.now()), now=stripe.now())
+    assert (move.state, SeatPlan.objects.get().detached_at) == (State.SENDING, None)
+    assert seat_walk.advance_all(now=stripe.now()) == 1
+    move.refresh_from_db()
+    plan.refresh_from_db()
+    assert (move.state, move.month, plan.base_seats, at_stripe(plan)) == (State.CONFIRMED, APRIL, 0, (0, 0))
+    assert Bucket.objects.get().remaining_units == 87, "what is paid stays until the month ends"
+    billed = len(gateway.list_all("invoices", {"subscription": plan.stripe_subscription_id}))
+    begin(stripe, datetime(2027, 4, 1, 14, tzinfo=UTC))
+    assert gateway.retrieve("subscriptions", plan.stripe_subscription_id)["status"] == "canceled"
+    assert [each["total"] for each in gateway.list_all("invoices", {"subscription": plan.stripe_subscription_id})][
+        : -billed or None
+    ] in ([], [0])
+    assert not SeatMonth.objects.filter(month=APRIL).exists()
+
+
+def test_staff_detach_seats_after_a_preview_and_attach_others_later(plan: SeatPlan, stripe: RunningSandbox) -> None:
+    sam, tess = (people.admit(email=f"{name}@desk.example", password="x", is_staff=True) for name in ("sam", "tess"))
+    kind, organization = kinds.named("detach_seats"), plan.organization
+    asked = {"kind": kind, "organization": organization, "params": {}, "by": sam, "now": stripe.now()}
+    sides = actions.preview(**asked)
+    assert (sides.amount_micros, sides.needs_approval) == (290_000_000, True)
+    waiting = actions.ask(**asked, reason="As agreed", public_id=uuid.uuid4())
+    for _ in range(2):
+        actions.approve(waiting.public_id, by=tess, now=stripe.now())
+    assert SeatPlan.objects.get().detached_at == stripe.now()
+    with pytest.raises(kinds.Refused, match="detached already"):
+        actions.preview(**asked)
+    before = plan.stripe_subscription_id
+    for _ in range(2):
+        again = seat_walk.attach(organization, stripe_price_id=plan.stripe_price_id, quantity=3, now=stripe.now())
+    assert (again.pk, again.base_seats, again.detached_at) == (plan.pk, 3, None)
+    assert again.stripe_subscription_id != before

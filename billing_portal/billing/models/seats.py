@@ -14,7 +14,7 @@ class SeatPlan(models.Model):
     """The seats of an organization, on a subscription of their own at Stripe with an item for seats, one for outcomes.
 
     `seats` and `units` are what Stripe has confirmed, and bills from its next period on. `base_seats` is what was sold:
-    what is not billed as seats is spend that was moved to outcomes.
+    what is not billed as seats is spend that was moved to outcomes. Detached, it bills nothing more.
     """
 
     organization = models.OneToOneField(Organization, on_delete=models.PROTECT, related_name="seat_plan")
@@ -29,11 +29,16 @@ class SeatPlan(models.Model):
     units = models.PositiveIntegerField(help_text="Outcomes a month, as Stripe has confirmed.")
     unit_micros = models.BigIntegerField(help_text="The list price of one such outcome, as Stripe bills it.")
     attached_at = models.DateTimeField()
+    detached_at = models.DateTimeField(null=True, help_text="Stripe has confirmed that nothing more is billed.")
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["organization", "id"], name="seat_plan_is_its_organizations"),
-            models.CheckConstraint(condition=models.Q(base_seats__gt=0), name="seat_plan_has_seats"),
+            models.CheckConstraint(
+                condition=models.Q(base_seats__gt=0, detached_at=None)
+                | models.Q(base_seats=0, seats=0, units=0, detached_at__isnull=False),
+                name="seat_plan_has_seats_until_detached",
+            ),
             models.CheckConstraint(
                 condition=models.Q(seat_micros__gt=0, unit_micros__gt=0), name="seat_plan_prices_are_positive"
             ),
@@ -64,6 +69,8 @@ class SeatMove(models.Model):
     seats = models.PositiveIntegerField()
     units = models.PositiveIntegerField()
     unit_micros = models.BigIntegerField()
+    before_base_seats = models.PositiveIntegerField(null=True, help_text="Sold before, where staff change that.")
+    base_seats = models.PositiveIntegerField(null=True, help_text="Sold from then on; none once detached.")
     state = models.CharField(max_length=16, choices=State, default=State.ASKED)
     reason = models.CharField(
         max_length=300, blank=True, default="", help_text="Why Stripe refused, or what it waits for."
@@ -88,6 +95,11 @@ class SeatMove(models.Model):
                 | (~models.Q(state="confirmed") & models.Q(month=None)),
                 name="seat_move_counts_once_confirmed",
             ),
+            models.CheckConstraint(
+                condition=models.Q(base_seats=None, before_base_seats=None)
+                | models.Q(base_seats__gte=models.F("seats"), before_base_seats__isnull=False),
+                name="seat_move_bills_no_more_seats_than_sold",
+            ),
         ]
         indexes = [
             models.Index(fields=["id"], condition=models.Q(state__in=["asked", "sending"]), name="seat_move_open")
@@ -95,6 +107,16 @@ class SeatMove(models.Model):
 
     def __str__(self) -> str:
         return f"{self.before_seats} → {self.seats} seats"
+
+    @property
+    def is_of_staff(self) -> bool:
+        """Whether it changes how many seats are sold, which is agreed with the customer and not theirs to cancel."""
+        return self.base_seats is not None
+
+    @property
+    def detaches(self) -> bool:
+        """Whether it ends the seats, with the subscription."""
+        return self.base_seats == 0
 
     @property
     def is_open(self) -> bool:

@@ -46,7 +46,7 @@ def seats_page(request: OrganizationRequest) -> HttpResponse:
 def move(request: OrganizationRequest) -> HttpResponse:
     """Ask for the change that was previewed."""
     plan = _plan(request.organization)
-    if plan is None:
+    if plan is None or plan.detached_at is not None:
         raise Http404("No seats.")
     form = SeatsForm(request.POST, plan=plan)
     if not form.is_valid() or form.cleaned_data["key"] is None:
@@ -108,4 +108,9 @@ def _page(request: OrganizationRequest, plan: SeatPlan | None, form: SeatsForm |
 
 
 def _plan(organization: Organization) -> SeatPlan | None:
-    return SeatPlan.objects.select_related("organization").filter(organization=organization).first()
+    """Return the organization's seats; detached ones while a month of them is still paid for."""
+    plan = SeatPlan.objects.select_related("organization").filter(organization=organization).first()
+    if plan is None or plan.detached_at is None:
+        return plan
+    month = periods.month_of(clock.now(), organization.zone)
+    return plan if SeatMonth.objects.filter(organization=organization, month=month).exists() else None

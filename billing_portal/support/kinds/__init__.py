@@ -39,6 +39,8 @@ ALL: dict[str, Kind] = {
         grace.GiveTime(),
         numbers.GiveUpNumbers(),
         seats.AttachSeats(),
+        seats.ChangeSeats(),
+        seats.DetachSeats(),
     )
 }
 

@@ -1,4 +1,7 @@
-"""Attaching seats: a licensed price of Stripe's, so many a month, whose spend the customer may move to outcomes."""
+"""Seats: attaching a licensed price of Stripe's, selling more or fewer, and detaching them.
+
+The customer may move what is spent on them to outcomes, and back.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -6,7 +9,9 @@ from typing import Any
 from django import forms
 
 from billing_portal.billing import gateway, intents, seat_walk, seats
-from billing_portal.billing.models import SeatPlan
+from billing_portal.billing.models import SeatMove, SeatPlan
+from billing_portal.billing.seats import Preview
+from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account
 from billing_portal.support.kinds.base import Change, Kind, ParamsForm, Refused
 from billing_portal.support.models import StaffAction
@@ -27,11 +32,11 @@ class SeatsForm(ParamsForm):
 class AttachSeats(Kind):
     name = "attach_seats"
     label = "Attach seats"
-    explanation = "Seats on a subscription of their own, billed in advance from the next month on. Once a customer."
+    explanation = "Seats on a subscription of their own, billed in advance from the next month on."
     form = SeatsForm
 
     def amount_micros(self, account: Account, params: dict[str, Any], *, now: datetime) -> int:
-        if SeatPlan.objects.filter(organization_id=account.organization_id).exists():
+        if SeatPlan.objects.filter(organization_id=account.organization_id, detached_at=None).exists():
             raise Refused("This customer has seats already.")
         try:
             return seat_walk.price_of(params["price"], account.currency) * int(params["quantity"])
@@ -60,3 +65,80 @@ class AttachSeats(Kind):
 
     def perform(self, action: StaffAction, *, now: datetime) -> None:
         """Nothing is left to do: the subscription is made, and noted."""
+
+
+class SoldForm(ParamsForm):
+    base_seats = forms.IntegerField(label="Seats sold from the next month on", min_value=1, max_value=100_000)
+
+    def params(self) -> dict[str, Any]:
+        return {"base_seats": self.cleaned_data["base_seats"]}
+
+
+class ChangeSeats(Kind):
+    name = "change_seats"
+    label = "Change how many seats are sold"
+    explanation = "More or fewer seats from the next month on. What the customer moved to outcomes stays moved."
+    form: type[ParamsForm] = SoldForm
+
+    def amount_micros(self, account: Account, params: dict[str, Any], *, now: datetime) -> int:
+        """Judge by what is billed more or less a month."""
+        return abs(self._sides(account, params, now).change_micros)
+
+    def preview(self, account: Account, params: dict[str, Any], *, now: datetime) -> list[Change]:
+        sides = self._sides(account, params, now)
+        before, after = sides.before, sides.after
+        return [
+            Change(f"Seats a month: {before.seats:,} → {after.seats:,}", before.seats_micros, after.seats_micros),
+            Change(f"Outcomes a month: {before.units:,} → {after.units:,}", before.units_micros, after.units_micros),
+            Change("Billed a month, before tax", before.total_micros, after.total_micros),
+            Change("Counts from", note=f"{sides.month:%B %Y}, when Stripe has confirmed both sides."),
+        ]
+
+    def prepare(self, action: StaffAction, *, now: datetime) -> None:
+        """Ask, and take it to Stripe; what Stripe does not answer now, the sweep finishes with the same key."""
+        try:
+            plan = _plan(action.organization.account)
+            move = seats.sell(
+                plan,
+                base_seats=self._base_seats(action.params),
+                public_id=action.public_id,
+                by=action.asked_by,
+                now=now,
+            )
+        except (seats.SeatsRefused, accounts.AccountFrozen) as error:
+            raise Refused(str(error)) from error
+        if seat_walk.advance(move, now=now).state == SeatMove.State.REFUSED:
+            raise Refused(f"{move.reason} Neither side was changed.")
+
+    def perform(self, action: StaffAction, *, now: datetime) -> None:
+        """Nothing is left to do: the move is asked for, and Stripe's confirmation makes it count."""
+
+    def _sides(self, account: Account, params: dict[str, Any], now: datetime) -> Preview:
+        try:
+            return seats.preview_sold(_plan(account), base_seats=self._base_seats(params), now=now)
+        except seats.SeatsRefused as error:
+            raise Refused(str(error)) from error
+
+    def _base_seats(self, params: dict[str, Any]) -> int:
+        return int(params["base_seats"])
+
+
+class DetachSeats(ChangeSeats):
+    name = "detach_seats"
+    label = "Detach seats"
+    explanation = "Ends the seats and the outcomes of the month after this one on, with their subscription."
+    form = ParamsForm
+
+    def preview(self, account: Account, params: dict[str, Any], *, now: datetime) -> list[Change]:
+        ends = Change("What is paid already", note="The present month's seats and outcomes stay until it ends.")
+        return [*super().preview(account, params, now=now), ends]
+
+    def _base_seats(self, params: dict[str, Any]) -> int:
+        return 0
+
+
+def _plan(account: Account) -> SeatPlan:
+    plan = SeatPlan.objects.filter(organization_id=account.organization_id).select_related("organization").first()
+    if plan is None:
+        raise Refused("This customer has no seats.")
+    return plan
