@@ -42,5 +42,6 @@ def continue_exports() -> None:
 
 @shared_task
 def tell_of_rules() -> None:
-    """Write to the customers whom new outcome rules concern."""
+    """Write to the customers whom new outcome rules concern, and of those that are taken back."""
     rule_letters.tell(now=clock.now())
+    rule_letters.tell_of_ends(now=clock.now())

@@ -33,3 +33,11 @@ class DecisionForm(forms.Form):
     """Why something asked for is declined."""
 
     reason = forms.CharField(max_length=200, widget=forms.Textarea(attrs={"rows": 2}))
+
+
+class RevokeForm(DecisionForm):
+    """Why something that was entered, and told to customers, does not come after all."""
+
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data, prefix="revoke")
+        self.fields["reason"].help_text = "Customers who were told of it read this."

@@ -31,4 +31,5 @@ urlpatterns = [
     path("outcome-rules/<uuid:proposal>/approve/", staff(rules.approve), name="staff_approve_rules"),
     path("outcome-rules/<uuid:proposal>/decline/", staff(rules.decline), name="staff_decline_rules"),
     path("outcome-rules/<uuid:proposal>/withdraw/", staff(rules.withdraw), name="staff_withdraw_rules"),
+    path("outcome-rules/<uuid:proposal>/revoke/", staff(rules.revoke), name="staff_revoke_rules"),
 ]

@@ -95,6 +95,29 @@ def test_rules_go_from_the_form_to_the_customer(
 
 
 @pytest.mark.django_db
+def test_rules_taken_back_before_their_start_are_told_to_those_who_were_told(
+    desk: Client, colleague: Client, september: Organization, alice: User
+) -> None:
+    proposal = proposed(desk)
+    step(desk, proposal, "ask")
+    step(colleague, proposal, "approve")
+    assert "Take these rules back before they start" in text_of(
+        desk.get(reverse("staff_rule_proposal", args=[proposal.public_id]))
+    )
+    rule_letters.tell(now=NOW)
+    assert "This field is required" in step(desk, proposal, "revoke")
+    said = step(desk, proposal, "revoke", **{"revoke-reason": "The date was wrong."})
+    assert "is told that they do not come" in said
+    assert "“The date was wrong.”" in said
+    assert [rule_letters.tell_of_ends(now=NOW), rule_letters.tell_of_ends(now=NOW)] == [1, 0]
+    letter = Letter.objects.get(reference__startswith="rules-taken-back:")
+    assert letter.to == alice.email
+    assert "They do not come: The date was wrong." in letter.text
+    page = text_of(logged_in(alice).get(reverse("outcome_rules", args=[september.public_id])))
+    assert "On your September 2026" not in page
+
+
+@pytest.mark.django_db
 def test_a_wrong_form_says_what_is_wrong_beside_the_field(desk: Client, september: Organization) -> None:
     url = reverse("staff_propose_rules", args=["parley-usd"])
     wrong = {**FORM, "key": str(uuid.uuid4()), "starts_at": "2026-10-01T00:00", "price_resolution": ""}

@@ -24,6 +24,7 @@ class RuleProposal(models.Model):
         ENTERED = "entered", "Entered"
         DECLINED = "declined", "Declined"
         WITHDRAWN = "withdrawn", "Withdrawn"
+        REVOKED = "revoked", "Taken back before its start"
         FAILED = "failed", "The preview failed"
 
     OPEN = (State.PREVIEWING, State.PREVIEWED, State.WAITING, State.FAILED)
@@ -42,12 +43,16 @@ class RuleProposal(models.Model):
     version = models.OneToOneField(
         OutcomeRuleVersion, null=True, on_delete=models.PROTECT, related_name="proposal", help_text="Once entered."
     )
+    revoked_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    revoked_at = models.DateTimeField(null=True)
+    revoked_reason = models.CharField(max_length=200, blank=True, default="", help_text="For customers to read.")
     month = models.DateField(help_text="The full month that the preview is of.")
     summary = models.JSONField(null=True)
     lease = models.UUIDField(null=True)
     touched_at = models.DateTimeField(null=True, help_text="When a worker last went on with it, by database time.")
     attempts = models.PositiveSmallIntegerField(default=0)
     is_told = models.BooleanField(default=False, help_text="Every customer concerned was written to.")
+    is_end_told = models.BooleanField(default=False, help_text="Everyone told of it was told that it is taken back.")
 
     class Meta:
         ordering = ["-id"]
@@ -61,14 +66,26 @@ class RuleProposal(models.Model):
             models.CheckConstraint(
                 condition=models.Q(state="entered", decided_by__isnull=False, version__isnull=False)
                 | models.Q(state="declined", decided_by__isnull=False, version=None)
-                | (~models.Q(state__in=["entered", "declined"]) & models.Q(decided_by=None, version=None)),
+                | models.Q(state="revoked", decided_by__isnull=False, version=None)
+                | (~models.Q(state__in=["entered", "declined", "revoked"]) & models.Q(decided_by=None, version=None)),
                 name="rule_proposal_is_entered_with_approval",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state="revoked", revoked_by__isnull=False, revoked_at__isnull=False)
+                & ~models.Q(revoked_reason="")
+                | ~models.Q(state="revoked") & models.Q(revoked_by=None, revoked_at=None, revoked_reason=""),
+                name="rule_proposal_is_revoked_for_a_reason",
             ),
         ]
         indexes = [
             models.Index(fields=["id"], condition=models.Q(state="previewing"), name="rule_proposal_previewing"),
             models.Index(
                 fields=["id"], condition=models.Q(state="entered", is_told=False), name="rule_proposal_to_tell"
+            ),
+            models.Index(
+                fields=["id"],
+                condition=models.Q(state="revoked", is_end_told=False),
+                name="rule_proposal_to_tell_of_end",
             ),
         ]
         triggers = [
@@ -77,9 +94,13 @@ class RuleProposal(models.Model):
                 name="decided_proposals_stand",
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
-                condition=pgtrigger.Q(old__state__in=["entered", "declined", "withdrawn"]),
+                condition=pgtrigger.Q(old__state__in=["entered", "declined", "withdrawn", "revoked"]),
+                declare=[("may_change", "text[] = '{is_told,is_end_told}'")],
                 func="""
-                    IF to_jsonb(OLD) - 'is_told' <> to_jsonb(NEW) - 'is_told' THEN
+                    IF OLD.state = 'entered' AND NEW.state = 'revoked' THEN
+                        may_change = may_change || '{state,version_id,revoked_by_id,revoked_at,revoked_reason}'::text[];
+                    END IF;
+                    IF to_jsonb(OLD) - may_change <> to_jsonb(NEW) - may_change THEN
                         RAISE EXCEPTION 'rule proposal % is decided', OLD.public_id;
                     END IF;
                     RETURN NEW;
@@ -113,6 +134,7 @@ class RuleImpact(models.Model):
     place = models.JSONField(null=True)
     is_done = models.BooleanField(default=False)
     told_at = models.DateTimeField(null=True)
+    told_of_end_at = models.DateTimeField(null=True, help_text="When it was told that the rules are taken back.")
 
     class Meta:
         ordering = ["proposal", "id"]

@@ -3,7 +3,7 @@
 Proposed, previewed, asked for, entered. Nothing judges by a proposal; what it would have done stands in its impacts.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from usage.outcomes import impacts, rule_documents, rules
 log = structlog.get_logger(__name__)
 
 State = RuleProposal.State
+
+# An event may be five minutes ahead, so its conversation may be judged by what starts that soon.
+LAST_TAKEN_BACK = timedelta(minutes=10)
 
 
 class StartPassed(Exception):
@@ -58,6 +61,17 @@ class PreviewOutdated(Exception):
 
     def __init__(self, proposal: RuleProposal) -> None:
         super().__init__(f"The preview is of {proposal.month:%B %Y}, and another month has ended. Preview it again.")
+        self.proposal = proposal
+
+
+class TooLate(Exception):
+    """The rules are in force, or start within minutes: they can only be followed by others."""
+
+    def __init__(self, proposal: RuleProposal) -> None:
+        super().__init__(
+            f"These rules start at {proposal.starts_at:%Y-%m-%d %H:%M} UTC and can no longer be taken back. "
+            "Propose others that follow them."
+        )
         self.proposal = proposal
 
 
@@ -166,6 +180,30 @@ def withdraw(public_id: UUID, *, by: User) -> RuleProposal:
             raise RuleProposal.DoesNotExist
         proposal.state = State.WITHDRAWN
         proposal.save(update_fields=["state"])
+    return proposal
+
+
+def revoke(public_id: UUID, *, by: User, reason: str, now: datetime) -> RuleProposal:
+    """Take entered rules out of their book before they start; whoever was told of them is told again, with `reason`.
+
+    The version goes, as it judged nothing; what it said and who entered it stays here. Again by the same person it
+    changes nothing. Raises NotOpen, TooLate.
+    """
+    with transaction.atomic():
+        locked = RuleProposal.objects.select_for_update(of=("self",)).select_related("version", "book")
+        proposal = locked.get(public_id=public_id)
+        if proposal.state == State.REVOKED and proposal.revoked_by_id == by.pk:
+            return proposal
+        if proposal.state != State.ENTERED or proposal.version is None:
+            raise NotOpen(proposal)
+        version = OutcomeRuleVersion.objects.select_for_update().get(pk=proposal.version_id)
+        if not rules.editable(version, now + LAST_TAKEN_BACK):
+            raise TooLate(proposal)
+        proposal.state, proposal.version = State.REVOKED, None
+        proposal.revoked_by, proposal.revoked_at, proposal.revoked_reason = by, now, reason
+        proposal.save(update_fields=["state", "version", "revoked_by", "revoked_at", "revoked_reason"])
+        version.delete()
+    log.info("outcome rules taken back", proposal_id=proposal.pk, user_id=by.pk)
     return proposal
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import clock, letters, queueing
 from accounts.organization_view import PersonRequest
 from billing_portal.support import rule_pages
-from billing_portal.support.forms import DecisionForm
+from billing_portal.support.forms import DecisionForm, RevokeForm
 from billing_portal.support.rule_forms import RulesForm
 from usage import tasks
 from usage.models import OutcomeRuleVersion, PriceBook, RuleProposal
@@ -31,6 +31,7 @@ _REFUSALS = (
     proposals.SamePerson,
     proposals.StartPassed,
     proposals.StartTaken,
+    proposals.TooLate,
 )
 
 
@@ -165,6 +166,23 @@ def withdraw(request: PersonRequest, proposal: UUID) -> HttpResponse:
     return redirect("staff_outcome_rules")
 
 
+@require_POST
+def revoke(request: PersonRequest, proposal: UUID) -> HttpResponse:
+    """Take entered rules back before they start, with a reason that customers read."""
+    _assert(request, _MAY_DECIDE)
+    _found(proposal)
+    form = RevokeForm(request.POST)
+    if not form.is_valid():
+        return _proposal(request, proposal, DecisionForm(), revoke_form=form)
+    try:
+        proposals.revoke(proposal, by=request.user, reason=form.cleaned_data["reason"], now=clock.now())
+    except _REFUSALS as refused:
+        messages.error(request, str(refused))
+    else:
+        messages.success(request, "Taken back. Whoever was told of these rules is told that they do not come.")
+    return redirect("staff_rule_proposal", proposal)
+
+
 def _preview(proposal: RuleProposal) -> None:
     if proposal.state != proposal.State.PREVIEWING:
         return
@@ -174,7 +192,9 @@ def _preview(proposal: RuleProposal) -> None:
         queueing.on_commit(tasks.preview_rules, proposal.pk)
 
 
-def _proposal(request: PersonRequest, public_id: UUID, form: DecisionForm) -> HttpResponse:
+def _proposal(
+    request: PersonRequest, public_id: UUID, form: DecisionForm, *, revoke_form: RevokeForm | None = None
+) -> HttpResponse:
     found = _found(public_id)
     context: dict[str, Any] = {
         "title": str(found),
@@ -185,12 +205,16 @@ def _proposal(request: PersonRequest, public_id: UUID, form: DecisionForm) -> Ht
         "may_preview": request.user.has_perm(_MAY_PROPOSE) or request.user.has_perm(_MAY_DECIDE),
         "is_outdated": found.month != impacts.last_full_month(clock.now()),
         "form": form,
+        "revoke_form": revoke_form or RevokeForm(),
+        "may_revoke": found.state == RuleProposal.State.ENTERED
+        and found.starts_at > clock.now() + proposals.LAST_TAKEN_BACK
+        and request.user.has_perm(_MAY_DECIDE),
     }
     return _page(request, "staff/outcome_rules_proposal.html", context)
 
 
 def _found(public_id: UUID) -> RuleProposal:
-    related = RuleProposal.objects.select_related("book", "proposed_by", "decided_by", "version")
+    related = RuleProposal.objects.select_related("book", "proposed_by", "decided_by", "revoked_by", "version")
     return get_object_or_404(related, public_id=public_id)
 
 

@@ -252,3 +252,45 @@ def test_i06_i08_the_same_rules_and_splits_agree_for_any_conversations(ruled, ac
 
 def previewed_micros(proposal):
     return sum(proposal.impacts.values_list("before_micros", flat=True))
+
+
+# ── Taken back ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def entered(by, approver, now, **changes):
+    proposal = previewed(propose(by, now, **changes))
+    proposals.ask(proposal.public_id, by=by, now=now)
+    return proposals.approve(proposal.public_id, by=approver, now=now)
+
+
+def test_entered_rules_are_taken_back_before_they_start_and_what_was_in_force_stays(september, sam, tess, now):
+    proposal = entered(sam, tess, now)
+    before = rules.current([september.pk])[september.pk]
+    for _ in range(2):
+        revoked = proposals.revoke(proposal.public_id, by=tess, reason="The date was wrong.", now=now)
+    assert (revoked.state, revoked.version, revoked.revoked_by) == ("revoked", None, tess)
+    after = rules.current([september.pk])[september.pk]
+    assert len(after.public) == len(before.public) - 1
+    assert after.at(proposal.starts_at) == before.at(now)
+    again = entered(sam, tess, now)
+    assert again.version is not None
+    assert again.version.starts_at == proposal.starts_at
+
+
+def test_rules_that_start_within_minutes_or_are_not_entered_are_not_taken_back(september, sam, tess, now):
+    waiting = previewed(propose(sam, now))
+    with pytest.raises(proposals.NotOpen):
+        proposals.revoke(waiting.public_id, by=tess, reason="x", now=now)
+    proposals.ask(waiting.public_id, by=sam, now=now)
+    proposals.approve(waiting.public_id, by=tess, now=now)
+    soon = waiting.starts_at - proposals.LAST_TAKEN_BACK
+    with pytest.raises(proposals.TooLate):
+        proposals.revoke(waiting.public_id, by=tess, reason="x", now=soon)
+    assert rules.current([september.pk])[september.pk].at(waiting.starts_at).starts_at == waiting.starts_at
+
+
+@pytest.mark.parametrize("change", ["reason = 'other'", "state = 'withdrawn'", "revoked_reason = 'x'"])
+def test_the_database_lets_nothing_else_of_an_entered_proposal_change(september, sam, tess, now, change):
+    entered(sam, tess, now)
+    with pytest.raises((ProgrammingError, IntegrityError)), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"UPDATE usage_ruleproposal SET {change}")
