@@ -1,9 +1,34 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import URLPattern, path
 
-from billing_portal.support.views import approvals, backfills, disputes, find, organizations, results, rules, trace
+from billing_portal.support.views import (
+    approvals,
+    backfills,
+    disputes,
+    find,
+    organizations,
+    results,
+    rules,
+    trace,
+)
+from billing_portal.support.views.proposal_pages import ProposalPages
 
 staff = admin.site.admin_view
+
+
+def proposal_paths(under: str, pages: ProposalPages) -> list[URLPattern]:
+    """Return the addresses of a proposal's page and of what is done to it."""
+    at, name = f"{under}/<uuid:proposal>/", f"staff_{pages.what}"
+    return [
+        path(at, staff(pages.proposal), name=f"{name}_proposal"),
+        path(f"{at}preview/", staff(pages.preview), name=f"{name}_preview"),
+        path(f"{at}ask/", staff(pages.ask), name=f"{name}_ask"),
+        path(f"{at}approve/", staff(pages.approve), name=f"{name}_approve"),
+        path(f"{at}decline/", staff(pages.decline), name=f"{name}_decline"),
+        path(f"{at}withdraw/", staff(pages.withdraw), name=f"{name}_withdraw"),
+        path(f"{at}revoke/", staff(pages.revoke), name=f"{name}_revoke"),
+    ]
+
 
 urlpatterns = [
     path("find/", staff(find.find), name="staff_find"),
@@ -23,13 +48,7 @@ urlpatterns = [
     path("approvals/<uuid:action>/approve/", staff(approvals.approve), name="staff_approve"),
     path("approvals/<uuid:action>/decline/", staff(approvals.decline), name="staff_decline"),
     path("approvals/<uuid:action>/withdraw/", staff(approvals.withdraw), name="staff_withdraw"),
-    path("outcome-rules/", staff(rules.outcome_rules), name="staff_outcome_rules"),
-    path("outcome-rules/new/<slug:book>/", staff(rules.propose), name="staff_propose_rules"),
-    path("outcome-rules/<uuid:proposal>/", staff(rules.proposal), name="staff_rule_proposal"),
-    path("outcome-rules/<uuid:proposal>/preview/", staff(rules.preview_again), name="staff_preview_rules"),
-    path("outcome-rules/<uuid:proposal>/ask/", staff(rules.ask), name="staff_ask_for_rules"),
-    path("outcome-rules/<uuid:proposal>/approve/", staff(rules.approve), name="staff_approve_rules"),
-    path("outcome-rules/<uuid:proposal>/decline/", staff(rules.decline), name="staff_decline_rules"),
-    path("outcome-rules/<uuid:proposal>/withdraw/", staff(rules.withdraw), name="staff_withdraw_rules"),
-    path("outcome-rules/<uuid:proposal>/revoke/", staff(rules.revoke), name="staff_revoke_rules"),
+    path("outcome-rules/", staff(rules.outcome_rules), name="staff_rules_list"),
+    path("outcome-rules/new/<slug:book>/", staff(rules.propose), name="staff_rules_new"),
+    *proposal_paths("outcome-rules", rules.PAGES),
 ]

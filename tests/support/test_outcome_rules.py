@@ -54,13 +54,13 @@ def _time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def proposed(desk: Client, **changes: Any) -> RuleProposal:
     form = {**FORM, "key": str(uuid.uuid4()), **changes}
-    answer = desk.post(reverse("staff_propose_rules", args=["parley-usd"]), form)
+    answer = desk.post(reverse("staff_rules_new", args=["parley-usd"]), form)
     assert answer.status_code == 302, text_of(answer)
     return RuleProposal.objects.get(public_id=form["key"])
 
 
 def step(client: Client, proposal: RuleProposal, verb: str, **fields: Any) -> str:
-    name = {"preview": "staff_preview_rules", "ask": "staff_ask_for_rules"}.get(verb, f"staff_{verb}_rules")
+    name = f"staff_rules_{verb}"
     return text_of(client.post(reverse(name, args=[proposal.public_id]), fields, follow=True))
 
 
@@ -68,10 +68,10 @@ def step(client: Client, proposal: RuleProposal, verb: str, **fields: Any) -> st
 def test_rules_go_from_the_form_to_the_customer(
     desk: Client, colleague: Client, september: Organization, alice: User
 ) -> None:
-    form = desk.get(reverse("staff_propose_rules", args=["parley-usd"])).content.decode()
+    form = desk.get(reverse("staff_rules_new", args=["parley-usd"])).content.decode()
     assert 'value="0.99"' in form  # it begins with the rules in force
     proposal = proposed(desk)
-    text = text_of(desk.get(reverse("staff_rule_proposal", args=[proposal.public_id])))
+    text = text_of(desk.get(reverse("staff_rules_proposal", args=[proposal.public_id])))
     assert "What it would have done to September 2026" in text
     assert "11.97 USD → 11.24 USD" in text
     assert "assumed resolution → no outcome" in text
@@ -102,7 +102,7 @@ def test_rules_taken_back_before_their_start_are_told_to_those_who_were_told(
     step(desk, proposal, "ask")
     step(colleague, proposal, "approve")
     assert "Take these rules back before they start" in text_of(
-        desk.get(reverse("staff_rule_proposal", args=[proposal.public_id]))
+        desk.get(reverse("staff_rules_proposal", args=[proposal.public_id]))
     )
     rule_letters.tell(now=NOW)
     assert "This field is required" in step(desk, proposal, "revoke")
@@ -110,7 +110,7 @@ def test_rules_taken_back_before_their_start_are_told_to_those_who_were_told(
     assert "is told that they do not come" in said
     assert "“The date was wrong.”" in said
     assert [rule_letters.tell_of_ends(now=NOW), rule_letters.tell_of_ends(now=NOW)] == [1, 0]
-    letter = Letter.objects.get(reference__startswith="rules-taken-back:")
+    letter = Letter.objects.get(reference__startswith="rules_taken_back:")
     assert letter.to == alice.email
     assert "They do not come: The date was wrong." in letter.text
     page = text_of(logged_in(alice).get(reverse("outcome_rules", args=[september.public_id])))
@@ -119,7 +119,7 @@ def test_rules_taken_back_before_their_start_are_told_to_those_who_were_told(
 
 @pytest.mark.django_db
 def test_a_wrong_form_says_what_is_wrong_beside_the_field(desk: Client, september: Organization) -> None:
-    url = reverse("staff_propose_rules", args=["parley-usd"])
+    url = reverse("staff_rules_new", args=["parley-usd"])
     wrong = {**FORM, "key": str(uuid.uuid4()), "starts_at": "2026-10-01T00:00", "price_resolution": ""}
     assert "There is no price for resolution" in text_of(desk.post(url, wrong))
     wrong["price_resolution"] = "0.99"
@@ -136,7 +136,7 @@ def test_declined_rules_change_nothing_and_tell_nobody(
     assert "This field is required" in step(colleague, proposal, "decline")
     assert "Declined" in step(colleague, proposal, "decline", reason="Too early")
     assert rule_letters.tell(now=NOW) == 0
-    assert "“Too early”" in text_of(desk.get(reverse("staff_rule_proposal", args=[proposal.public_id])))
+    assert "“Too early”" in text_of(desk.get(reverse("staff_rules_proposal", args=[proposal.public_id])))
 
 
 @pytest.mark.django_db
@@ -145,11 +145,11 @@ def test_a_large_month_is_previewed_behind_the_page(
 ) -> None:
     monkeypatch.setattr(impacts, "AT_ONCE", 3)
     proposal = proposed(desk)
-    page = desk.get(reverse("staff_rule_proposal", args=[proposal.public_id]))
+    page = desk.get(reverse("staff_rules_proposal", args=[proposal.public_id]))
     assert "0 of 1 organizations" in text_of(page)
     assert b'http-equiv="refresh"' in page.content
     tasks.preview_rules(proposal.pk)
-    page = desk.get(reverse("staff_rule_proposal", args=[proposal.public_id]))
+    page = desk.get(reverse("staff_rules_proposal", args=[proposal.public_id]))
     assert "assumed resolution → no outcome" in text_of(page)
 
 
@@ -157,9 +157,9 @@ def test_a_large_month_is_previewed_behind_the_page(
 def test_staff_without_the_permission_neither_see_nor_decide(client: Client, desk: Client, september: Any) -> None:
     proposal = proposed(desk)
     User.objects.filter(email="sam@desk.example").update(is_superuser=False)
-    for name, arguments in (("staff_outcome_rules", []), ("staff_rule_proposal", [proposal.public_id])):
+    for name, arguments in (("staff_rules_list", []), ("staff_rules_proposal", [proposal.public_id])):
         assert desk.get(reverse(name, args=arguments)).status_code == 403
-    for name in ("staff_approve_rules", "staff_decline_rules", "staff_preview_rules", "staff_withdraw_rules"):
+    for name in ("staff_rules_approve", "staff_rules_decline", "staff_rules_preview", "staff_rules_withdraw"):
         assert desk.post(reverse(name, args=[proposal.public_id])).status_code == 403
 
 
@@ -180,9 +180,9 @@ def test_the_pages_are_sound_on_wide_and_narrow_screens(
     step(colleague, entered, "approve")
     step(desk, proposal, "ask")
     staff = {
-        "rules": reverse("staff_outcome_rules"),
-        "rules-new": reverse("staff_propose_rules", args=["parley-usd"]),
-        "rules-proposal": reverse("staff_rule_proposal", args=[proposal.public_id]),
+        "rules": reverse("staff_rules_list"),
+        "rules-new": reverse("staff_rules_new", args=["parley-usd"]),
+        "rules-proposal": reverse("staff_rules_proposal", args=[proposal.public_id]),
     }
     look(colleague, staff)
     look(logged_in(alice), {"customer-rules": reverse("outcome_rules", args=[september.public_id])})

@@ -5,36 +5,27 @@ organization is: memory does not grow with the month, and a worker that was kill
 conversations' outcomes at list price, whoever paid and whenever: so the same rules again change nothing, to the micro.
 """
 
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
-import structlog
-from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
+from django.db import connection
+from django.db.models import Exists, OuterRef
 
 from usage import periods
 from usage.models import Conversation, RuleImpact, RuleProposal
 from usage.outcomes import conversations, judging, rule_documents, rules
 from usage.outcomes.conversations import Standing
 from usage.outcomes.judging import Judgement, Reason, Rules
+from usage.previews import Previews
 
-log = structlog.get_logger(__name__)
-
-State = RuleProposal.State
 STEP = 2_000
 # So many conversations are judged while somebody waits for the page.
 AT_ONCE = 20_000
-# A step takes a second at most; a row that was not touched for so long has lost its worker.
+# A step takes a second at most.
 LEASE = timedelta(minutes=1)
-MOST_ATTEMPTS = 5
 _EXAMPLES = 3
-# Where months end last.
-_LAST_ZONE = ZoneInfo("Etc/GMT+12")
 _WIDEST = timedelta(hours=15)
 
 
@@ -48,11 +39,6 @@ class _Told(NamedTuple):
     reason: str
     micros: int
     by_bucket: bool
-
-
-def last_full_month(now: datetime) -> date:
-    """Return the last month that is over in every time zone."""
-    return periods.previous_month(periods.month_of(now, _LAST_ZONE))
 
 
 def begin(proposal: RuleProposal) -> None:
@@ -76,72 +62,17 @@ def is_small(proposal: RuleProposal) -> bool:
     return among.order_by().values("pk")[: AT_ONCE + 1].count() <= AT_ONCE
 
 
-def run(proposal_id: int, *, clock: Callable[[], float], seconds: float = float("inf")) -> RuleProposal | None:
-    """Go on with a preview for so many seconds, and return the proposal as it is then; None if there is none to take.
-
-    `clock` counts seconds. One at a time: whoever does not get the lease leaves it to the one who has it.
-    """
-    proposal = _claim(proposal_id)
-    if proposal is None:
-        return None
-    until, more = clock() + seconds, True
-    entry = rule_documents.entry(proposal.document)
-    try:
-        while more and clock() < until:
-            more = _step(proposal, rules.proposed(entry))
-    finally:
-        _mine(proposal).update(lease=None)
-    proposal.refresh_from_db()
-    return proposal
-
-
-def abandoned(limit: int) -> list[int]:
-    """Return proposals whose preview nobody makes: it never began, or its worker is gone."""
-    return list(_free().order_by("id").values_list("pk", flat=True)[:limit])
-
-
 def progress(proposal: RuleProposal) -> tuple[int, int, int]:
     """Return how many organizations are judged, of how many, and how many conversations those had."""
     found = list(proposal.impacts.values_list("is_done", "conversations"))
     return sum(done for done, _ in found), len(found), sum(judged for _, judged in found)
 
 
-def _free() -> QuerySet[RuleProposal]:
-    unheld = Q(lease=None) | Q(touched_at__lt=Now() - LEASE)
-    return RuleProposal.objects.filter(unheld, state=State.PREVIEWING)
-
-
-def _claim(proposal_id: int) -> RuleProposal | None:
-    lease = uuid.uuid4()
-    if not _free().filter(pk=proposal_id).update(lease=lease, touched_at=Now(), attempts=F("attempts") + 1):
-        return None
-    proposal = RuleProposal.objects.select_related("book").filter(pk=proposal_id, lease=lease).first()
-    if proposal is not None and proposal.attempts > MOST_ATTEMPTS:
-        _mine(proposal).update(state=State.FAILED, lease=None)
-        log.error("preview of rules failed", proposal=proposal.pk)
-        return None
-    return proposal
-
-
-def _mine(proposal: RuleProposal) -> QuerySet[RuleProposal]:
-    return RuleProposal.objects.filter(pk=proposal.pk, lease=proposal.lease, state=State.PREVIEWING)
-
-
-@transaction.atomic
-def _step(proposal: RuleProposal, proposed: Rules) -> bool:
-    """Judge some conversations of the next organization, or where none is left, sum all up; say if there is more."""
-    if not _mine(proposal).update(touched_at=Now(), attempts=0):
-        return False
-    todo = proposal.impacts.filter(is_done=False).select_related("organization").order_by("id")
-    impact = todo.first()
-    if impact is None:
-        _mine(proposal).update(state=State.PREVIEWED, summary=_summary(proposal), lease=None)
-        return False
+def _judge_some(proposal: RuleProposal, impact: RuleImpact, proposed: Rules) -> None:
+    """Judge some conversations of an organization anew."""
     told = _after(impact, proposal.month)
     _judge(impact, told, proposed)
     impact.is_done = len(told) < STEP
-    impact.save()
-    return True
 
 
 def _after(impact: RuleImpact, month: date) -> list[_Told]:
@@ -209,6 +140,16 @@ def _summary(proposal: RuleProposal) -> dict[str, Any]:
 def _all(proposal: RuleProposal) -> Iterator[RuleImpact]:
     return proposal.impacts.order_by("id").iterator(chunk_size=500)
 
+
+_previews = Previews(
+    model=RuleProposal,
+    prepared=lambda proposal: rules.proposed(rule_documents.entry(proposal.document)),
+    step=_judge_some,
+    summary=_summary,
+    lease=LEASE,
+)
+
+run, abandoned = _previews.run, _previews.abandoned
 
 # The charge that stands says whether a bucket paid. Forward through the index that lists by start.
 _NEXT = """

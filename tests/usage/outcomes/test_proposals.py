@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from accounts import people
 from tests.usage.outcomes.conftest import event
+from usage import proposing
 from usage.models import Conversation, OutcomeRuleVersion, PriceBook, RuleProposal
 from usage.outcomes import charging, impacts, proposals, recording, rules
 from usage.price_documents import PriceDocumentInvalid
@@ -138,10 +139,10 @@ def test_f14_a_preview_that_was_killed_goes_on_where_it_was(september, sam, now,
 
 def test_rules_are_entered_when_a_second_person_agrees(september, sam, tess, now):
     proposal = previewed(propose(sam, now, prices=PRICES | {"resolution": "1.10"}))
-    with pytest.raises(proposals.NotOpen):
+    with pytest.raises(proposing.NotOpen):
         proposals.approve(proposal.public_id, by=tess, now=now)
     proposals.ask(proposal.public_id, by=sam, now=now)
-    with pytest.raises(proposals.SamePerson):
+    with pytest.raises(proposing.SamePerson):
         proposals.approve(proposal.public_id, by=sam, now=now)
     entered = proposals.approve(proposal.public_id, by=tess, now=now)
     assert proposals.approve(proposal.public_id, by=tess, now=now).version == entered.version
@@ -163,20 +164,20 @@ def test_nothing_is_decided_on_the_preview_of_another_month(september, sam, tess
     proposal = previewed(propose(sam, now))
     proposals.ask(proposal.public_id, by=sam, now=now)
     november = now + timedelta(days=20)
-    with pytest.raises(proposals.PreviewOutdated):
+    with pytest.raises(proposing.PreviewOutdated):
         proposals.approve(proposal.public_id, by=tess, now=november)
     again = previewed(proposals.preview_again(proposal.public_id, now=november))
     assert (again.month.month, again.state) == (10, "previewed")
 
 
 def test_rules_start_in_the_future_and_at_an_instant_of_their_own(september, sam, tess, now):
-    with pytest.raises(proposals.StartPassed):
+    with pytest.raises(proposing.StartPassed):
         propose(sam, now, starts_at=(now - timedelta(seconds=1)).isoformat())
     first, second = previewed(propose(sam, now)), previewed(propose(sam, now))
     for each in (first, second):
         proposals.ask(each.public_id, by=sam, now=now)
     proposals.approve(first.public_id, by=tess, now=now)
-    with pytest.raises(proposals.StartTaken):
+    with pytest.raises(proposing.StartTaken):
         proposals.approve(second.public_id, by=tess, now=now)
     assert OutcomeRuleVersion.objects.filter(book__reference="parley-usd").count() == 2
 
@@ -184,7 +185,7 @@ def test_rules_start_in_the_future_and_at_an_instant_of_their_own(september, sam
 def test_f27_a_form_that_is_sent_twice_is_one_proposal(september, sam, now):
     key = uuid.uuid4()
     assert propose(sam, now, key=key) == propose(sam, now, key=key)
-    with pytest.raises(proposals.ProposalReused):
+    with pytest.raises(proposing.ProposalReused):
         propose(sam, now, key=key, window_hours=48)
 
 
@@ -203,7 +204,7 @@ def test_i12_what_was_decided_stands(september, sam, tess, now):
         RuleProposal.objects.update(reason="Another")
     with pytest.raises(ProgrammingError, match="Cannot delete"), transaction.atomic():
         RuleProposal.objects.all()._raw_delete("default")
-    with pytest.raises(proposals.NotOpen):
+    with pytest.raises(proposing.NotOpen):
         proposals.withdraw(proposal.public_id, by=sam)
 
 
@@ -279,12 +280,12 @@ def test_entered_rules_are_taken_back_before_they_start_and_what_was_in_force_st
 
 def test_rules_that_start_within_minutes_or_are_not_entered_are_not_taken_back(september, sam, tess, now):
     waiting = previewed(propose(sam, now))
-    with pytest.raises(proposals.NotOpen):
+    with pytest.raises(proposing.NotOpen):
         proposals.revoke(waiting.public_id, by=tess, reason="x", now=now)
     proposals.ask(waiting.public_id, by=sam, now=now)
     proposals.approve(waiting.public_id, by=tess, now=now)
-    soon = waiting.starts_at - proposals.LAST_TAKEN_BACK
-    with pytest.raises(proposals.TooLate):
+    soon = waiting.starts_at - proposing.LAST_TAKEN_BACK
+    with pytest.raises(proposing.TooLate):
         proposals.revoke(waiting.public_id, by=tess, reason="x", now=soon)
     assert rules.current([september.pk])[september.pk].at(waiting.starts_at).starts_at == waiting.starts_at
 
