@@ -495,6 +495,8 @@ CELERY_BEAT_SCHEDULE = {
     "forget-what-ifs": {"task": "usage.tasks.forget_what_ifs", "schedule": crontab(hour=4, minute=23)},
     "continue-rule-previews": {"task": "usage.tasks.continue_rule_previews", "schedule": 30.0},
     "tell-of-rules": {"task": "billing_portal.portal.tasks.tell_of_rules", "schedule": 60.0},
+    "continue-price-previews": {"task": "usage.tasks.continue_price_previews", "schedule": 30.0},
+    "tell-of-prices": {"task": "billing_portal.portal.tasks.tell_of_prices", "schedule": 60.0},
     "continue-backfills": {"task": "usage.tasks.continue_backfills", "schedule": 15.0},
     "continue-comparisons": {"task": "usage.tasks.continue_comparisons", "schedule": 30.0},
     "forget-comparisons": {"task": "usage.tasks.forget_comparisons", "schedule": crontab(hour=4, minute=53)},

@@ -64,6 +64,7 @@ PAGES = {
     f"{O}usage/what-if/<uuid:what_if>/csv/": Page(Permission.VIEW_USAGE, parts={"what_if": "what_if"}),
     f"{O}usage/what-if/<uuid:what_if>/remove/": Page(Permission.VIEW_USAGE, "post", {"what_if": "what_if"}),
     f"{O}outcome-rules/": Page(Permission.VIEW_USAGE),
+    f"{O}prices/": Page(Permission.VIEW_USAGE),
     f"{O}usage/own-log/": Page(Permission.VIEW_USAGE),
     f"{O}usage/own-log/new/": Page(Permission.VIEW_USAGE, "post"),
     f"{O}usage/own-log/<uuid:comparison>/": Page(Permission.VIEW_USAGE, parts={"comparison": "comparison"}),

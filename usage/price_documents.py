@@ -107,6 +107,19 @@ def read(document: dict[str, Any]) -> PriceDocument:
     return read
 
 
+def version(document: dict[str, Any]) -> VersionEntry:
+    """Check one version that has no number yet, and return it typed, as number 1. Raises PriceDocumentInvalid."""
+    try:
+        read = msgspec.convert({**document, "number": 1}, VersionEntry)
+        _check_version("", read)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        raise PriceDocumentInvalid(path.strip("`").lstrip("."), reason) from None
+    except PriceDocumentInvalid as error:
+        raise PriceDocumentInvalid(error.path.lstrip("."), error.reason) from None
+    return read
+
+
 def snapshots(document: dict[str, Any]) -> list[Snapshot]:
     """Return the document's versions as they would price calls, without storing them; ids count from 1."""
     return [

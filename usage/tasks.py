@@ -6,7 +6,18 @@ from celery import shared_task
 from django.conf import settings
 
 from accounts import clock, queueing
-from usage import backlog, batches, completeness, imports, ingestion, intake_log, metadata_usage, partitions, retell
+from usage import (
+    backlog,
+    batches,
+    completeness,
+    imports,
+    ingestion,
+    intake_log,
+    metadata_usage,
+    partitions,
+    price_impacts,
+    retell,
+)
 from usage.backfills import work as backfill_work
 from usage.comparisons import jobs as comparisons
 from usage.exports import jobs
@@ -169,6 +180,21 @@ def continue_rule_previews() -> None:
     """Take up previews that were not queued, or whose worker is gone."""
     for proposal_id in impacts.abandoned(limit=50):
         queueing.send(preview_rules, proposal_id)
+
+
+@shared_task
+def preview_prices(proposal_id: int) -> None:
+    """Go on with the preview of proposed prices, and ask for the next part, since a task must not last for long."""
+    proposal = price_impacts.run(proposal_id, clock=time.monotonic, seconds=_PREVIEW_SECONDS)
+    if proposal is not None and proposal.state == proposal.State.PREVIEWING:
+        queueing.send(preview_prices, proposal_id)
+
+
+@shared_task
+def continue_price_previews() -> None:
+    """Take up previews that were not queued, or whose worker is gone."""
+    for proposal_id in price_impacts.abandoned(limit=50):
+        queueing.send(preview_prices, proposal_id)
 
 
 @shared_task

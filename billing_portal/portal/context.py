@@ -33,6 +33,7 @@ _PAGES = (
             "what_if_new",
             "what_if",
             "outcome_rules",
+            "prices",
             "comparisons",
             "comparison_new",
             "comparison",

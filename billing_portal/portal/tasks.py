@@ -5,7 +5,7 @@ from celery import shared_task
 from accounts import clock, queueing
 from accounts.models import Organization
 from billing_portal.billing import customers, export_invoices
-from billing_portal.portal import export_letters, rule_letters
+from billing_portal.portal import export_letters, price_letters, rule_letters
 from usage.exports import jobs
 
 
@@ -45,3 +45,10 @@ def tell_of_rules() -> None:
     """Write to the customers whom new outcome rules concern, and of those that are taken back."""
     rule_letters.tell(now=clock.now())
     rule_letters.tell_of_ends(now=clock.now())
+
+
+@shared_task
+def tell_of_prices() -> None:
+    """Write to the customers whom new prices concern, and of those that are taken back."""
+    price_letters.tell(now=clock.now())
+    price_letters.tell_of_ends(now=clock.now())

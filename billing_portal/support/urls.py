@@ -7,6 +7,7 @@ from billing_portal.support.views import (
     disputes,
     find,
     organizations,
+    prices,
     results,
     rules,
     trace,
@@ -51,4 +52,7 @@ urlpatterns = [
     path("outcome-rules/", staff(rules.outcome_rules), name="staff_rules_list"),
     path("outcome-rules/new/<slug:book>/", staff(rules.propose), name="staff_rules_new"),
     *proposal_paths("outcome-rules", rules.PAGES),
+    path("prices/", staff(prices.price_books), name="staff_prices_list"),
+    path("prices/new/<slug:book>/", staff(prices.propose), name="staff_prices_new"),
+    *proposal_paths("prices", prices.PAGES),
 ]

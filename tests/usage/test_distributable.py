@@ -39,6 +39,7 @@ GLOBAL = {
     "usage_pricestamp": "the vendor's, a copy on every node",
     "usage_priceversion": "the vendor's, a copy on every node",
     "usage_recordedbatch": "a request of the vendor's holds calls of many organizations; each node keeps what it heard",
+    "usage_priceproposal": "the vendor's, a copy on every node",
     "usage_ruleproposal": "the vendor's, a copy on every node",
     "usage_productmix": "what calls have in common, a copy on every node",
 }

@@ -22,6 +22,7 @@ from usage.models.outcomes import (
     OutcomeType,
     ReplyKind,
 )
+from usage.models.price_proposals import PriceImpact, PriceProposal
 from usage.models.prices import PRICE_LOCK, Component, PriceBook, PriceRate, PriceStamp, PriceVersion
 from usage.models.revisions import CallRevision
 from usage.models.rollups import DailyAgentUsage, DailyUsage, HourlyUsage
@@ -61,6 +62,8 @@ __all__ = [
     "OutcomeRuleVersion",
     "OutcomeType",
     "PriceBook",
+    "PriceImpact",
+    "PriceProposal",
     "PriceRate",
     "PriceStamp",
     "PriceVersion",

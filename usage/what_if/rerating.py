@@ -66,15 +66,15 @@ class _Mix:
         return [rate for rate in self.rates if rate.unit == Unit.THOUSAND_TOKENS]
 
 
-def month(organization_id: int, month: date, choice: Choice) -> MonthRated:
-    """Return what the calls billed in a month would have cost under a choice.
+def month(organization_id: int, month: date, choice: Choice, *, plan: Snapshot | None = None) -> MonthRated:
+    """Return what the calls billed in a month would have cost under a choice, or by a `plan` that is not stored.
 
     A call keeps its charge where the choice changes nothing, and where the prices lack one of its products; what later
     revisions of a call were charged stays, too.
     """
     mixes, changed = _mixes(organization_id, month), {}
     for mix_id, (products, version_id, _) in mixes.items():
-        mix = _as_chosen(mix_id, products, version_id, choice)
+        mix = _as_chosen(mix_id, products, version_id, choice, plan)
         if mix is not None:
             changed[mix_id] = mix
     then: Counter[str] = Counter(_as_charged(organization_id, month, without=list(changed)))
@@ -83,7 +83,7 @@ def month(organization_id: int, month: date, choice: Choice) -> MonthRated:
     kept = sum(
         calls
         for mix_id, (products, version_id, calls) in mixes.items()
-        if mix_id not in changed and _lacks_a_price(products, version_id, choice)
+        if mix_id not in changed and _lacks_a_price(products, version_id, choice, plan)
     )
     now = rollups.component_totals(organization_id, month)
     return MonthRated(month, sum(calls for *_, calls in mixes.values()), kept, _told(now), _told(then))
@@ -94,19 +94,21 @@ def _told(amounts: Mapping[str, int]) -> dict[str, int]:
     return {str(component): micros for component, micros in amounts.items() if micros}
 
 
-def _as_chosen(mix_id: int, products: Sequence[str], version_id: int, choice: Choice) -> _Mix | None:
+def _as_chosen(
+    mix_id: int, products: Sequence[str], version_id: int, choice: Choice, plan: Snapshot | None
+) -> _Mix | None:
     """Return what the mix becomes; None where it stays, or has no price."""
     charged = prices.snapshot(version_id)
-    snapshot = charged if choice.plan is None else prices.snapshot(choice.plan)
+    snapshot = plan or (charged if choice.plan is None else prices.snapshot(choice.plan))
     names = choices.replaced(products, charged, choice.products)
     if (snapshot.version_id, names) == (version_id, tuple(sorted(products))) or snapshot.unpriced(names):
         return None
     return _Mix(mix_id, names, snapshot)
 
 
-def _lacks_a_price(products: Sequence[str], version_id: int, choice: Choice) -> bool:
+def _lacks_a_price(products: Sequence[str], version_id: int, choice: Choice, plan: Snapshot | None) -> bool:
     charged = prices.snapshot(version_id)
-    snapshot = charged if choice.plan is None else prices.snapshot(choice.plan)
+    snapshot = plan or (charged if choice.plan is None else prices.snapshot(choice.plan))
     return bool(snapshot.unpriced(choices.replaced(products, charged, choice.products)))
 
 

@@ -154,7 +154,9 @@ class PriceVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     inlines = [RateInline]
 
     def has_change_permission(self, request: HttpRequest, obj: PriceVersion | None = None) -> bool:
-        return _is_editable(obj) and super().has_change_permission(request, obj)
+        """What was proposed and entered was told to customers: it can be taken back, not edited."""
+        is_told = obj is not None and hasattr(obj, "proposal")
+        return not is_told and _is_editable(obj) and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: PriceVersion | None = None) -> bool:
         return False

@@ -9,7 +9,7 @@ from billing_portal.billing.models import Dispute
 from billing_portal.ledger.models import Account
 from billing_portal.support import amounts
 from billing_portal.support.models import StaffAction
-from usage.models import Backfill, RuleProposal
+from usage.models import Backfill, PriceProposal, RuleProposal
 
 register = template.Library()
 
@@ -28,11 +28,12 @@ def amount_minor(minor: int, currency: str) -> str:
 
 @register.simple_tag
 def waiting() -> dict[str, Any]:
-    """Return how many approvals, disputes, proposed rules and backfills wait, and how many accounts are frozen."""
+    """Return how many approvals, disputes, proposals and backfills wait, and how many accounts are frozen."""
     return {
         "approvals": StaffAction.objects.filter(state=StaffAction.State.WAITING).count(),
         "disputes": Dispute.objects.filter(state=Dispute.State.OPEN, due_at__isnull=False).count(),
         "rules": RuleProposal.objects.filter(state=RuleProposal.State.WAITING).count(),
+        "prices": PriceProposal.objects.filter(state=PriceProposal.State.WAITING).count(),
         "backfills": Backfill.objects.filter(state=Backfill.State.COUNTED).count(),
         "frozen": Account.objects.filter(frozen_at__isnull=False).count(),
     }
