@@ -65,3 +65,13 @@ def test_of_what_was_bought_only_the_sale_can_end(desk: Any, acme: Any, alice: A
     assert offer.size == 1000
     assert offer.ends_at is not None
     assert desk.get(f"/staff/billing/bucketoffer/{offer.pk}/delete/").status_code == 403
+
+
+def test_an_offer_is_withdrawn_only_before_it_is_on_sale(desk: Any) -> None:
+    desk.post(ADD, terms())
+    desk.post(ADD, terms(starts_at_0="2099-01-01"))
+    on_sale, to_come = BucketOffer.objects.order_by("starts_at")
+    for offer, status in ((on_sale, 403), (to_come, 302)):
+        url = f"/staff/billing/bucketoffer/{offer.pk}/delete/"
+        assert desk.post(url, {"post": "yes"}).status_code == status
+    assert list(BucketOffer.objects.all()) == [on_sale]

@@ -61,7 +61,13 @@ class BucketOfferAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return _KEPT if obj and obj.purchases.exists() else []
 
     def has_delete_permission(self, request: HttpRequest, obj: BucketOffer | None = None) -> bool:
-        return False
+        """Withdraw an offer before it is on sale, unless somebody's renewal names it."""
+        is_to_come = obj is not None and obj.starts_at > clock.now() and not obj.renewals.exists()
+        return is_to_come and super().has_delete_permission(request, obj)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave out the deletion of many: each is withdrawn by itself."""
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
 
     def save_model(self, request: HttpRequest, obj: BucketOffer, form: Any, change: bool) -> None:
         if not change:

@@ -64,7 +64,7 @@ class Command(BaseCommand):
                 advance(1)
 
     def _pay_ahead(self, plan: story.Plan) -> None:
-        with self._progress("Credit is bought, by hand and by automatic top-up", 2) as advance:
+        with self._progress("Credit and a bucket are bought ahead", 2) as advance:
             try:
                 shopping.pay_ahead(plan.customers)
             except shopping.NotCredited as missing:
