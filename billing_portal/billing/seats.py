@@ -133,6 +133,7 @@ def ask(plan: SeatPlan, *, seats: int, public_id: UUID, by: User, now: datetime)
     Nothing changes until Stripe confirms it (`seat_walk.advance`). Raises SeatsRefused, MoveOpen, FormReused.
     """
     with transaction.atomic():
+        accounts.lock(plan.organization_id)
         known, plan = _known_or_free(plan, public_id)
         if known is not None:
             if known.seats != seats or known.is_of_staff:
@@ -148,6 +149,7 @@ def sell(plan: SeatPlan, *, base_seats: int, public_id: UUID, by: User, now: dat
     MoveOpen, FormReused.
     """
     with transaction.atomic():
+        accounts.lock(plan.organization_id)
         known, plan = _known_or_free(plan, public_id)
         if known is not None:
             if known.base_seats != base_seats:
@@ -160,7 +162,6 @@ def sell(plan: SeatPlan, *, base_seats: int, public_id: UUID, by: User, now: dat
 
 def _known_or_free(plan: SeatPlan, public_id: UUID) -> tuple[SeatMove | None, SeatPlan]:
     """Return the move of this key, if any, and the plan as it is, under the account's lock. Raises MoveOpen."""
-    accounts.lock(plan.organization_id)
     moves = SeatMove.objects.filter(organization_id=plan.organization_id)
     known = moves.filter(public_id=public_id).first()
     if known is None and (open_ := moves.filter(state__in=SeatMove.OPEN).first()) is not None:

@@ -4,6 +4,7 @@ Stripe is not asked: each of these is done before it is, or after.
 """
 
 import ast
+import uuid
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.models import Organization, User
-from billing_portal.billing import bad_debts, discounts, interims, metering, purchases, top_up_orders, top_ups
+from billing_portal.billing import bad_debts, discounts, interims, metering, purchases, seats, top_up_orders, top_ups
 from billing_portal.billing.models import (
     Discount,
     InterimInvoice,
@@ -22,6 +23,8 @@ from billing_portal.billing.models import (
     Purchase,
     PurchaseStep,
     Report,
+    SeatMove,
+    SeatPlan,
     TopUp,
 )
 from billing_portal.ledger import totals, write_offs
@@ -275,6 +278,44 @@ def test_i04_a_closed_months_discount_is_taken_off_once(customers: list[Organiza
         assert len(of(DiscountPosting, organization)) == 1
         month = totals.month(organization.pk, OCTOBER)
         assert 0 < sum(micros for (kind, _), micros in month.burnt.items() if kind == "discount") < month.gross_micros
+
+    racing.prove(customers, act, law)
+
+
+# ── Seats ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@racing.of("seats.sell")
+@racing.FEW_OR_ALL
+def test_f27_seats_are_sold_once_a_form_and_one_change_is_open(customers: list[Organization], now: datetime) -> None:
+    """Two forms of staff, each sent four times."""
+    sam = User.objects.create_user("sam@desk.example", "x", is_staff=True)
+    plans = {
+        each.pk: SeatPlan.objects.create(
+            organization=each,
+            stripe_price_id="price_1",
+            stripe_subscription_id=f"sub_seats_{each.pk}",
+            stripe_seats_item_id="si_1",
+            stripe_units_item_id="si_2",
+            seat_micros=29_000_000,
+            currency="USD",
+            base_seats=10,
+            seats=10,
+            units=0,
+            unit_micros=990_000,
+            attached_at=now,
+        )
+        for each in customers
+    }
+
+    def act(organization: Organization, number: int) -> SeatMove:
+        key = uuid.uuid5(organization.public_id, str(number % 2))
+        return seats.sell(plans[organization.pk], base_seats=11 + number % 2, public_id=key, by=sam, now=now)
+
+    def law(organization: Organization, answers: list[Any]) -> None:
+        (move,) = of(SeatMove, organization)
+        assert answers.count(move) == 4
+        assert {type(answer) for answer in answers if answer != move} == {seats.MoveOpen}
 
     racing.prove(customers, act, law)
 

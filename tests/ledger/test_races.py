@@ -11,6 +11,7 @@ from accounts.models import Letter
 from billing_portal.ledger import (
     alerts,
     balances,
+    bucket_claims,
     buckets,
     claims,
     collections,
@@ -29,6 +30,7 @@ from billing_portal.ledger import (
 from billing_portal.ledger.models import (
     Account,
     Bucket,
+    BucketClaim,
     BucketEntry,
     Grant,
     Period,
@@ -591,5 +593,24 @@ def test_f50_i03_what_is_left_of_a_bucket_expires_once(organizations, now):
         assert list(BucketEntry.objects.filter(organization=organization, kind="expired").values_list("units")) == [
             (-100,)
         ]
+
+    racing.prove(organizations, act, law)
+
+
+@racing.of("bucket_claims.follow")
+@racing.FEW_OR_ALL
+def test_f38_a_bucket_whose_payment_went_back_is_emptied_once(organizations, now):
+    """The webhook, sent eight times: one finds what has changed, the others nothing."""
+    first = {each.pk: buckets.add(each.pk, terms(now), reference="paid", now=now) for each in organizations}
+    told = {"paid_micros": 89 * MICROS, "claimed_micros": 89 * MICROS, "held_micros": 0, "reason": "Refunded"}
+
+    def act(organization, number):
+        return bucket_claims.follow(bucket=first[organization.pk], **told, now=now)
+
+    def law(organization, answers):
+        assert not refusals(answers)
+        assert sorted(each.units for each in answers if each is not None) == [100]
+        assert units(organization) == {"paid": (100, 0)}
+        assert BucketClaim.objects.get(organization=organization).entries.get().units == -100
 
     racing.prove(organizations, act, law)

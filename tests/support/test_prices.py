@@ -1,11 +1,13 @@
 """Prices of calls from the form on the desk to the customer's page and mail, and back before they start."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from playwright.sync_api import Browser
 
 from accounts import clock
 from accounts.models import Letter, Organization, User
@@ -14,12 +16,13 @@ from billing_portal.support import price_forms
 from tests.conftest import NOW
 from tests.support.test_desk import text_of
 from tests.support.test_organization_desk import colleague
+from tests.support.test_outcome_rules import look
 from tests.test_tenant_matrix import logged_in
 from tests.usage.conftest import priced, record
 from tests.usage.test_price_proposals import september
 from usage.models import PriceBook, PriceProposal
 
-__all__ = ["colleague", "priced", "record", "september"]
+__all__ = ["colleague", "look", "priced", "record", "september"]
 pytestmark = pytest.mark.django_db
 
 
@@ -98,3 +101,25 @@ def test_who_may_not_see_proposals_is_refused(client: Client, september: Organiz
     desk.logout()
     for name, arguments in (("staff_prices_list", []), ("staff_prices_new", ["parley-usd"])):
         assert desk.get(reverse(name, args=arguments)).status_code == 302
+
+
+@pytest.mark.long
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_the_pages_are_sound_on_wide_and_narrow_screens(
+    desk: Client,
+    colleague: Client,
+    september: Organization,
+    alice: User,
+    live_server: Any,
+    chromium: Browser,
+    look: Callable[..., None],
+) -> None:
+    url = reverse("staff_prices_new", args=["parley-usd"])
+    proposal_url = desk.post(url, filled(elevenlabs_tts="0.08", gpt_5="0.03"))["Location"]
+    desk.post(url, filled(openai_tts="0.12", starts_at="2026-11-01T00:00"))
+    entered = PriceProposal.objects.latest("id")
+    step(desk, entered, "ask")
+    step(colleague, entered, "approve")
+    look(desk, {"prices": reverse("staff_prices_list"), "prices-new": url, "prices-proposal": proposal_url})
+    look(logged_in(alice), {"customer-prices": reverse("prices", args=[september.public_id])})
