@@ -107,7 +107,7 @@ def test_rules_taken_back_before_their_start_are_told_to_those_who_were_told(
     rule_letters.tell(now=NOW)
     assert "This field is required" in step(desk, proposal, "revoke")
     said = step(desk, proposal, "revoke", **{"revoke-reason": "The date was wrong."})
-    assert "is told that they do not come" in said
+    assert "is told that it does not come" in said
     assert "“The date was wrong.”" in said
     assert [rule_letters.tell_of_ends(now=NOW), rule_letters.tell_of_ends(now=NOW)] == [1, 0]
     letter = Letter.objects.get(reference__startswith="rules_taken_back:")
@@ -123,7 +123,7 @@ def test_a_wrong_form_says_what_is_wrong_beside_the_field(desk: Client, septembe
     wrong = {**FORM, "key": str(uuid.uuid4()), "starts_at": "2026-10-01T00:00", "price_resolution": ""}
     assert "There is no price for resolution" in text_of(desk.post(url, wrong))
     wrong["price_resolution"] = "0.99"
-    assert "which has passed. Choose a later one" in text_of(desk.post(url, wrong))
+    assert "which has passed. Choose a later instant" in text_of(desk.post(url, wrong))
     assert not RuleProposal.objects.exists()
 
 
