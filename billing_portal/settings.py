@@ -540,7 +540,8 @@ LOGGING = {
             "()": structlog.stdlib.ProcessorFormatter,
             "processor": structlog.processors.JSONRenderer()
             if env.bool("LOG_JSON", not STRIPE_IS_SANDBOX)
-            else structlog.dev.ConsoleRenderer(colors=False),
+            # Rich's tracebacks show local variables, which may be anybody's, and take seconds to draw.
+            else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
             "foreign_pre_chain": _SHARED_PROCESSORS,
         }
     },
