@@ -256,6 +256,11 @@ def sell(plan: SeatPlan, base_seats: int, now: datetime, **options: Any) -> Seat
     return seats.sell(plan, base_seats=base_seats, by=by, now=now, **{"public_id": uuid.uuid4(), **options})
 
 
+def billed(plan: SeatPlan) -> int:
+    """Return what all invoices of the seats' subscription come to, in cents."""
+    return sum(each["total"] for each in gateway.list_all("invoices", {"subscription": plan.stripe_subscription_id}))
+
+
 def test_selling_more_seats_leaves_what_was_moved_to_outcomes(plan: SeatPlan, stripe: RunningSandbox) -> None:
     seat_walk.advance(ask(plan, 7, stripe.now()), now=stripe.now())
     plan.refresh_from_db()
@@ -293,12 +298,10 @@ def test_f14_f17_detaching_with_a_lost_answer_ends_both_sides_once_and_bills_no_
     plan.refresh_from_db()
     assert (move.state, move.month, plan.base_seats, at_stripe(plan)) == (State.CONFIRMED, APRIL, 0, (0, 0))
     assert Bucket.objects.get().remaining_units == 87, "what is paid stays until the month ends"
-    billed = len(gateway.list_all("invoices", {"subscription": plan.stripe_subscription_id}))
+    before = billed(plan)
     begin(stripe, datetime(2027, 4, 1, 14, tzinfo=UTC))
     assert gateway.retrieve("subscriptions", plan.stripe_subscription_id)["status"] == "canceled"
-    assert [each["total"] for each in gateway.list_all("invoices", {"subscription": plan.stripe_subscription_id})][
-        : -billed or None
-    ] in ([], [0])
+    assert billed(plan) == before > 0
     assert not SeatMonth.objects.filter(month=APRIL).exists()
 
 
@@ -311,7 +314,7 @@ def test_staff_detach_seats_after_a_preview_and_attach_others_later(plan: SeatPl
     waiting = actions.ask(**asked, reason="As agreed", public_id=uuid.uuid4())
     for _ in range(2):
         actions.approve(waiting.public_id, by=tess, now=stripe.now())
-    assert SeatPlan.objects.get().detached_at == stripe.now()
+    assert SeatPlan.objects.get().detached_at is not None
     with pytest.raises(kinds.Refused, match="detached already"):
         actions.preview(**asked)
     before = plan.stripe_subscription_id
