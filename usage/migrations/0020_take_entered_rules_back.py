@@ -9,7 +9,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("usage", "0018_leave_room_for_updates"),
+        ("usage", "0019_sum_without_numerics"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

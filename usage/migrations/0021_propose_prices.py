@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
-        ("usage", "0019_take_entered_rules_back"),
+        ("usage", "0020_take_entered_rules_back"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
