@@ -10,7 +10,7 @@ import accounts.constraints
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
-        ("ledger", "0017_leave_room_for_updates"),
+        ("ledger", "0018_discounts"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_answers_kept_for_repeated_requests"),
-        ("billing", "0023_receipt_files_are_of_invoices"),
+        ("billing", "0025_purchases_are_paid_in_local_currency"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
