@@ -31,7 +31,7 @@ _PURCHASE = rf"/credits/purchases/{_UUID}/$"
 _ORGANIZATION = rf"/staff/organizations/{_UUID}/$"
 _INVOICE_LINE = rf"/invoices/{_UUID}/(?!receipt|payment|amount)[a-z_]+/$"
 _DISPUTE_NEW = r"/disputes/new/\?kind=.+$"
-_CHANGE = r"/usage/changes/[a-z_]+/\?.*$"
+_CHANGE = r"/usage/changes/[a-z_]+/(\?.*)?$"
 _CONVERSATION = r"/usage/conversations/[^/?]+/$"
 _BUCKET_OFFER = rf"/buckets/offers/{_UUID}/$"
 
@@ -117,7 +117,6 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "usage-by-agent": f"{home}usage/?by=agent&days=last-month",
         "calls": f"{home}usage/calls/",
         "call": (call := _link(page, f"{home}usage/calls/", _CALL)),
-        "call-dispute": _link(page, call, _DISPUTE_NEW),
         "outcomes": f"{home}usage/outcomes/?days=last-month",
         "conversations": f"{home}usage/conversations/?days=last-month",
         "conversation": _link(page, f"{home}usage/conversations/?days=last-month", _CONVERSATION),
@@ -125,7 +124,6 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "changes": f"{home}usage/changes/",
         "change": _link(page, f"{home}usage/changes/", _CHANGE),
         "what-if": f"{home}usage/what-if/",
-        "what-if-new": f"{home}usage/what-if/new/",
         "own-log": f"{home}usage/own-log/",
         "saved-views": f"{home}usage/views/",
         "metadata": f"{home}usage/metadata/",
@@ -134,7 +132,8 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "trace": _link(page, call, _TRACE),
         "invoices": f"{home}invoices/",
         "invoice": (invoice := _link(page, f"{home}invoices/", _INVOICE)),
-        "invoice-line": _link(page, invoice, _INVOICE_LINE),
+        "invoice-line": (line := _link(page, invoice, _INVOICE_LINE)),
+        "dispute-new": _link(page, line, _DISPUTE_NEW),
         "invoice-payment": f"{invoice}payment/",
         "amount-due": f"{invoice}amount-due/",
         "receipt": f"{invoice}receipt/",
