@@ -21,6 +21,8 @@ from usage.outcomes.billed import AtPrice
 EXACT_DIGITS = 6
 _MINUS = "\N{MINUS SIGN}"
 _NO_BREAK = "\N{NO-BREAK SPACE}"
+# A currency's letters beside a figure.
+_TOUCHING = re.compile(r"(?<=[^\W\d_])(?=\d)")
 
 
 def active_locale() -> Locale:
@@ -63,9 +65,11 @@ def money_axis(micros: int, currency: str, *, step_micros: int, locale: Locale |
     locale = locale or active_locale()
     if step_micros >= 1_000 * MICROS_PER_UNIT:
         digits = 1 if step_micros % (1_000 * MICROS_PER_UNIT) else 0
-        return _minus(
-            numbers.format_compact_currency(
-                Decimal(micros) / MICROS_PER_UNIT, currency, locale=locale, fraction_digits=digits
+        return _spaced(
+            _minus(
+                numbers.format_compact_currency(
+                    Decimal(micros) / MICROS_PER_UNIT, currency, locale=locale, fraction_digits=digits
+                )
             )
         )
     if step_micros % MICROS_PER_UNIT == 0:
@@ -253,7 +257,12 @@ def _by_babel(kind: str, locale: str, value: int, digits: int) -> str:
     number = Decimal(value).scaleb(-digits - 2 if kind == _PERCENT else -digits)
     currency = None if kind in {_DECIMAL, _PERCENT} else kind
     pattern = _pattern(kind, locale, digits)
-    return _minus(pattern.apply(number + 0, Locale.parse(locale), currency=currency, currency_digits=False))
+    return _spaced(_minus(pattern.apply(number + 0, Locale.parse(locale), currency=currency, currency_digits=False)))
+
+
+def _spaced(text: str) -> str:
+    """Part letters and figures, as Unicode's locale data ask for and babel does not: "KWD 1.500", not "KWD1.500"."""
+    return _TOUCHING.sub(_NO_BREAK, text)
 
 
 @lru_cache(maxsize=256)
