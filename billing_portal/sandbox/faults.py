@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import invalid
+from .moods import Mood
 
 DECLINE_CODES = {
     "generic_decline", "insufficient_funds", "lost_card", "stolen_card", "expired_card", "incorrect_cvc",
@@ -23,24 +24,30 @@ class Faults:
     webhooks: dict[str, Any] = field(default_factory=dict)
     rate_limit: dict[str, Any] = field(default_factory=dict)
     radar: dict[str, Any] = field(default_factory=dict)
+    mood: Mood | None = None
     _recent: deque[float] = field(default_factory=deque)
 
     def set(self, wanted: dict[str, Any]) -> None:
         """Set what the request names and leave the rest; an empty hash ends a fault."""
         names = {
             "decline_next": "decline", "fail_next": "fail", "timeout_next": "timeout", "webhooks": "webhooks",
-            "rate_limit": "rate_limit", "radar": "radar",
+            "rate_limit": "rate_limit", "radar": "radar", "mood": "mood",
         }  # fmt: skip
         for name, value in wanted.items():
             if name not in names or not isinstance(value, dict):
                 raise invalid(f"Received unknown parameter: {name}", param=name, code="parameter_unknown")
             if name == "decline_next" and value.get("code", "generic_decline") not in DECLINE_CODES:
                 raise invalid(f"Unknown decline code {value['code']}", param="decline_next[code]")
+            if name == "mood":
+                self.mood = Mood(value) if value else None
+                continue
             setattr(self, names[name], {"count": 1} | value if value and name.endswith("_next") else dict(value))
 
     def take_decline(self) -> str | None:
         """The code the next charge is declined with, if one is to be."""
-        return self.decline.get("code", "generic_decline") if _take(self.decline) else None
+        if _take(self.decline):
+            return str(self.decline.get("code", "generic_decline"))
+        return self.mood.decline() if self.mood else None
 
     def take_failure(self, method: str, path: str) -> dict[str, Any] | None:
         """How this request is to fail: its ``status``, ``when`` ("before" or "after" the effect), and whether the
@@ -51,9 +58,9 @@ class Faults:
 
     def take_timeout(self, method: str, path: str) -> tuple[str, float] | None:
         """When ("before" or "after" the effect) and for how long this request hangs."""
-        if not _matches(self.timeout, method, path) or not _take(self.timeout):
-            return None
-        return self.timeout.get("when", "before"), float(self.timeout.get("seconds", 30))
+        if _matches(self.timeout, method, path) and _take(self.timeout):
+            return self.timeout.get("when", "before"), float(self.timeout.get("seconds", 30))
+        return self.mood.timeout(method) if self.mood else None
 
     def exceeds_rate(self) -> bool:
         """Whether this request is one too many in a second, where ``{"per_second": n}`` is set."""
@@ -79,6 +86,7 @@ class Faults:
             "webhooks": self.webhooks,
             "rate_limit": self.rate_limit,
             "radar": self.radar,
+            "mood": self.mood.describe() if self.mood else {},
         }
 
 

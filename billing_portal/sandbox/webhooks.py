@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from .registry import job
 from .rendering import render
 from .store import Object
 
@@ -40,6 +41,7 @@ class Webhooks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._client: httpx.AsyncClient | None = None
         self._muted = False
+        self._number = 0
         self.delivered = 0
 
     # Within a transaction
@@ -50,9 +52,9 @@ class Webhooks:
             return 0
         endpoints = [e for e in self._endpoints() if _wants(e, event["type"])]
         for endpoint in endpoints:
-            key = f"{event['id']}:{endpoint['id']}"
-            record = {"event": event["id"], "endpoint": endpoint["id"], "attempts": 0, "error": None}
-            self._prepared.append(self._box.store.insert("_delivery", key, record))
+            mood = self._box.faults.mood
+            for repeat, delay in enumerate(mood.delays() if mood else [0.0]):
+                self._note(event, endpoint, repeat, delay)
         return len(endpoints)
 
     def prepare_thin(self, event: Object) -> None:
@@ -63,9 +65,26 @@ class Webhooks:
         ]
         for endpoint in [*self.extra_endpoints, *found]:
             if _wants(endpoint, event["type"]):
-                key = f"{event['id']}:{endpoint['id']}"
-                record = {"event": event["id"], "endpoint": endpoint["id"], "attempts": 0, "error": None}
-                self._prepared.append(self._box.store.insert("_delivery", key, record))
+                self._note(event, endpoint)
+
+    def _note(self, event: Object, endpoint: Object, repeat: int = 0, delay: float = 0.0) -> None:
+        """Note that an event is to be delivered to an endpoint: now, or once the clock is `delay` seconds further."""
+        self._number += 1
+        key = f"{event['id']}:{endpoint['id']}" + (f":{repeat}" if repeat else "")
+        record = {
+            "event": event["id"], "endpoint": endpoint["id"], "attempts": 0, "error": None,
+            "number": self._number, "is_repeat": bool(repeat), "is_delayed": delay > 0, "due": self._box.now() + delay,
+        }  # fmt: skip
+        stored = self._box.store.insert("_delivery", key, record)
+        if delay:
+            self._box.agenda.put("webhook.deliver", key, record["due"])
+        else:
+            self._prepared.append(stored)
+
+    def enqueue(self, key: str) -> None:
+        """Deliver what was put off: its time has come."""
+        if (record := self._box.store.get("_delivery", key)) is not None:
+            self._prepared.append(record)
 
     def release(self) -> None:
         keys = [record["_key"] for record in self._prepared]
@@ -83,7 +102,7 @@ class Webhooks:
 
     def acknowledged(self, event_id: str) -> bool:
         """Whether every endpoint that was told of the event has answered 2xx."""
-        return not self._box.store.where("_delivery", event=event_id)
+        return all(record["is_repeat"] for record in self._box.store.where("_delivery", event=event_id))
 
     def _endpoints(self) -> list[Object]:
         stored = [
@@ -111,7 +130,7 @@ class Webhooks:
     async def start(self) -> None:
         self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
         self._queue = asyncio.Queue()
-        for record in self._box.store.all("_delivery"):
+        for record in self._due():
             self._queue.put_nowait(record["_key"])
         for _ in range(WORKERS):
             self._spawn(self._work())
@@ -172,6 +191,8 @@ class Webhooks:
         if error is None:
             self._settle(record, event)
             self.delivered += 1
+            if self._box.faults.mood:
+                self._box.faults.mood.note_delivery(record)
             return True
         record["attempts"] += 1
         record["error"] = error
@@ -209,15 +230,21 @@ class Webhooks:
         deadline = time.monotonic() + timeout
         refusals: dict[str, int] = {}
         while time.monotonic() < deadline:
-            pending = [r for r in self._box.store.all("_delivery") if not r.get("sending")]
+            due = self._due()
+            pending = [r for r in due if not r.get("sending")]
             stuck = [r for r in pending if refusals.get(r["_key"], 0) >= FLUSH_ATTEMPTS]
-            if len(stuck) == len(self._box.store.all("_delivery")):
+            if len(stuck) == len(due):
                 break
             for record in [r for r in pending if r["attempts"] and r not in stuck][:50]:
                 if not await self._attempt(record["_key"]):
                     refusals[record["_key"]] = refusals.get(record["_key"], 0) + 1
             await asyncio.sleep(0.01)
-        return {"delivered": self.delivered, "undelivered": self.describe_pending()}
+        return {"delivered": self.delivered, "undelivered": [self._describe(record) for record in self._due()]}
+
+    def _due(self) -> list[Object]:
+        """Deliveries that are not put off to a later instant of the clock."""
+        now = self._box.clock.exact()
+        return [record for record in self._box.store.all("_delivery") if record.get("due", 0) <= now]
 
     def describe_pending(self) -> list[dict[str, Any]]:
         return [self._describe(record) for record in self._box.store.all("_delivery")]
@@ -232,6 +259,12 @@ class Webhooks:
             "attempts": record["attempts"],
             "error": record["error"],
         }
+
+
+@job("webhook.deliver")
+def deliver(box: "Sandbox", key: str) -> None:
+    """Let go of a delivery that a mood put off."""
+    box.webhooks.enqueue(key)
 
 
 def _wants(endpoint: Object, event_type: str) -> bool:
