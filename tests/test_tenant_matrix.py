@@ -106,6 +106,8 @@ PAGES = {
     f"{O}invoices/<uuid:invoice>/amount-due/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/amount-due/csv/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/pay/": Page(Permission.MANAGE_BILLING, "post", {"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/pay/form/": Page(Permission.MANAGE_BILLING, parts={"invoice": "invoice"}),
+    f"{O}invoices/<uuid:invoice>/pay/form/back/": Page(Permission.MANAGE_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/receipt/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/receipt/new/": Page(Permission.VIEW_BILLING, "post", {"invoice": "invoice"}),
     f"{O}invoices/<uuid:invoice>/receipt/file/": Page(Permission.VIEW_BILLING, parts={"invoice": "invoice"}),

@@ -80,6 +80,26 @@ def pay_now(invoice: Invoice, *, key: str, now: datetime, method: PaymentMethod 
     return _received(invoice, now=now)
 
 
+def form_secret(invoice: Invoice) -> str:
+    """Return the secret with which Stripe's own form pays the invoice, once, with a card that is not saved or by Link.
+
+    It is of the invoice's one payment, so whoever pays first, here or elsewhere, pays it alone. Raises NotPayable, and
+    what the gateway raises.
+    """
+    if invoice.state not in invoices.PAYABLE:
+        raise NotPayable(invoice)
+    found = gateway.retrieve("invoices", invoice.stripe_invoice_id, expand=["confirmation_secret"])
+    secret = (found.get("confirmation_secret") or {}).get("client_secret")
+    if not secret:
+        raise NotPayable(invoice)
+    return str(secret)
+
+
+def look(invoice: Invoice, *, now: datetime) -> Invoice:
+    """Take the invoice over as it is at Stripe just now, for a person who comes back from paying it."""
+    return _received(invoice, now=now)
+
+
 def pay_reference(invoice: Invoice) -> str:
     """Return the reference of our one attempt to charge an invoice."""
     return f"pay:{invoice.stripe_invoice_id}"

@@ -1,4 +1,4 @@
-// The card page: mounts Stripe's Payment Element and saves the card off-session. Card data stays in Stripe's frame.
+// Pages with Stripe's Payment Element: one saves a card off-session, one pays an invoice. Card data stays in its frame.
 (() => {
   "use strict";
 
@@ -42,7 +42,7 @@
   const stripe = window.Stripe(settings.publishableKey);
   const elements = stripe.elements({
     clientSecret: settings.clientSecret,
-    customerSessionClientSecret: settings.customerSessionClientSecret,
+    ...(settings.customerSessionClientSecret && { customerSessionClientSecret: settings.customerSessionClientSecret }),
     appearance: { theme: isDark() ? "night" : "stripe", variables },
   });
   const element = elements.create("payment", { terms: { card: "never" } }); // our own mandate stands below
@@ -56,6 +56,7 @@
 
   // The mandate is recorded before the card is saved: a card without an acceptance must not exist.
   const acceptMandate = async () => {
+    if (!settings.mandateUrl) return; // nothing is saved
     const body = new FormData(form);
     body.set("setup_intent", settings.setupIntent);
     const answer = await fetch(settings.mandateUrl, { method: "POST", body });
@@ -72,7 +73,8 @@
       const checked = await elements.submit();
       if (checked.error) throw new Error(checked.error.message);
       await acceptMandate();
-      const result = await stripe.confirmSetup({ elements, confirmParams: { return_url: settings.returnUrl } });
+      const confirm = settings.mandateUrl ? stripe.confirmSetup : stripe.confirmPayment;
+      const result = await confirm({ elements, confirmParams: { return_url: settings.returnUrl } });
       // Without an error the browser is already on its way to the return address.
       if (result.error) throw new Error(result.error.message);
     } catch (error) {

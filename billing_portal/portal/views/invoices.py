@@ -4,6 +4,7 @@ import uuid
 from contextlib import suppress
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -107,6 +108,52 @@ def pay(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
     else:
         page = "invoice"
         messages.success(request, f"Invoice {paid.number} is paid.{_charge_from_now_on(request, method)}")
+    return redirect(page, request.organization.public_id, found.public_id)
+
+
+@require_GET
+@organization_view(Permission.MANAGE_BILLING)
+def pay_by_form(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
+    """Show Stripe's form, which charges an unpaid invoice to a card that is entered there, or by Link."""
+    found = _invoice(request, invoice)
+    here = [request.organization.public_id, found.public_id]
+    try:
+        secret = charging.form_secret(found)
+    except charging.NotPayable as error:
+        messages.info(request, str(error))
+        return redirect("invoice_payment", *here)
+    except gateway.Failed:
+        messages.error(request, "Stripe does not answer at the moment. Nothing was charged; try again in a minute.")
+        return redirect("invoice_payment", *here)
+    context = {
+        "invoice": found,
+        "stripe_js_url": settings.STRIPE_JS_URL,
+        "element": {
+            "publishableKey": settings.STRIPE_PUBLISHABLE_KEY,
+            "clientSecret": secret,
+            "returnUrl": request.build_absolute_uri(reverse("invoice_paid_by_form", args=here)),
+        },
+    }
+    return render(request, "portal/invoice_pay_by_form.html", context)
+
+
+@require_GET
+@organization_view(Permission.MANAGE_BILLING)
+def paid_by_form(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
+    """Ask Stripe what became of a payment by its form, and say so; nothing is believed from the address."""
+    found = _invoice(request, invoice)
+    page = "invoice_payment"
+    try:
+        found = charging.look(found, now=clock.now())
+    except gateway.Failed:
+        messages.warning(request, _UNKNOWN)
+    else:
+        if found.state == Invoice.State.PAID:
+            page = "invoice"
+            messages.success(request, f"Invoice {found.number} is paid.")
+        else:
+            messages.warning(request, "Stripe has no payment of this invoice yet. What the bank said stands below.")
+            _read_attempts(found)
     return redirect(page, request.organization.public_id, found.public_id)
 
 
