@@ -14,8 +14,8 @@ State, Cause = CreditNote.State, CreditNote.Cause
 
 
 def net_minor(invoice: Invoice, gross_minor: int) -> int:
-    """Return the part before tax of `gross_minor` of an invoice."""
-    if not invoice.total_minor:
+    """Return the part before tax of `gross_minor` of an invoice; nothing of one that bills nothing, or gives back."""
+    if invoice.total_minor <= 0:
         return 0
     return money.round_half_up(gross_minor * (invoice.total_minor - invoice.tax_minor), invoice.total_minor)
 
