@@ -173,6 +173,20 @@ def follow(invoice: Invoice, *, reason: str, now: datetime) -> None:
             _claim_debt(invoice, reason=reason, now=now)
 
 
+def subject_of(invoice: Invoice) -> str:
+    """Return the name under which the ledger keeps what went back of an invoice's payment."""
+    purchase = Purchase.objects.filter(invoice=invoice).first()
+    return purchase.reference if purchase is not None else f"invoice:{invoice.stripe_invoice_id}"
+
+
+def touched(organization_id: int) -> QuerySet[Invoice]:
+    """Return the invoices of which something went back for good, or did once."""
+    ids: set[int] = set()
+    for kind in (Refund, Chargeback, CreditNote):
+        ids.update(kind.objects.filter(organization_id=organization_id).values_list("invoice_id", flat=True))
+    return Invoice.objects.filter(pk__in=ids).order_by("id")
+
+
 def _is_touched(invoice: Invoice) -> bool:
     """Say whether anything of the invoice ever went back; rows stay, so what is undone is still touched."""
     kinds = (Refund, Chargeback, FraudWarning, CreditNote)
@@ -231,7 +245,7 @@ def _claim_debt(invoice: Invoice, *, reason: str, now: datetime) -> None:
         organization=invoice.organization,
         owed_micros=_net_micros(invoice, gone),
         uncredited_micros=sum(kept.values()),
-        subject=f"invoice:{invoice.stripe_invoice_id}",
+        subject=subject_of(invoice),
         reason=reason,
         now=now,
     )

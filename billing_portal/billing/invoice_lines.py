@@ -74,6 +74,8 @@ def _kind_of(line: Mapping[str, Any], components: Mapping[str, str]) -> tuple[In
         return InvoiceLine.Kind.CREDIT, component, grant_kind
     if component in Billable.values and ours in {InvoiceLine.Kind.INTERIM, InvoiceLine.Kind.DEDUCTION}:
         return InvoiceLine.Kind(ours), component, ""
+    if ours == InvoiceLine.Kind.DEBT:
+        return InvoiceLine.Kind.DEBT, "", ""
     return InvoiceLine.Kind.OTHER, "", ""
 
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts.models import Organization
-from billing_portal.billing import crediting, cycles, interims, minor_units, overdue, seats
+from billing_portal.billing import crediting, cycles, debts, interims, minor_units, overdue, seats
 from billing_portal.billing.models import Customer, Invoice
 from billing_portal.ledger import collections, reversals, totals, write_offs
 
@@ -144,9 +144,10 @@ def _instant(seconds: int | None) -> datetime | None:
 
 
 def accrued_micros(invoice: Invoice) -> int:
-    """Return the micros of accrued usage that an invoice bills, by the ledger; none for what is no usage.
+    """Return the micros of what is owed that an invoice bills, by the ledger; none for what is no usage.
 
-    An interim invoice bills what its lines say, a month's own invoice what no interim invoice of the month bills.
+    An interim invoice bills what its lines say, a month's own invoice what no interim invoice of the month bills, and
+    what went back of earlier payments.
     """
     interim = interims.of_invoice(invoice)
     if interim is not None:
@@ -154,7 +155,8 @@ def accrued_micros(invoice: Invoice) -> int:
     if invoice.month is None:
         return 0
     accrued = totals.month(invoice.organization_id, invoice.month).accrued_micros
-    return accrued - interims.billed(invoice.organization_id, invoice.month).micros.total()
+    billed = interims.billed(invoice.organization_id, invoice.month).micros.total()
+    return accrued - billed + debts.micros(invoice)
 
 
 def usage_month(invoice: Invoice) -> date | None:

@@ -15,6 +15,7 @@ from billing_portal.billing import (
     charging,
     credit_lines,
     cycles,
+    debts,
     deductions,
     discounts,
     gateway,
@@ -173,8 +174,10 @@ def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
         return reason
     credit_lines.put_on(invoice, now=now)
     deductions.put_on(invoice, now=now)
+    debts.put_on(invoice, now=now)
     lines = invoice_lines.fetch(invoice)
-    if reason := credit_lines.mismatch(invoice, lines) or deductions.mismatch(invoice, lines):
+    reason = credit_lines.mismatch(invoice, lines) or deductions.mismatch(invoice, lines)
+    if reason := reason or debts.mismatch(invoice, lines):
         return reason
     line_descriptions.put_on(invoice, lines)
     return ""

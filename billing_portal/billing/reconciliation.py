@@ -19,6 +19,7 @@ from billing_portal.billing import (
     credit_notes,
     crediting,
     cycles,
+    debts,
     deductions,
     interims,
     invoices,
@@ -207,7 +208,7 @@ def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
     usage = dict(_totals(invoice).gross)
     credit = {(due.grant_kind, due.component): due.amount_minor for due in credit_lines.due(invoice)}
     deducted = {due.component: due.amount_minor for due in deductions.due(invoice)}
-    bought = _bought_minor(invoice)
+    rest = {InvoiceLine.Kind.OTHER: _bought_minor(invoice), InvoiceLine.Kind.DEBT: debts.due_minor(invoice)}
     for line in invoice.lines.order_by("position", "id"):
         if line.kind == InvoiceLine.Kind.USAGE:
             yield _usage_line(line, line.component, usage.pop(line.component, 0), invoice.currency, behind)
@@ -217,7 +218,7 @@ def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
         elif line.kind == InvoiceLine.Kind.DEDUCTION:
             yield _deduction_line(line, line.component, deducted.pop(line.component, 0))
         else:
-            yield _other_line(line, _take(bought, line.amount_minor))
+            yield _other_line(line, _take(rest.get(InvoiceLine.Kind(line.kind), []), line.amount_minor))
     for component, micros in usage.items():
         if micros:
             yield _usage_line(None, component, micros, invoice.currency, behind)
@@ -226,6 +227,7 @@ def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
             yield _credit_line(None, grant_kind, component, amount, behind)
     for component, amount in deducted.items():
         yield _deduction_line(None, component, amount)
+    yield from map(_missing_debt, rest[InvoiceLine.Kind.DEBT])
 
 
 def _interim_lines(invoice: Invoice, interim: InterimInvoice) -> Iterator[LineReconciliation]:
@@ -333,6 +335,21 @@ def _other_line(line: InvoiceLine, our_amount_minor: int) -> LineReconciliation:
         our_quantity=None,
         stripe_amount_minor=line.amount_minor,
         our_amount_minor=our_amount_minor,
+    )
+
+
+def _missing_debt(amount_minor: int) -> LineReconciliation:
+    return LineReconciliation(
+        line=None,
+        kind=InvoiceLine.Kind.DEBT,
+        component="",
+        grant_kind="",
+        label=str(InvoiceLine.Kind.DEBT.label),
+        calls=0,
+        stripe_quantity=None,
+        our_quantity=None,
+        stripe_amount_minor=0,
+        our_amount_minor=amount_minor,
     )
 
 

@@ -82,6 +82,11 @@ def claim_debt(
     return posted
 
 
+def owed(account: Account, subject: str) -> int:
+    """Return the micros of a payment that went back for good and are owed again."""
+    return micros_posted(account, subject, Book.RECEIVABLE)
+
+
 def post_change(account: Account, subject: str, sides: list[journal.Side], reason: str, now: datetime) -> Transaction:
     """Post the next change of a subject; under the lock its number is its own."""
     number = _transactions(account, subject).count() + 1

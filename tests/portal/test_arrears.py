@@ -219,7 +219,7 @@ def test_pages_of_many_interim_invoices_take_few_queries(
     month = invoice_of(near)
     month_end.advance(month, now=CLOSING)
     # Some for each of the five interim invoices: what a month came to when each was made.
-    with django_assert_max_num_queries(72):
+    with django_assert_max_num_queries(74):
         client.get(reverse("invoice", args=[near.public_id, month.public_id]))
     with django_assert_max_num_queries(12):
         client.get(reverse("invoices", args=[near.public_id]))

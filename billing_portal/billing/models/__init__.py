@@ -5,6 +5,7 @@ from billing_portal.billing.models.buckets import BucketOffer, BucketRenewal
 from billing_portal.billing.models.claims import Chargeback, FraudWarning, InvoicePayment, Refund
 from billing_portal.billing.models.collecting import Overdue, PaymentAttempt
 from billing_portal.billing.models.credit_notes import CreditNote
+from billing_portal.billing.models.debts import DebtLine
 from billing_portal.billing.models.discounts import Discount
 from billing_portal.billing.models.disputes import Dispute, DisputeMessage
 from billing_portal.billing.models.exchange_rates import ExchangeRate
@@ -39,6 +40,7 @@ __all__ = [
     "CreditLine",
     "CreditNote",
     "Customer",
+    "DebtLine",
     "Discount",
     "Dispute",
     "DisputeMessage",

@@ -365,6 +365,7 @@ class InvoiceLine(models.Model):
         CREDIT = "credit", "Credit"
         INTERIM = "interim", "Usage so far"
         DEDUCTION = "deduction", "Already invoiced"
+        DEBT = "debt", "Owed again"
         OTHER = "other", "Other"
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")

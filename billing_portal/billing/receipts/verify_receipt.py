@@ -251,7 +251,7 @@ class Receipt:
         self.gross, self.accrued, self.burnt = Counter(), Counter(), Counter()
         self.late = self.outcomes = 0
         self.billed_micros, self.billed_minor, self.interim_lines = Counter(), Counter(), {}
-        self.other_minor = 0
+        self.other_minor = self.debt_minor = 0
         self.forgiven_of, self.discounted, self.discount_terms = Counter(), Counter(), []
 
     def verify(self):
@@ -605,6 +605,9 @@ class Receipt:
             if line["kind"] == "other":
                 self.other_minor += line["amount_minor"]
                 continue
+            if line["kind"] == "debt":
+                self.debt_minor += line["amount_minor"]
+                continue
             quantity, amount = due.pop(key, (0, 0))
             if line["kind"] == "usage":
                 same(self.place, f"the quantity of {line['description']}", quantity, line["quantity"])
@@ -890,6 +893,9 @@ def verify_file(path, asked):
     yield f"total: {money(total, currency)}, of which tax {money(tax, currency)}"
     if receipt.other_minor:
         yield f"NOTE: {money(receipt.other_minor * receipt.per_minor, currency)} stands on lines that are not of usage"
+    if receipt.debt_minor:
+        debt = money(receipt.debt_minor * receipt.per_minor, currency)
+        yield f"NOTE: {debt} is owed again: payments of earlier invoices, named on its lines, went back"
     if receipt.payments:
         yield f"last known: {receipt.payments[-1]['state']}, {receipt.payments[-1]['recorded_at']}"
     yield from what_it_rests_on(root, receipt.keys, asked)
