@@ -52,9 +52,6 @@ class RateForm(forms.Form):
     """One product. Without a rate it is not priced any more."""
 
     product = forms.SlugField(max_length=64, required=False, label="Product")
-    label = forms.CharField(max_length=80, required=False, label="Customers read")
-    component = forms.ChoiceField(choices=Component.choices, label="Component")
-    unit = forms.ChoiceField(choices=Unit.choices, label="Unit")
     rate = forms.DecimalField(
         min_value=0,
         max_value=MAX_RATE_MICROS // MICROS_PER_UNIT,
@@ -62,8 +59,17 @@ class RateForm(forms.Form):
         required=False,
         label="Rate",
     )
+    unit = forms.ChoiceField(choices=Unit.choices, label="Unit")
+    label = forms.CharField(max_length=80, required=False, label="Customers read")
+    component = forms.ChoiceField(choices=Component.choices, label="Component")
     minimum_ms = forms.IntegerField(min_value=0, max_value=_MOST_MS, label="At least, ms")
     increment_ms = forms.IntegerField(min_value=1, max_value=_MOST_MS, label="In steps of, ms")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        named = self.initial.get("product") or "a new product"
+        for field in self.fields.values():
+            field.widget.attrs["aria-label"] = f"{field.label} of {named}"
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
