@@ -152,13 +152,13 @@ def test_i06_the_books_follow_a_refund_once(
 def test_f01_f03_i17_a_lost_chargeback_stays_lost_whichever_event_comes_last(
     paid: dict[int, Invoice], customers: list[Organization], now: datetime
 ) -> None:
-    """It was an inquiry. That it was opened is told four times, and four times that it is lost."""
+    """It was an inquiry. That it is lost is told once, and seven times that it was opened."""
     with transaction.atomic():
         for each in customers:
             claims.receive_chargeback(chargeback_at_stripe(each, "warning_needs_response", now), now=now)
 
     def act(organization: Organization, number: int) -> Chargeback | None:
-        status = "needs_response" if number % 2 else "lost"
+        status = "needs_response" if number else "lost"
         return claims.receive_chargeback(chargeback_at_stripe(organization, status, now), now=now)
 
     def law(organization: Organization, answers: list[Any]) -> None:
@@ -167,7 +167,7 @@ def test_f01_f03_i17_a_lost_chargeback_stays_lost_whichever_event_comes_last(
         assert (chargeback.state, chargeback.closed_at) == ("lost", now)
         assert credit_of(organization, now) == 0
 
-    racing.prove(customers, act, law, last=lambda number: number % 2 == 1)
+    racing.prove(customers, act, law, last=lambda number: number > 0)
 
 
 @racing.of("claims.receive_warning", "claims.dismiss")

@@ -33,7 +33,7 @@ ENOUGH_PERCENT = 90
 ENOUGH_PERCENT_OF_FEW = 50
 # How long one that is about to write waits until all the others are. With the lock they cannot come so far, so nobody
 # waits for them longer than a moment; without it they come together, however busy the machine is.
-MOMENT, PATIENCE = 0.003, 0.3
+MOMENT, PATIENCE = 0.003, 1.0
 
 Act = Callable[[Organization, int], object]  # what connection `number` does
 Law = Callable[[Organization, list[Any]], None]  # asserts how they were answered, and what the books say
