@@ -5,12 +5,47 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
+
 from tests.billing.test_month_end_killed import ROOT, database_url
+
+
+def of_write(reference: str) -> list[str]:
+    """Return the places around a write to Stripe: before its intent, before the call, after the answer, after all."""
+    return [
+        f"before {reference} _record",
+        f"before {reference} _send",
+        f"before {reference} _done",
+        f"after {reference} _done",
+    ]
+
+
+def until_effect(reference: str) -> list[str]:
+    """Return the places around a write until it had its effect, where who goes on sees that and writes no more."""
+    return of_write(reference)[:3]
+
+
+_OTHERS_LOCKS = """
+    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+    WHERE datname = current_database() AND locktype = 'advisory' AND pid <> pg_backend_pid()"""
+
+
+def wait_until_let_go() -> None:
+    """Wait for the locks of the dead: they go with their connections, a moment later."""
+    deadline = time.monotonic() + 20
+    with connection.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute(_OTHERS_LOCKS)
+            if cursor.fetchone() == (0,):
+                return
+            time.sleep(0.01)
+    raise AssertionError("the dead hold their locks")
 
 
 class Victim:
@@ -23,6 +58,7 @@ class Victim:
         """Let it do the verb and kill it at the place; fail if that was not reached, or it did not die of it."""
         answer = self._order(place=place, verb=verb, id=subject, now=now.isoformat(), within=within)
         assert (answer["reached"], answer["signal"]) == (True, signal.SIGKILL), (place, answer)
+        wait_until_let_go()
 
     def rehearse(self, verb: str, subject: int, *, now: datetime, within: str = "") -> list[str]:
         """Let it do the verb to its end; return the places before and after each lock, write and commit on the way."""

@@ -12,7 +12,7 @@ from tests.billing import killing
 from tests.billing.world import CLOSING, MIDMONTH, invoice_of, load_prices, record_calls
 from tests.stripe.conftest import RunningSandbox
 
-COLLECT = "collect"
+COLLECT = "ledger.collections.collect"
 MOST = 12  # places
 
 

@@ -13,6 +13,7 @@ from billing_portal.billing.models import Purchase
 from billing_portal.ledger import verification
 from billing_portal.ledger.models import Grant
 from tests.billing import killing
+from tests.billing.killing import of_write
 from tests.billing.test_purchase_checkout import CHECKOUT, pay
 from tests.billing.test_purchases import FIFTY, MakeBuyer, ask
 from tests.billing.test_top_ups import switch_on
@@ -20,11 +21,6 @@ from tests.billing.world import MIDMONTH, Buyer
 from tests.stripe.conftest import RunningSandbox
 
 Kill = Callable[..., None]
-
-
-def of_write(step: str) -> list[str]:
-    """Return the places around a write to Stripe: before its intent, before the call, after the answer, after all."""
-    return [f"before :{step} _record", f"before :{step} _send", f"before :{step} _done", f"after :{step} _done"]
 
 
 GIVING = ["before credit", "after grant", "after credit"]
@@ -38,7 +34,7 @@ def kill(stripe: RunningSandbox) -> Iterator[Kill]:
 
 
 def recover() -> None:
-    """Let the sweep go on where the dead left off; their locks go with their connections, a moment later."""
+    """Let the sweep go on where the dead left off."""
     deadline = time.monotonic() + 20
     now = MIDMONTH
     while Purchase.objects.filter(state__in=[*Purchase.OPEN, "paid"]).exists() and time.monotonic() < deadline:

@@ -4,8 +4,9 @@ Django is loaded once. For each line on standard input, {"verb", "id", "now", "p
 until it comes to the place, writes that it is there, and is killed by a real SIGKILL. The answer says how it ended, and
 which locks, writes and commits it came by.
 
-A place is "before" or "after": a function, one of those functions at one step to Stripe, or a statement to the database
-("after INSERT ledger_burn 1"). With `within`, statements count from that function's beginning to the next commit.
+A place is "before" or "after": a function ("before billing.purchases.credit"), a stage of a write to Stripe whose
+reference begins or ends with what is said ("after :pay:1 _send"), or a statement to the database
+("after INSERT ledger_burn 1"). With `within`, a function, statements count from its beginning to the next commit.
 """
 
 import json
@@ -16,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 
 import django
@@ -25,9 +27,22 @@ django.setup()
 from django.db import connection  # noqa: E402
 
 from accounts import clock  # noqa: E402
-from billing_portal.billing import intents, month_end, purchase_payment, purchases, top_ups  # noqa: E402
-from billing_portal.billing.models import Invoice, Purchase  # noqa: E402
-from billing_portal.ledger import alerts, collections, credits  # noqa: E402
+from accounts.models import Organization  # noqa: E402
+from billing_portal.billing import (  # noqa: E402
+    bucket_renewals,
+    credit_note_issuing,
+    gateway,
+    inbox,
+    intents,
+    month_end,
+    purchase_payment,
+    purchases,
+    receivers,
+    seat_walk,
+    top_ups,
+)
+from billing_portal.billing.models import CreditNote, Invoice, Purchase, SeatMove  # noqa: E402
+from billing_portal.ledger import alerts, credits  # noqa: E402
 from billing_portal.ledger import tasks as ledger_tasks  # noqa: E402
 from billing_portal.ledger.signals import usage_settled  # noqa: E402
 
@@ -40,18 +55,13 @@ def die(pipe: int) -> None:
 def set_trap(place: str, pipe: int) -> None:
     """Patch what stands at the place, so that whoever comes there dies before it, or after it is done."""
     when, _, what = place.partition(" ")
-    step, _, where = what.partition(" ")
-    if step.startswith(":"):
-        module, name, is_there = intents, where, lambda *a, **k: _reference(a).endswith(step)
+    step, _, stage = what.partition(" ")
+    if stage:
+        module, name = intents, stage
+        is_there = lambda *a, **_: _reference(a).startswith(step) or _reference(a).endswith(step)  # noqa: E731
     else:
-        modules: dict[str, Any] = {
-            "credit": purchases,
-            "ask_for_top_up": purchases,
-            "decline": purchases,
-            "grant": credits,
-            "send_robust": usage_settled,
-        }
-        module, name, is_there = modules.get(step, purchase_payment), step, lambda *a, **k: True
+        module, name = _named(step)
+        is_there = lambda *_, **__: True  # noqa: E731
     original: Callable[..., Any] = getattr(module, name)
 
     def trapped(*arguments: Any, **options: Any) -> Any:
@@ -64,6 +74,20 @@ def set_trap(place: str, pipe: int) -> None:
         return result
 
     setattr(module, name, trapped)
+
+
+def _named(function: str) -> tuple[Any, str]:
+    """Return the module and the name of a function, "billing.purchases.credit"; some go by their name alone."""
+    modules: dict[str, Any] = {
+        "credit": purchases,
+        "ask_for_top_up": purchases,
+        "decline": purchases,
+        "grant": credits,
+        "send_robust": usage_settled,
+        "_walk": purchase_payment,
+    }
+    module, _, name = function.rpartition(".")
+    return (import_module(f"billing_portal.{module}") if module else modules[name]), name
 
 
 _STATEMENTS = [
@@ -82,15 +106,17 @@ class Watch:
         self.is_bounded = bool(within)
         self.seen: Counter[str] = Counter()
         if within:
-            collect = collections.collect
-            assert within == collect.__name__
-            collections.collect = lambda **options: self.open_for(collect, options)
+            module, name = _named(within)
+            verb = getattr(module, name)
+
+            def opened(*arguments: Any, **options: Any) -> Any:
+                self.is_open = True
+                return verb(*arguments, **options)
+
+            setattr(module, name, opened)
+            receivers.RECEIVERS.update({type_: opened for type_, each in receivers.RECEIVERS.items() if each is verb})
         commit = connection._commit
         connection._commit = lambda: self.at("COMMIT", commit)
-
-    def open_for(self, verb: Callable[..., Any], options: dict[str, Any]) -> Any:
-        self.is_open = True
-        return verb(**options)
 
     def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
         found = [(match.start(), kind, match[1]) for kind, pattern in _STATEMENTS if (match := pattern.search(sql))]
@@ -120,21 +146,37 @@ def _reference(arguments: tuple[Any, ...]) -> str:
 
 
 def do(verb: str, subject: int, now: datetime) -> None:
-    if verb == "settle":
-        ledger_tasks.settle_organization(subject)
-    elif verb == "expire":
-        credits.expire(subject, now=now)
-    elif verb == "alert":
-        alerts.check(subject, now=now)
-    elif verb == "end the month":
-        month_end.advance(Invoice.objects.get(pk=subject), now=now)
+    verbs: dict[str, Callable[[], object]] = {
+        "settle": lambda: ledger_tasks.settle_organization(subject),
+        "expire": lambda: credits.expire(subject, now=now),
+        "alert": lambda: alerts.check(subject, now=now),
+        "end the month": lambda: month_end.advance(Invoice.objects.get(pk=subject), now=now),
+        "attach seats": lambda: attach_seats(subject, now),
+        "move seats": lambda: seat_walk.advance(SeatMove.objects.get(pk=subject), now=now),
+        "issue": lambda: credit_note_issuing.issue(
+            CreditNote.objects.select_related("invoice").get(pk=subject), now=now
+        ),
+        "handle": lambda: inbox.handle(subject, now=now),
+    }
+    if verb in verbs:
+        verbs[verb]()
     else:
         buy(verb, subject, now)
+
+
+def attach_seats(organization_id: int, now: datetime) -> None:
+    organization = Organization.objects.get(pk=organization_id)
+    price = next(each for each in gateway.list_all("prices", {}) if each["metadata"].get("for") == "seats")
+    seat_walk.attach(organization, stripe_price_id=price["id"], quantity=10, now=now)
 
 
 def buy(verb: str, subject: int, now: datetime) -> None:
     if verb == "top up":
         purchase = top_ups.check(subject, now=now)
+    elif verb == "renew":
+        for each in bucket_renewals.buy_due(now=now):
+            purchase_payment.advance(each, now=now)
+        return
     else:
         purchase = Purchase.objects.select_related("organization").get(pk=subject)
     if purchase is not None:
