@@ -24,6 +24,7 @@ class Faults:
     webhooks: dict[str, Any] = field(default_factory=dict)
     rate_limit: dict[str, Any] = field(default_factory=dict)
     radar: dict[str, Any] = field(default_factory=dict)
+    tax: dict[str, Any] = field(default_factory=dict)
     mood: Mood | None = None
     _recent: deque[float] = field(default_factory=deque)
 
@@ -31,7 +32,7 @@ class Faults:
         """Set what the request names and leave the rest; an empty hash ends a fault."""
         names = {
             "decline_next": "decline", "fail_next": "fail", "timeout_next": "timeout", "webhooks": "webhooks",
-            "rate_limit": "rate_limit", "radar": "radar", "mood": "mood",
+            "rate_limit": "rate_limit", "radar": "radar", "mood": "mood", "tax": "tax",
         }  # fmt: skip
         for name, value in wanted.items():
             if name not in names or not isinstance(value, dict):
@@ -86,6 +87,7 @@ class Faults:
             "webhooks": self.webhooks,
             "rate_limit": self.rate_limit,
             "radar": self.radar,
+            "tax": self.tax,
             "mood": self.mood.describe() if self.mood else {},
         }
 

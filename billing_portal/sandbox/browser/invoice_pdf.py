@@ -30,6 +30,7 @@ def _head(paper: pdf.Document, invoice: Object, merchant: str) -> float:
         "Status": (invoice["status"] or "").capitalize(),
         "Bill to": invoice.get("customer_name") or invoice.get("customer_email") or "",
     }
+    facts |= _party(invoice)
     y = 126
     for name, value in facts.items():
         if value:
@@ -37,6 +38,17 @@ def _head(paper: pdf.Document, invoice: Object, merchant: str) -> float:
             paper.text(_LEFT + 110, y, value)
             y += 16
     return _columns(paper, y + 24)
+
+
+def _party(invoice: Object) -> dict[str, str]:
+    """Return what the invoice says of its customer beside the name."""
+    address = invoice.get("customer_address") or {}
+    place = ", ".join(
+        address[part] for part in ("line1", "line2", "postal_code", "city", "state", "country") if address.get(part)
+    )
+    ids = ", ".join(each["value"] for each in invoice.get("customer_tax_ids") or [] if each["value"])
+    fields = {each["name"]: each["value"] for each in invoice.get("custom_fields") or []}
+    return {"Address": place, "Tax ID": ids, **fields}
 
 
 def _columns(paper: pdf.Document, y: float) -> float:

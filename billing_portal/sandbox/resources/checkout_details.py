@@ -40,7 +40,7 @@ def check_place(box: "Sandbox", params: dict[str, Any]) -> None:
     if customer is None or not (params.get("automatic_tax") or {}).get("enabled"):
         return
     asks = (params.get("customer_update") or {}).get("address") == "auto"
-    if not asks and not (customer["address"] or {}).get("country"):
+    if not asks and not taxes.is_placed(customer["address"]):
         raise invalid(
             "Automatic tax calculation in Checkout requires a valid address on the Customer. Add a valid address to"
             " the Customer or set either `customer_update[address]` to 'auto' or `customer_update[shipping]` to"
@@ -132,7 +132,7 @@ def _rate(box: "Sandbox", session: Object) -> taxes.Rate | None:
     customer = box.store.get("customer", session["customer"] or "")
     given: Object = session["customer_details"] or {}
     address = given.get("address") or (customer or {}).get("address")
-    if not (address or {}).get("country"):
+    if not taxes.is_placed(address):
         return None
     known = taxes.customer_fields(box, customer)["customer_tax_ids"] if customer else []
     return taxes.applied_rate(address, [*known, *(given.get("tax_ids") or [])], (customer or {}).get("tax_exempt"))

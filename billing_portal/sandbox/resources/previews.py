@@ -45,6 +45,7 @@ def _build(box: "Sandbox", call: generic.Call, customer_id: str, subscription: O
         invoice = _upcoming(box, subscription)
     for each in call.params.get("invoice_items", ()):
         fields = {"amount": each.get("amount", 0), "description": each.get("description")}
+        fields["_tax_behavior"] = each.get("tax_behavior")
         item = invoice_items.make(box, customer, invoice["currency"], invoice=invoice, **fields)
         lines.add_invoice_item(box, invoice, item)
     totals.compute(box, invoice)

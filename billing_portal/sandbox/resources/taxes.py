@@ -118,13 +118,26 @@ def customer_fields(box: "Sandbox", customer: Object) -> dict[str, Any]:
     }
 
 
+def is_placed(address: Object | None) -> bool:
+    """Whether an address says enough to find its place: the country, in the United States the ZIP code as well, in
+    Canada that or the province. A postal code of nothing but zeros is nowhere.
+    """
+    given = address or {}
+    country, code = given.get("country"), (given.get("postal_code") or "").strip()
+    if not country or (code and not code.strip("0- ")):
+        return False
+    return bool(country not in {"US", "CA"} or code or (country == "CA" and given.get("state")))
+
+
 def is_located(invoice: Object) -> bool:
-    return bool((invoice["customer_address"] or {}).get("country"))
+    return is_placed(invoice["customer_address"])
 
 
 def require_location(box: "Sandbox", invoice: Object) -> None:
     """Finalising by hand with automatic tax needs to know where the customer is."""
     refresh_customer(box, invoice)
+    if invoice["automatic_tax"]["enabled"] and box.faults.tax.get("failing"):
+        raise invalid("Taxes could not be calculated. Please try again.", code="taxes_calculation_failed")
     if invoice["automatic_tax"]["enabled"] and not is_located(invoice):
         raise invalid(
             "The customer's location isn't recognized. Set a valid customer address in order to automatically"
@@ -155,6 +168,8 @@ def apply(box: "Sandbox", invoice: Object, found: list[Object]) -> Tax:
     if not state["enabled"]:
         return Tax(state)
     refresh_customer(box, invoice)
+    if box.faults.tax.get("failing"):
+        return Tax(state | {"status": "failed"})
     if not is_located(invoice):
         return Tax(state | {"status": "requires_location_inputs"})
     rate = applied_rate(invoice["customer_address"], invoice["customer_tax_ids"] or [], invoice["customer_tax_exempt"])
