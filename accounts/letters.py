@@ -50,9 +50,10 @@ def write(
 
 
 def billing_addresses(organization: Organization) -> list[str]:
-    """Return who reads about money: the billing address and the billing managers; without either, the owners."""
+    """Return who reads about money: the invoice recipients and the billing managers; without either, the owners."""
     active = Membership.objects.filter(organization=organization, user__is_active=True).order_by("id")
     emails = active.values_list("user__email", flat=True)
-    managers = [organization.billing_email, *emails.filter(role=Membership.Role.BILLING)]
+    recipients = [organization.billing_email, *organization.invoice_recipients]
+    managers = [*recipients, *emails.filter(role=Membership.Role.BILLING)]
     readers = [address.lower() for address in managers if address]
     return list(dict.fromkeys(readers or emails.filter(role=Membership.Role.OWNER)))

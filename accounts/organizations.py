@@ -1,5 +1,7 @@
 """What happens to an organization after it is made: suspension, and a change of time zone."""
 
+from collections.abc import Sequence
+
 import structlog
 from django.db import transaction
 
@@ -28,13 +30,23 @@ def reinstate(organization: Organization) -> None:
 
 
 @transaction.atomic
-def change_details(organization: Organization, *, name: str, billing_email: str, time_zone: str) -> None:
+def change_details(organization: Organization, *, name: str, time_zone: str) -> None:
     """Change what an organization may change about itself; the time zone from the next period on."""
     locked = _lock(organization)
-    locked.name, locked.billing_email = name, billing_email
-    locked.save(update_fields=["name", "billing_email"])
+    locked.name = name
+    locked.save(update_fields=["name"])
     change_time_zone(organization, time_zone=time_zone)
-    organization.name, organization.billing_email = name, billing_email
+    organization.name = name
+
+
+@transaction.atomic
+def change_recipients(organization: Organization, *, emails: Sequence[str]) -> None:
+    """Say who reads about money, the billing address first. Raises ValueError without any."""
+    billing_email, *others = dict.fromkeys(email.strip().lower() for email in emails)
+    locked = _lock(organization)
+    locked.billing_email, locked.invoice_recipients = billing_email, others
+    locked.save(update_fields=["billing_email", "invoice_recipients"])
+    organization.billing_email, organization.invoice_recipients = billing_email, others
 
 
 @transaction.atomic

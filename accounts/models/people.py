@@ -106,6 +106,9 @@ class Organization(models.Model):
     next_time_zone = models.CharField(max_length=64, blank=True, default="", validators=[validate_time_zone])
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
     billing_email = models.EmailField(blank=True, default="")
+    invoice_recipients = ArrayField(
+        models.EmailField(), default=list, blank=True, help_text="Who reads about money beside the billing address."
+    )
     sign_up_token = models.UUIDField(null=True, blank=True, unique=True, editable=False)
     users: "models.ManyToManyField[User, Membership]" = models.ManyToManyField(
         User, through="Membership", related_name="organizations"

@@ -1,13 +1,36 @@
 """What customers fill in."""
 
+import re
 import uuid
 import zoneinfo
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 
 from accounts.models import Organization
 from usage import prices
+
+
+class EmailsField(forms.CharField):
+    """Several e-mail addresses, one a line; its value is a tuple of them, in lower case, each once."""
+
+    def __init__(self, *, most: int, **options: Any) -> None:
+        super().__init__(max_length=3_000, widget=forms.Textarea(attrs={"rows": 3}), **options)
+        self.most = most
+
+    def clean(self, value: Any) -> Any:
+        addresses = [each.lower() for each in re.split(r"[\s,;]+", super().clean(value)) if each]
+        if len(addresses) > self.most:
+            raise ValidationError(f"At most {self.most} addresses.")
+        for address in addresses:
+            try:
+                validate_email(address)
+            except ValidationError:
+                raise ValidationError(f"{address} is not an e-mail address.") from None
+        return tuple(dict.fromkeys(addresses))
+
 
 _COMMON_ZONES = ("UTC", "America/New_York", "America/Chicago", "America/Los_Angeles", "Europe/London", "Europe/Berlin")
 
@@ -38,14 +61,12 @@ class OrganizationForm(forms.Form):
 class SettingsForm(forms.Form):
     """What an organization may change about itself."""
 
-    name = forms.CharField(label="Organization", max_length=120, help_text="As it should stand on invoices.")
-    billing_email = forms.EmailField(help_text="Invoices and receipts go here.")
+    name = forms.CharField(label="Organization", max_length=120, help_text="As it stands on these pages.")
     time_zone = forms.ChoiceField(help_text="A change takes effect with your next billing month.")
 
     def __init__(self, data: Any = None, *, organization: Organization) -> None:
         initial = {
             "name": organization.name,
-            "billing_email": organization.billing_email,
             "time_zone": organization.next_time_zone or organization.time_zone,
         }
         super().__init__(data, initial=initial)

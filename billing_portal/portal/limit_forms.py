@@ -6,11 +6,11 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 
 from billing_portal.ledger import alerts, limits
 from billing_portal.ledger.models import SpendLimit
 from billing_portal.portal import formats
+from billing_portal.portal.forms import EmailsField
 from usage.money import MICROS_PER_UNIT
 
 
@@ -121,11 +121,10 @@ class AlertsForm(forms.Form):
     bucket_percents = PercentsField(
         100, label="Buckets used, in percent", help_text="Of all that is in the bucket, for each bucket by itself."
     )
-    recipients = forms.CharField(
+    recipients = EmailsField(
+        most=alerts.MOST_RECIPIENTS,
         label="Send to",
         required=False,
-        max_length=3_000,
-        widget=forms.Textarea(attrs={"rows": 3}),
         help_text="One address a line. Empty: your billing address and billing managers.",
     )
     field_order = ["budget", "spend_percents", "credit_percents", "bucket_percents", "recipients"]
@@ -147,17 +146,6 @@ class AlertsForm(forms.Form):
             help_text="It stops nothing. Empty: alerts follow the cap.",
         )
         self.order_fields(self.field_order)
-
-    def clean_recipients(self) -> tuple[str, ...]:
-        addresses = [each.lower() for each in re.split(r"[\s,;]+", self.cleaned_data["recipients"]) if each]
-        if len(addresses) > alerts.MOST_RECIPIENTS:
-            raise ValidationError(f"At most {alerts.MOST_RECIPIENTS} addresses.")
-        for address in addresses:
-            try:
-                validate_email(address)
-            except ValidationError:
-                raise ValidationError(f"{address} is not an e-mail address.") from None
-        return tuple(dict.fromkeys(addresses))
 
     def terms(self) -> alerts.Terms:
         """Return the settings as the ledger takes them."""
