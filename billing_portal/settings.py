@@ -132,6 +132,11 @@ ARREARS_LIMIT_MICROS = {"USD": 100_000_000, "EUR": 100_000_000, "GBP": 80_000_00
 # When as much is on no invoice yet, in percent of that, an interim invoice is charged.
 INTERIM_INVOICE_AT_PERCENT = 80
 
+# Whether Stripe works out tax on everything, and so a billing address is asked for before the first charge.
+AUTOMATIC_TAX = env.bool("AUTOMATIC_TAX", True)
+# How long an invoice that lacks an address for its tax waits for one; then it is made final without tax.
+TAX_ADDRESS_AWAITED_FOR = timedelta(days=env.int("TAX_ADDRESS_AWAITED_DAYS", 7))
+
 # Whether prepaid cards are refused: they cannot be charged for what is owed at a month's end.
 PREPAID_CARDS_REFUSED = env.bool("PREPAID_CARDS_REFUSED", True)
 # Card testers try numbers by the hundred, a person needs a few: entries begun by an organization in an hour, from one
@@ -469,6 +474,9 @@ CELERY_BEAT_SCHEDULE = {
     "advance-invoices": {"task": "billing_portal.billing.tasks.advance_invoices", "schedule": 60.0},
     "advance-purchases": {"task": "billing_portal.billing.purchase_tasks.advance_purchases", "schedule": 15.0},
     "issue-credit-notes": {"task": "billing_portal.billing.credit_note_tasks.issue_credit_notes", "schedule": 30.0},
+    "send-billing-details": {"task": "billing_portal.billing.tax_tasks.send_billing_details", "schedule": 60.0},
+    "look-at-tax-ids": {"task": "billing_portal.billing.tax_tasks.look_at_tax_ids", "schedule": crontab(minute=37)},
+    "store-taxes": {"task": "billing_portal.billing.tax_tasks.store_taxes", "schedule": 60.0},
     "advance-seats": {"task": "billing_portal.billing.seat_tasks.advance_seats", "schedule": 60.0},
     "check-top-ups": {"task": "billing_portal.billing.purchase_tasks.check_top_ups", "schedule": 60.0},
     "renew-buckets": {

@@ -9,3 +9,5 @@ ACCOUNT_RATE_LIMITS = False
 CELERY_TASK_ALWAYS_EAGER = True
 CELERY_TASK_EAGER_PROPAGATES = True
 STATIC_ROOT = STATICFILES_DIRS[0]  # noqa: F405 - served as it stands; whitenoise warns of a missing folder
+# Most organizations of the tests have no address: where tax is the subject, it is switched on.
+AUTOMATIC_TAX = False

@@ -38,6 +38,8 @@ Kind = Literal[
     "setup_intents",
     "subscription_items",
     "subscriptions",
+    "tax_ids",
+    "tax_rates",
 ]
 Action = Literal[
     "attach",
@@ -152,6 +154,30 @@ def update_invoice_line(
     """Change a line of a draft."""
     options = {"idempotency_key": idempotency_key}
     return _call("invoices.line_items", "update", stripe_invoice_id, stripe_line_id, params=params, options=options)
+
+
+def preview_invoice(params: Mapping[str, Any]) -> Object:
+    """Return the invoice that would come of this, with its tax; nothing is made."""
+    return _call("invoices", "create_preview", params=params)
+
+
+def create_tax_id(stripe_customer_id: str, params: Mapping[str, Any], idempotency_key: str) -> Object:
+    """Give a customer a tax id. Raises Refused with the code `tax_id_invalid`."""
+    options = {"idempotency_key": idempotency_key}
+    return _call("customers.tax_ids", "create", stripe_customer_id, params=params, options=options)
+
+
+def delete_tax_id(
+    stripe_customer_id: str, stripe_tax_id: str, params: Mapping[str, Any], idempotency_key: str
+) -> Object:
+    """Take a tax id from a customer. Raises NotFound where it is gone."""
+    options = {"idempotency_key": idempotency_key}
+    return _call("customers.tax_ids", "delete", stripe_customer_id, stripe_tax_id, params=params, options=options)
+
+
+def list_tax_ids(stripe_customer_id: str) -> Iterator[Object]:
+    """Yield all tax ids of a customer."""
+    return _pages("customers.tax_ids", stripe_customer_id)
 
 
 def list_meter_event_summaries(

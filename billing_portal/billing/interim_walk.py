@@ -14,6 +14,7 @@ from django.core.cache import cache
 from billing_portal.billing import charging, gateway, intents, interims, invoice_lines, invoices, locks
 from billing_portal.billing.models import InterimInvoice, InterimLine, Invoice, InvoiceLine
 from billing_portal.billing.receipts import sealing
+from billing_portal.billing.tax import automatic, records
 from billing_portal.ledger import accounts
 from usage.models import Billable
 
@@ -37,7 +38,7 @@ def advance(interim: InterimInvoice, *, now: datetime) -> bool:
             reason = ""
         except (gateway.Unavailable, gateway.RateLimited):
             reason = "Stripe cannot be reached."
-        except (intents.OutcomeUnknown, accounts.AccountFrozen) as error:
+        except (automatic.TaxWaits, intents.OutcomeUnknown, accounts.AccountFrozen) as error:
             reason = str(error)
         except gateway.Refused as error:
             log.error(
@@ -65,7 +66,8 @@ def advance_waiting(*, now: datetime, limit: int = 200) -> int:
 def finish(organization_id: int, month: date, *, now: datetime) -> str:
     """Bring the month's unfinished interim invoice to an end before the month is billed; return what is missing.
 
-    One that Stripe refuses is given up, so that the month's own invoice bills what it covered.
+    One that Stripe refuses, or whose tax waits for an address, is given up, so that the month's own invoice bills what
+    it covered.
     """
     interim = interims.being_made(organization_id)
     if interim is None or interim.month != month:
@@ -75,7 +77,7 @@ def finish(organization_id: int, month: date, *, now: datetime) -> str:
             return "The month's interim invoice is being finalized."
         try:
             _advance(interim, now=now)
-        except gateway.Refused:
+        except (automatic.TaxWaits, gateway.Refused):
             _discard(interim, now=now)
     return ""
 
@@ -109,9 +111,11 @@ def _advance(interim: InterimInvoice, *, now: datetime) -> None:
     if invoice.state == Invoice.State.DRAFT:
         for line in interim.lines.exclude(amount_minor=0).order_by("id"):
             _create_item(interim, invoice, line, now=now)
+        automatic.check(invoice, now=now)
         sealing.anchor(invoice, now=now)
         invoice = charging.finalize(invoice, now=now)
     invoice_lines.store(invoice)
+    records.store(invoice, now=now)
     if invoice.state != Invoice.State.VOID:
         sealing.seal(invoice, now=now)
     if invoice.state == Invoice.State.OPEN:
@@ -138,16 +142,15 @@ def _draft(interim: InterimInvoice, *, now: datetime) -> Invoice:
 
 
 def _draft_params(interim: InterimInvoice) -> dict[str, Any]:
-    """Return what the draft is made of. It is taxed as the month's own invoice will be: as the subscription says."""
+    """Return what the draft is made of. It is taxed as the month's own invoice will be."""
     customer = interim.organization.customer
-    subscription = gateway.retrieve("subscriptions", customer.stripe_subscription_id or "")
     return {
         "customer": customer.stripe_customer_id,
         "currency": interim.currency.lower(),
         "collection_method": "charge_automatically",
         "auto_advance": False,
         "pending_invoice_items_behavior": "exclude",
-        "automatic_tax": {"enabled": bool((subscription.get("automatic_tax") or {}).get("enabled"))},
+        "automatic_tax": {"enabled": automatic.is_wanted(customer)},
         "description": f"Usage of {interim.month:%B %Y} so far. It comes off that month's invoice.",
         "metadata": _metadata(interim),
     }

@@ -56,6 +56,11 @@ def amount_decimal(micros: int, currency: str) -> str:
     return f"{Decimal(micros) / micros_per_unit(currency):f}"
 
 
+def plain(minor: int, currency: str) -> str:
+    """Return minor units in the major unit as programs read them, with a point: "-12.30", "1500", "0.125"."""
+    return f"{Decimal(minor).scaleb(-exponent(currency)):f}"
+
+
 def unit_price(currency: str) -> Decimal:
     """Return the price of one micro in minor units: Stripe's `unit_amount_decimal`, which takes 12 decimals."""
     return Decimal(1) / micros_per_unit(currency)

@@ -31,6 +31,7 @@ from billing_portal.billing import (
 )
 from billing_portal.billing.models import Customer, Intent, Invoice, InvoiceLine
 from billing_portal.billing.receipts import sealing
+from billing_portal.billing.tax import automatic, records
 from billing_portal.ledger import accounts, settling, totals
 from usage.models import Billable
 
@@ -47,8 +48,8 @@ def advance(invoice: Invoice, *, now: datetime) -> bool:
     """Take an invoice as far as it can go now; True when nothing is left for us to do.
 
     For a month's draft: keep Stripe from finalizing it, settle what waits, close the month, report the rest, wait until
-    Stripe's sums equal ours, take credit and interim invoices off, finalize, pay. What it waits for stands in
-    `waiting_for`. One process at a time walks an invoice; another one returns False at once.
+    Stripe's sums equal ours, take credit and interim invoices off, have the tax worked out, finalize, pay. What it
+    waits for stands in `waiting_for`. One process at a time walks an invoice; another one returns False at once.
     """
     with locks.attempt(f"invoice:{invoice.pk}") as held:
         if not held:
@@ -137,6 +138,7 @@ def _advance(invoice: Invoice, *, now: datetime) -> str:
         sealing.anchor(invoice, now=now)
         invoice = charging.finalize(invoice, now=now)
     invoice_lines.store(invoice)
+    records.store(invoice, now=now)
     if invoice.month is not None and invoice.credited_at is None:
         log.error("finalized without us", invoice_id=invoice.pk, organization_id=invoice.organization_id)
         # Nothing can reach this invoice any more: what is settled from here on belongs to the next one.
@@ -180,7 +182,7 @@ def _prepare(invoice: Invoice, month: date, *, now: datetime) -> str:
     if reason := reason or debts.mismatch(invoice, lines):
         return reason
     line_descriptions.put_on(invoice, lines)
-    return ""
+    return automatic.settle(invoice, now=now)
 
 
 def _gross(organization_id: int, month: date) -> dict[str, int]:

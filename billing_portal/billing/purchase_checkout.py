@@ -8,6 +8,7 @@ import structlog
 from billing_portal.billing import customers, gateway, intents, invoice_lines, minor_units, purchases
 from billing_portal.billing.models import Customer, Purchase
 from billing_portal.billing.purchase_invoices import find, metadata, receive
+from billing_portal.billing.tax import automatic, details, records
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,7 @@ def advance(purchase: Purchase, *, now: datetime) -> None:
         invoice = receive(session["invoice"], now=now)
         purchases.link(purchase, invoice)
         invoice_lines.store(invoice)
+        records.store(invoice, now=now)
     if session["payment_status"] == "paid":
         _keep_presentment(purchase, session)
         purchases.take_payment(purchase, (session["amount_subtotal"], session["currency"].upper()), now=now)
@@ -62,7 +64,12 @@ def _session_params(purchase: Purchase, customer: Customer, now: datetime) -> di
         "product_data": {"name": purchase.title},
         "tax_behavior": "exclusive",
     }
-    named, is_taxed = metadata(purchase), customers.is_taxed(customer)
+    details.send(purchase.organization, now=now)
+    newest = details.current(purchase.organization)
+    named, is_taxed = metadata(purchase), automatic.is_wanted(customer)
+    invoice_data: dict[str, object] = {"description": purchase.title, "metadata": named}
+    if newest is not None and newest.purchase_order:
+        invoice_data["custom_fields"] = details.custom_fields(newest)
     params: dict[str, object] = {
         "mode": "payment",
         "customer": customer.stripe_customer_id,
@@ -70,7 +77,7 @@ def _session_params(purchase: Purchase, customer: Customer, now: datetime) -> di
         "line_items": [{"price_data": price, "quantity": 1}],
         "adaptive_pricing": {"enabled": True},
         "automatic_tax": {"enabled": is_taxed},
-        "invoice_creation": {"enabled": True, "invoice_data": {"description": purchase.title, "metadata": named}},
+        "invoice_creation": {"enabled": True, "invoice_data": invoice_data},
         "payment_intent_data": {"metadata": named},
         "metadata": named,
         "expires_at": int((now + EXPIRES_AFTER).timestamp()),

@@ -18,6 +18,7 @@ from billing_portal.billing import (
     purchases,
 )
 from billing_portal.billing.models import Customer, Invoice, PaymentMethod, Purchase
+from billing_portal.billing.tax import automatic, records
 from billing_portal.ledger import accounts
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ def advance(purchase: Purchase, *, now: datetime) -> None:
         invoice = _collect(purchase, invoice, now=now)
     if invoice.state == Invoice.State.PAID:
         invoice_lines.store(invoice)
+        records.store(invoice, now=now)
     purchases.follow(purchase, invoice, now=now)
 
 
@@ -74,7 +76,7 @@ def _draft(purchase: Purchase, customer: Customer) -> dict[str, object]:
         "collection_method": "charge_automatically",
         "auto_advance": False,
         "pending_invoice_items_behavior": "exclude",
-        "automatic_tax": {"enabled": customers.is_taxed(customer)},
+        "automatic_tax": {"enabled": automatic.is_wanted(customer)},
         "description": purchase.title,
         "metadata": metadata(purchase),
     }
@@ -99,6 +101,7 @@ def _finalize(purchase: Purchase, invoice: Invoice, *, now: datetime) -> Invoice
         look_up=lambda: find("invoice_items", {"invoice": invoice.stripe_invoice_id}, purchase),
         now=now,
     )
+    automatic.check(invoice, now=now)
     intents.perform(
         organization=purchase.organization,
         verb="finalize purchase",

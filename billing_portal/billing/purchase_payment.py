@@ -10,6 +10,7 @@ import structlog
 
 from billing_portal.billing import customers, gateway, locks, purchase_checkout, purchase_invoices, purchases
 from billing_portal.billing.models import Intent, Purchase
+from billing_portal.billing.tax import automatic
 from billing_portal.ledger import accounts
 
 log = structlog.get_logger(__name__)
@@ -18,6 +19,7 @@ State, Way = Purchase.State, Purchase.Way
 _LOOK_AGAIN_AFTER = timedelta(minutes=1)
 _LOOK_AT_PEOPLE_AFTER = timedelta(minutes=5)
 _LOOK_AT_TROUBLE_AFTER = timedelta(hours=1)
+_TAX_AWAITED_FOR = timedelta(days=1)
 
 
 def advance(purchase: Purchase, *, now: datetime) -> bool:
@@ -71,10 +73,21 @@ def _walk(purchase: Purchase, *, now: datetime) -> None:
     """Go on; what Stripe refuses for good is given up and closed."""
     try:
         _advance(purchase, now=now)
+    except automatic.TaxWaits as waits:
+        _wait_for_tax(purchase, str(waits), now=now)
     except (gateway.Refused, customers.CustomerDeleted) as error:
         log.error("purchase refused", purchase_id=purchase.pk, organization_id=purchase.organization_id, exc_info=True)
         purchases.give_up(purchase, failure=f"It could not be charged: {error}", now=now)
         _advance(purchase, now=now)
+
+
+def _wait_for_tax(purchase: Purchase, reason: str, *, now: datetime) -> None:
+    """Wait a day for what the tax needs: nothing is owed for a purchase, so it is not sold without."""
+    if now >= purchase.asked_at + _TAX_AWAITED_FOR:
+        purchases.give_up(purchase, failure=reason, now=now)
+        _advance(purchase, now=now)
+    else:
+        Purchase.objects.filter(pk=purchase.pk).update(failure=reason[:300], due_at=now + _LOOK_AT_PEOPLE_AFTER)
 
 
 def _advance(purchase: Purchase, *, now: datetime) -> None:

@@ -21,6 +21,7 @@ from billing_portal.billing import (
     seats,
 )
 from billing_portal.billing.gateway import Object
+from billing_portal.billing.tax import details, tax_ids
 
 
 class Receiver(Protocol):
@@ -64,6 +65,7 @@ def receive_credit_note(note: Object, *, now: datetime) -> None:
 UNMIRRORED: dict[str, gateway.Kind] = {
     "credit_note": "credit_notes",
     "radar.early_fraud_warning": "radar.early_fraud_warnings",
+    "tax_id": "tax_ids",
 }
 
 RECEIVERS: dict[str, Receiver] = {
@@ -78,6 +80,10 @@ RECEIVERS: dict[str, Receiver] = {
     "credit_note.voided": receive_credit_note,
     "customer.deleted": customers.receive_deleted,
     "customer.subscription.updated": seats.receive,
+    "customer.tax_id.created": tax_ids.receive,
+    "customer.tax_id.deleted": tax_ids.receive,
+    "customer.tax_id.updated": tax_ids.receive,
+    "customer.updated": details.receive,
     "invoice.created": receive_invoice,
     "invoice.deleted": receive_invoice,
     "invoice.finalization_failed": receive_invoice,

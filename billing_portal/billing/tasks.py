@@ -24,6 +24,7 @@ from billing_portal.billing.invoice_tasks import advance_invoice
 from billing_portal.billing.mismatch_tasks import check_invoices
 from billing_portal.billing.purchase_tasks import advance_purchase, advance_purchases, check_top_up, check_top_ups
 from billing_portal.billing.receipt_tasks import continue_receipts, write_receipt
+from billing_portal.billing.tax_tasks import look_at_tax_ids, send_billing_details, store_taxes
 
 __all__ = [
     "add_missing_items",
@@ -46,11 +47,14 @@ __all__ = [
     "issue_credit_note",
     "issue_credit_notes",
     "look_at_claims",
+    "look_at_tax_ids",
     "mend_card_facts",
     "mend_overdue_facts",
     "pursue_overdue",
     "remind_of_disputes",
+    "send_billing_details",
     "send_reports",
+    "store_taxes",
     "warn_of_card_expiry",
     "warn_of_expiry",
     "write_receipt",

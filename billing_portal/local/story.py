@@ -25,6 +25,7 @@ from accounts import api_keys, clock, people
 from accounts.models import ApiKey, Organization, User
 from billing_portal.billing import cards, customers, interims
 from billing_portal.billing.models import Invoice, PaymentMethod
+from billing_portal.billing.tax import addresses, automatic, details
 from billing_portal.ledger import accounts
 from billing_portal.ledger.models import Account
 from billing_portal.local import sandbox_client
@@ -39,6 +40,7 @@ VENDOR_SECRET = "bp_vendor_demo_key_for_the_sandbox_only"  # noqa: S105
 _KNOWN_LIMIT_MICROS = 2_000_000_000
 _NEW_CUSTOMERS = 3
 _CALLS_A_CONVERSATION = 40
+_ADDRESS = {"line1": "548 Market St", "city": "San Francisco", "region": "CA", "postal_code": "94104"}
 _AFTER_ANCHOR = timedelta(hours=12, minutes=5)
 _PATIENCE = timedelta(minutes=20)
 
@@ -122,9 +124,17 @@ def sign_up(sample: samples.SampleOrganization, *, is_known: bool, currency: str
     if is_known:
         accounts.limit_arrears(organization.pk, micros=_KNOWN_LIMIT_MICROS)
     customers.subscribe(organization, now=now)
+    give_address(organization, owner, now=now)
     if not cards.has_usable_card(organization):
         save_card(organization, owner, now=now)
     return organization
+
+
+def give_address(organization: Organization, user: User, *, now: datetime) -> None:
+    """Enter a billing address, where what is sold is exempt from tax: the story's figures are before tax."""
+    address = addresses.check("US", _ADDRESS)
+    details.change(organization, user=user, legal_name=f"{organization.name}, Inc.", address=address, now=now)
+    automatic.apply(organization, now=now)
 
 
 def save_card(organization: Organization, user: User, *, now: datetime) -> None:

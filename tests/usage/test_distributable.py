@@ -67,6 +67,8 @@ ISSUED = {
     ("billing_purchase", "stripe_session_id"): "issued by Stripe",
     ("billing_receiptfile", "public_id"): "122 random bits",
     ("billing_seatplan", "stripe_subscription_id"): "issued by Stripe",
+    ("billing_taxid", "public_id"): "122 random bits",
+    ("billing_taxid", "stripe_tax_id"): "issued by Stripe",
     ("billing_report", "identifier"): "begins with the organization's own identifier",
     ("ledger_bucket", "public_id"): "122 random bits",
     ("portal_savedview", "public_id"): "122 random bits",

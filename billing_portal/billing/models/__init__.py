@@ -30,9 +30,11 @@ from billing_portal.billing.models.stripe_objects import (
     ReportedSettlement,
 )
 from billing_portal.billing.models.subscription_items import SubscriptionItem
+from billing_portal.billing.models.tax import BillingDetails, DetailsAtStripe, InvoiceParty, InvoiceTax, TaxId
 
 __all__ = [
     "AmountDue",
+    "BillingDetails",
     "BucketOffer",
     "BucketRenewal",
     "CardSetup",
@@ -41,6 +43,7 @@ __all__ = [
     "CreditNote",
     "Customer",
     "DebtLine",
+    "DetailsAtStripe",
     "Discount",
     "Dispute",
     "DisputeMessage",
@@ -53,7 +56,9 @@ __all__ = [
     "Invoice",
     "InvoiceCheck",
     "InvoiceLine",
+    "InvoiceParty",
     "InvoicePayment",
+    "InvoiceTax",
     "Meter",
     "MeterPrice",
     "Mismatch",
@@ -74,5 +79,6 @@ __all__ = [
     "SeatMove",
     "SeatPlan",
     "SubscriptionItem",
+    "TaxId",
     "TopUp",
 ]

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from billing_portal.billing.models import Invoice, InvoiceLine, Report, ReportBatch
+from billing_portal.billing.models import Invoice, InvoiceLine, InvoiceParty, InvoiceTax, Report, ReportBatch
 from billing_portal.billing.receipts import canonical
 from billing_portal.billing.receipts.books import Books
 from billing_portal.billing.receipts.calls import Calls
 from billing_portal.billing.receipts.outcomes import Outcomes
 from billing_portal.billing.receipts.scopes import Scope
 
+# The formats of heads: the second says of an invoice whom it is made out to, too. What was signed keeps its own.
+FIRST, WITH_PARTY = 1, 2
 CALLS = "calls.jsonl"
 PRICES = "prices.jsonl"
 Files = list[tuple[str, Callable[[], Iterator[bytes]]]]
@@ -32,12 +34,20 @@ def usage_files(scope: Scope) -> Files:
     ]
 
 
-def invoice_files(invoice: Invoice) -> Files:
-    """Return the files that the second root stands over: the lines of the final invoice, and what they come to."""
+def invoice_files(invoice: Invoice, *, shape: int) -> Files:
+    """Return the files that the second root stands over: the lines of the final invoice, and what they come to.
+
+    `shape` is the head's format: from `WITH_PARTY` on, the invoice says whom it is made out to, and its tax by rate.
+    """
     return [
         ("lines.jsonl", lambda: _lines(invoice)),
-        ("invoice.jsonl", lambda: iter([canonical.encode(_amounts(invoice))])),
+        ("invoice.jsonl", lambda: iter([canonical.encode(_invoice(invoice, shape))])),
     ]
+
+
+def shape_of(invoice: Invoice) -> int:
+    """Return the format of a head that is signed now: whom the invoice is made out to may not be stored yet."""
+    return WITH_PARTY if InvoiceParty.objects.filter(invoice=invoice).exists() else FIRST
 
 
 def _interims(scope: Scope, books: Books) -> Iterator[bytes]:
@@ -104,6 +114,36 @@ def _lines(invoice: Invoice) -> Iterator[bytes]:
                 "quantity": line.quantity,
             }
         )
+
+
+def _invoice(invoice: Invoice, shape: int) -> dict[str, Any]:
+    return _amounts(invoice) | (_party(invoice) if shape >= WITH_PARTY else {})
+
+
+def _party(invoice: Invoice) -> dict[str, Any]:
+    """Return whom an invoice is made out to, and its tax by rate, as both were stored with it."""
+    party = InvoiceParty.objects.get(invoice=invoice)
+    taxes = InvoiceTax.objects.filter(organization_id=invoice.organization_id, invoice=invoice).order_by("position")
+    return {
+        "customer": {
+            "address": party.address,
+            "name": party.name,
+            "purchase_order": party.purchase_order,
+            "tax_ids": party.tax_ids,
+        },
+        "taxes": [
+            {
+                "country": tax.country,
+                "name": tax.name,
+                "net_minor": tax.net_minor,
+                "percent": f"{tax.percent:f}",
+                "reason": tax.reason,
+                "region": tax.region,
+                "tax_minor": tax.tax_minor,
+            }
+            for tax in taxes
+        ],
+    }
 
 
 def _amounts(invoice: Invoice) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def pack(
         done = 0
         for name, lines in [
             *contents.usage_files(scopes.of_receipt(receipt)),
-            *contents.invoice_files(receipt.invoice),
+            *contents.invoice_files(receipt.invoice, shape=invoice["format"]),
         ]:
             signed = (usage["files"] | invoice["files"])[name]
             done = _write(archive, name, lines(), signed, receipt, done, tell)

@@ -19,7 +19,6 @@ from billing_portal.billing.receipts.scopes import Scope
 
 log = structlog.get_logger(__name__)
 
-FORMAT = 1
 METADATA = "receipt_root"
 
 
@@ -98,8 +97,9 @@ def seal(invoice: Invoice, *, now: datetime) -> Receipt:
     with transaction.atomic():
         receipt = Receipt.objects.select_for_update(of=("self",)).select_related("invoice").get(pk=receipt.pk)
         if receipt.sealed_at is None:
-            trees = _trees(contents.invoice_files(receipt.invoice))
-            head = canonical.encode(_invoice_head(receipt, trees, now))
+            shape = contents.shape_of(receipt.invoice)
+            trees = _trees(contents.invoice_files(receipt.invoice, shape=shape))
+            head = canonical.encode(_invoice_head(receipt, trees, shape, now))
             receipt.invoice_head, receipt.invoice_root, receipt.sealed_at = head, root_of(head), now
             receipt.invoice_signature, receipt.invoice_key = keys.sign(root_of(head), now=now)
             receipt.save()
@@ -162,7 +162,7 @@ def _usage_head(scope: Scope, trees: dict[str, merkle.Tree]) -> dict[str, Any]:
         "currency": scope.invoice.currency,
         "ends_at": canonical.instant_or_none(period.ends_at if period else None),
         "files": _files_in_head(trees),
-        "format": FORMAT,
+        "format": contents.FIRST,
         "interim": str(scope.interim.public_id) if scope.interim else None,
         "invoice": scope.invoice.stripe_invoice_id,
         "made_at": canonical.instant(scope.made_at),
@@ -174,10 +174,10 @@ def _usage_head(scope: Scope, trees: dict[str, merkle.Tree]) -> dict[str, Any]:
     }
 
 
-def _invoice_head(receipt: Receipt, trees: dict[str, merkle.Tree], now: datetime) -> dict[str, Any]:
+def _invoice_head(receipt: Receipt, trees: dict[str, merkle.Tree], shape: int, now: datetime) -> dict[str, Any]:
     return {
         "files": _files_in_head(trees),
-        "format": FORMAT,
+        "format": shape,
         "invoice": receipt.invoice.stripe_invoice_id,
         "sealed_at": canonical.instant(now),
         "usage": receipt.usage_root,

@@ -47,6 +47,8 @@ USAGE = [
     "reports.jsonl",
 ]
 INVOICE = ["lines.jsonl", "invoice.jsonl"]
+# From this format on, the invoice says whom it is made out to, and its tax by rate.
+WITH_PARTY = 2
 ENTRIES = [*USAGE, *INVOICE, "payments.jsonl", "usage.json", "invoice.json", "subtrees.json", "signatures.json"]
 SEAL = "seal.json"
 CHUNK = 1_024
@@ -620,6 +622,11 @@ class Receipt:
         same(here, "the subtotal", total, amounts["subtotal_minor"])
         same(here, "the total", amounts["subtotal_minor"] + amounts["tax_minor"], amounts["total_minor"])
         same(here, "the currency", self.usage["currency"], amounts["currency"])
+        if self.invoice["format"] >= WITH_PARTY:
+            taxes = amounts["taxes"]
+            net = amounts["total_minor"] - amounts["tax_minor"]
+            same(here, "what the rates of tax are on", net, sum(tax["net_minor"] for tax in taxes))
+            same(here, "the tax at all rates", amounts["tax_minor"], sum(tax["tax_minor"] for tax in taxes))
 
     def _due(self):
         """Return the lines that there must be: (quantity, amount) by kind, component and kind of credit."""
@@ -871,6 +878,17 @@ def what_it_rests_on(root, keys, asked):
         yield "  that shows that the vendor signed this, and nobody else."
 
 
+def made_out_to(receipt):
+    """Say whom the invoice is made out to, and its tax by rate: as the document has them."""
+    customer, currency = receipt.amounts["customer"], receipt.usage["currency"]
+    ids = [value for _, value in customer["tax_ids"]]
+    yield "made out to: " + ", ".join(filter(None, [customer["name"], customer["address"].get("country"), *ids]))
+    for tax in receipt.amounts["taxes"]:
+        if tax["tax_minor"]:
+            net, owed = (money(tax[name] * receipt.per_minor, currency) for name in ("net_minor", "tax_minor"))
+            yield f"tax: {owed}, {tax['name']} at {tax['percent']} % on {net}"
+
+
 def verify_file(path, asked):
     """Verify a receipt and yield what can be said of it."""
     with zipfile.ZipFile(path) as archive:
@@ -891,6 +909,8 @@ def verify_file(path, asked):
         yield f"taken off by discounts: {money(discounted, currency)}"
     total, tax = (amounts[name] * receipt.per_minor for name in ("total_minor", "tax_minor"))
     yield f"total: {money(total, currency)}, of which tax {money(tax, currency)}"
+    if receipt.invoice["format"] >= WITH_PARTY:
+        yield from made_out_to(receipt)
     if receipt.other_minor:
         yield f"NOTE: {money(receipt.other_minor * receipt.per_minor, currency)} stands on lines that are not of usage"
     if receipt.debt_minor:

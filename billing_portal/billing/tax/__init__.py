@@ -1,0 +1,1 @@
+"""Who invoices are made out to, and the tax on them."""
