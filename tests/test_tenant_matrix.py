@@ -28,6 +28,7 @@ from billing_portal.billing.models import (
     Purchase,
     SeatMove,
     SeatPlan,
+    TaxId,
     TopUp,
 )
 from billing_portal.ledger import accounts, buckets
@@ -155,6 +156,12 @@ PAGES = {
     f"{O}developers/keys/<uuid:key>/rotate/": Page(Permission.MANAGE_KEYS, parts={"key": "key"}),
     f"{O}developers/keys/<uuid:key>/revoke/": Page(Permission.MANAGE_KEYS, "post", {"key": "key"}),
     f"{O}settings/": Page(Permission.VIEW_USAGE),
+    f"{O}billing-details/": Page(Permission.VIEW_BILLING),
+    f"{O}billing-details/first/": Page(Permission.MANAGE_BILLING),
+    f"{O}billing-details/change/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}billing-details/recipients/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}billing-details/tax-ids/add/": Page(Permission.MANAGE_BILLING, "post"),
+    f"{O}billing-details/tax-ids/<uuid:tax_id>/remove/": Page(Permission.MANAGE_BILLING, "post", {"tax_id": "tax_id"}),
 }
 # Parts of addresses that name nobody's object: words of the portal's own, and what is on sale to everybody.
 WORDS = {"cause", "offer"}
@@ -262,6 +269,9 @@ def furnish(organization):
         top_up=order,
         asked_at=NOW,
     )
+    tax_id = TaxId.objects.create(
+        organization=organization, type="us_ein", value="91-1144442", country="US", added_at=NOW, state="refused"
+    )
     call_id = f"call_{organization.pk}"
     item = {
         "call_id": call_id,
@@ -362,6 +372,7 @@ def furnish(organization):
         asked_at=NOW,
     )
     return {
+        "tax_id": str(tax_id.public_id),
         "seat_move": str(seat_move.public_id),
         "bucket": str(bucket.public_id),
         "offer": str(offer.public_id),

@@ -154,6 +154,8 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "developers": f"{home}developers/",
         "new-key": f"{home}developers/keys/new/",
         "settings": f"{home}settings/",
+        "billing-details": f"{home}billing-details/",
+        "billing-details-first": f"{home}billing-details/first/",
         "new-organization": f"{address}/organizations/new/",
     }
     page.context.close()
@@ -181,6 +183,7 @@ def _staff(browser: Any, address: str) -> Iterator[Shot]:
     yield Shot("staff-organization", organization, state)
     yield Shot("staff-goodwill", f"{organization}goodwill/", state)
     yield Shot("staff-approvals", f"{address}/staff/approvals/", state)
+    yield Shot("staff-taxes", f"{address}/staff/taxes/", state)
     yield Shot("staff-calls", f"{address}/staff/usage/call/", state)
     for name in ("results", "disputes", "outcome-rules", "backfills", "trace"):
         yield Shot(f"staff-{name}", f"{address}/staff/{name}/", state)

@@ -77,7 +77,7 @@ _PAGES = (
         "key-round",
         {"developers", "developer_key_new", "developer_key", "developer_key_rotate"},
     ),
-    ("settings", "Settings", "settings", {"settings"}),
+    ("settings", "Settings", "settings", {"settings", "billing_details", "billing_details_first"}),
 )
 # Pages that not every member may open; the others find no link to them.
 _NEEDED = {"developers": access.Permission.MANAGE_KEYS}

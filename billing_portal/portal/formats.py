@@ -182,6 +182,11 @@ def moment(value: datetime, zone: tzinfo | None = None, *, seconds: bool = False
     return f"{day(local.date(), locale=locale)}, {clock}"
 
 
+def rate(percent: Decimal, *, locale: Locale | None = None) -> str:
+    """Return a rate of tax with as many digits as it has: "19%", "8.875%"."""
+    return numbers.format_percent(percent / 100, format="#,##0.####%", locale=locale or active_locale())
+
+
 def percent(numerator: int, denominator: int, *, digits: int = 1, locale: Locale | None = None) -> str:
     """Return a share, halves rounded away from zero: "12.5%"; a dash when there is nothing to divide by."""
     if denominator == 0:

@@ -4,6 +4,7 @@ from django.urls import include, path
 
 from billing_portal.portal.views import (
     amounts_due,
+    billing_details,
     buckets,
     calls,
     changes,
@@ -124,6 +125,12 @@ _organization = [
     path("developers/keys/<uuid:key>/rotate/", developers.key_rotate, name="developer_key_rotate"),
     path("developers/keys/<uuid:key>/revoke/", developers.key_revoke, name="developer_key_revoke"),
     path("settings/", settings.settings_page, name="settings"),
+    path("billing-details/", billing_details.billing_details, name="billing_details"),
+    path("billing-details/first/", billing_details.first, name="billing_details_first"),
+    path("billing-details/change/", billing_details.change, name="billing_details_change"),
+    path("billing-details/recipients/", billing_details.recipients, name="invoice_recipients"),
+    path("billing-details/tax-ids/add/", billing_details.tax_id_add, name="tax_id_add"),
+    path("billing-details/tax-ids/<uuid:tax_id>/remove/", billing_details.tax_id_remove, name="tax_id_remove"),
 ]
 
 urlpatterns = [

@@ -101,7 +101,7 @@ def test_without_a_list_price_nothing_is_compared(shop: Buyer) -> None:
 def test_the_preview_says_what_it_costs_covers_and_until_when(shop: Buyer, offer: BucketOffer) -> None:
     page = client_of(shop.owner).get(url("bucket_offer", shop, offer.public_id))
     text = text_of(page)
-    assert "You pay $890.00 and tax, where it applies: $0.89 each" in text
+    assert "You pay $890.00 plus tax, where it applies For each $0.89, before tax" in text
     assert "$990.00 at $0.99 each: you save $100.00" in text
     assert "Feb 10, 2028" in text
     assert "Visa 4242" in text
@@ -334,7 +334,7 @@ def test_f50_an_upgrade_is_previewed_and_bought_for_the_difference(shop: Buyer, 
     address = url("bucket_offer", shop, larger.public_id)
     assert f"{address}?upgrade={small.public_id}" in client.get(url("bucket", shop, small.public_id)).content.decode()
     page = client.get(address, {"upgrade": small.public_id})
-    assert "You pay $3,260.00 and tax" in text_of(page)
+    assert "You pay $3,260.00 plus tax" in text_of(page)
     assert "4,000 resolutions more, and what is left of your bucket, now 1,000: together 5,000" in text_of(page)
     form = hidden(page) | {"way": "card", "upgrade": str(small.public_id)}
     client.post(url("bucket_buy", shop, larger.public_id), form)

@@ -62,7 +62,7 @@ def hidden(response: Any) -> dict[str, str]:
 def test_the_preview_says_what_it_costs_what_pays_and_what_it_gives(shop: Buyer) -> None:
     page = client_of(shop.owner).get(url("buy_credit", shop), {"amount": "37.50"})
     text = text_of(page)
-    assert "You pay $37.50 and tax" in text
+    assert "You pay $37.50 plus tax" in text
     assert "Visa 4242" in text
     assert "$10.00 → becomes $47.50" in text
     assert hidden(page) == {

@@ -23,9 +23,10 @@ from billing_portal.billing import (
     purchases,
 )
 from billing_portal.billing.models import BucketOffer, Purchase
+from billing_portal.billing.tax import previews
 from billing_portal.ledger import accounts, bucket_claims
 from billing_portal.ledger.models import Bucket
-from billing_portal.portal import bucket_figures, bucket_plan
+from billing_portal.portal import address_first, bucket_figures, bucket_plan
 from billing_portal.portal.bucket_forms import BucketForm
 from billing_portal.portal.views.purchases import FROZEN, on_the_way, saved_cards
 from usage import periods
@@ -93,6 +94,8 @@ def planner(request: OrganizationRequest) -> HttpResponse:
 @organization_view(Permission.MANAGE_BILLING)
 def offer(request: OrganizationRequest, offer: UUID) -> HttpResponse:
     """Show what a bucket costs, pays for and how long, before anything is bought."""
+    if asked := address_first.ask(request):
+        return asked
     form = BucketForm(cards=saved_cards(request))
     return _preview(request, _offer(request, offer), form, upgrade=request.GET.get("upgrade", ""))
 
@@ -102,6 +105,9 @@ def offer(request: OrganizationRequest, offer: UUID) -> HttpResponse:
 def buy(request: OrganizationRequest, offer: UUID) -> HttpResponse:
     """Buy what was shown, once per form: with the saved card, or in Stripe Checkout."""
     wanted = _offer(request, offer)
+    here = reverse("bucket_offer", args=[request.organization.public_id, wanted.public_id])
+    if asked := address_first.ask(request, back=here):
+        return asked
     form = BucketForm(request.POST, cards=saved_cards(request))
     upgrade = request.POST.get("upgrade", "")
     if not form.is_valid():
@@ -130,6 +136,9 @@ def buy(request: OrganizationRequest, offer: UUID) -> HttpResponse:
 def renewal_on(request: OrganizationRequest, bucket: UUID) -> HttpResponse:
     """Have a bucket bought again when its term ends."""
     found = _bucket(request, bucket)
+    here = reverse("bucket", args=[request.organization.public_id, found.public_id])
+    if asked := address_first.ask(request, back=here):
+        return asked
     try:
         bucket_renewals.switch_on(found, user=request.user, now=clock.now())
     except bucket_renewals.RenewalRefused:
@@ -205,6 +214,7 @@ def _preview(
     if tier is None:
         messages.warning(request, "This bucket is no more on sale. These are.")
         return redirect("bucket_offers", organization.public_id)
+    pays_micros = larger.price_micros if larger else wanted.price_micros
     form.initial["renews"] = replaced is not None and bucket_renewal_orders.in_force(replaced) is not None
     form.fields["renews"].help_text = bucket_renewal_orders.mandate_for(organization.name)
     context = {
@@ -217,7 +227,8 @@ def _preview(
         "larger": larger,
         "larger_left": larger.units + larger.bucket.remaining_units if larger else None,
         "local": local_prices.rate_for(organization, now=now),
-        "pays_micros": larger.price_micros if larger else wanted.price_micros,
+        "pays_micros": pays_micros,
+        "tax": previews.of(organization, pays_micros, now=now),
         "card": saved_cards(request).filter(is_default=True).first(),
         "key": purchases.next_key(organization),
         "under_way": purchases.open_purchase(organization, Purchase.Origin.PERSON),

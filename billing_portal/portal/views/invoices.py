@@ -25,7 +25,8 @@ from billing_portal.billing.models import (
     PaymentMethod,
     Refund,
 )
-from billing_portal.portal import arrears, discount_words, payment_trouble
+from billing_portal.billing.tax import automatic
+from billing_portal.portal import arrears, discount_words, invoice_party, payment_trouble
 from usage import components, rollups
 from usage.models import Billable, Component, OutcomeCharge, OutcomeType
 from usage.outcomes import billed
@@ -69,6 +70,8 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
         "balance_minor": sum(note.balance_minor for note in notes),
         "interim": interim,
         "discounts": discount_words.of_invoice(found, interim.month if interim else found.month),
+        "party": invoice_party.of(found),
+        "waits_for_address": found.waiting_for == automatic.NO_PLACE,
         "has_amount_due": amounts_due.is_final(found),
         "month_invoice": _month_invoice(interim) if interim else None,
         "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],

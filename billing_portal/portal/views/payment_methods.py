@@ -18,6 +18,7 @@ from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import card_limits, cards, customers, gateway
 from billing_portal.billing.models import CardSetup, Customer, Invoice, PaymentMethod
+from billing_portal.portal import address_first
 
 _STRIPE_AWAY = "Stripe does not answer at the moment. Nothing was changed; please try again in a minute."
 
@@ -34,6 +35,8 @@ def payment_methods(request: OrganizationRequest) -> HttpResponse:
 @organization_view(Permission.MANAGE_BILLING)
 def add(request: OrganizationRequest) -> HttpResponse:
     """Show the card form with the mandate; its script does the rest with Stripe."""
+    if asked := address_first.ask(request):
+        return asked
     try:
         started = cards.start(
             request.organization, request.user, now=clock.now(), address=get_adapter().get_client_ip(request)

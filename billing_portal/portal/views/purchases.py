@@ -19,9 +19,10 @@ from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import local_prices, purchase_payment, purchase_tasks, purchases
 from billing_portal.billing.models import PaymentMethod, Purchase
+from billing_portal.billing.tax import previews
 from billing_portal.ledger import accounts, balances
 from billing_portal.ledger.models import Account
-from billing_portal.portal import formats
+from billing_portal.portal import address_first, formats
 from billing_portal.portal.credit_forms import AmountForm, PayForm, typed
 from usage.money import MICROS_PER_UNIT
 
@@ -33,6 +34,8 @@ FROZEN = "Your account is being looked at by us, so nothing can be bought now. N
 def buy(request: OrganizationRequest) -> HttpResponse:
     """Ask how much, and show what that means; htmx gets the preview alone."""
     terms = _terms(request)
+    if (asked := address_first.ask(request)) and not request.htmx:
+        return asked
     form = AmountForm(request.GET if "amount" in request.GET else _proposed(terms), terms=terms)
     context = _preview(request, form)
     return render(request, "portal/buy.html#preview" if request.htmx else "portal/buy.html", context)
@@ -46,6 +49,10 @@ def pay(request: OrganizationRequest) -> HttpResponse:
     form = PayForm(request.POST, terms=terms, cards=saved_cards(request))
     if not form.is_valid():
         return _again(request, form)
+    amount = typed(form.cleaned_data["amount"], terms.currency)
+    here = reverse("buy_credit", args=[request.organization.public_id])
+    if asked := address_first.ask(request, back=f"{here}?amount={amount}"):
+        return asked
     try:
         purchase = _ask(request, form.cleaned_data)
     except (purchases.KeyReused, purchases.PurchaseOpen) as error:
@@ -152,6 +159,7 @@ def _preview(request: OrganizationRequest, form: AmountForm) -> dict[str, Any]:
             for each in form.terms.presets_micros
         ],
         "micros": micros,
+        "tax": previews.of(organization, micros, now=clock.now()) if micros else None,
         "currency": account.currency,
         "typed": typed(micros, account.currency) if micros else "",
         "credit_micros": credit,

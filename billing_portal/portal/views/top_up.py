@@ -1,10 +1,12 @@
 """Automatic top-up: what is set, what it comes to in words, switching it on and off."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import clock
@@ -12,8 +14,9 @@ from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import purchase_tasks, purchases, top_up_orders, top_ups
 from billing_portal.billing.models import PaymentMethod
+from billing_portal.billing.tax import previews
 from billing_portal.ledger import accounts
-from billing_portal.portal import credit_sales
+from billing_portal.portal import address_first, credit_sales
 from billing_portal.portal.credit_forms import TopUpForm, typed
 
 
@@ -33,6 +36,10 @@ def switch_on(request: OrganizationRequest) -> HttpResponse:
     form = _form(request, request.POST)
     if not form.is_valid():
         return render(request, "portal/top_up.html", _context(request, form))
+    here = reverse("top_up", args=[request.organization.public_id])
+    terms = {name: typed(micros, form.terms.currency) for name, micros in _by_field(form).items()}
+    if asked := address_first.ask(request, back=f"{here}?{urlencode(terms)}"):
+        return asked
     try:
         top_ups.switch_on(organization=request.organization, user=request.user, now=clock.now(), **form.micros())
     except purchases.CardNeeded:
@@ -57,6 +64,10 @@ def switch_off(request: OrganizationRequest) -> HttpResponse:
     return redirect("top_up", request.organization.public_id)
 
 
+def _by_field(form: TopUpForm) -> dict[str, int]:
+    return {name.removesuffix("_micros"): micros for name, micros in form.micros().items()}
+
+
 def _form(request: OrganizationRequest, data: Any) -> TopUpForm:
     try:
         terms = purchases.terms(request.organization.currency)
@@ -75,7 +86,8 @@ def _context(request: OrganizationRequest, form: TopUpForm) -> dict[str, Any]:
         "card": card,
         "currency": currency,
         "wanted": wanted,
-        "typed": {name.removesuffix("_micros"): typed(micros, currency) for name, micros in wanted.items()},
+        "typed": {name: typed(micros, currency) for name, micros in (_by_field(form) if wanted else {}).items()},
+        "tax": previews.of(organization, wanted["amount_micros"], now=now) if wanted else None,
         "times": wanted["ceiling_micros"] // wanted["amount_micros"] if wanted else 0,
         "expected_micros": top_ups.expected_micros(organization.pk, now=now),
         "mandate": top_up_orders.mandate_for(organization.name),
