@@ -10,6 +10,7 @@ from billing_portal.support.views import (
     prices,
     results,
     rules,
+    taxes,
     trace,
 )
 from billing_portal.support.views.proposal_pages import ProposalPages
@@ -37,6 +38,7 @@ urlpatterns = [
     path("organizations/<uuid:organization>/", staff(organizations.organization), name="staff_organization"),
     path("organizations/<uuid:organization>/<slug:kind>/", staff(organizations.action), name="staff_action"),
     path("results/", staff(results.board), name="staff_results"),
+    path("taxes/", staff(taxes.taxes), name="staff_taxes"),
     path("disputes/", staff(disputes.disputes), name="staff_disputes"),
     path("disputes/<uuid:dispute>/", staff(disputes.dispute), name="staff_dispute"),
     path("disputes/<uuid:dispute>/write/", staff(disputes.write), name="staff_dispute_write"),

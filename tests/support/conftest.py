@@ -15,17 +15,21 @@ from accounts import api_keys, mfa, people
 from accounts.models import Organization, TermsAcceptance, User
 from billing_portal.billing import discounts, purchases
 from billing_portal.billing.models import (
+    BillingDetails,
     BucketOffer,
     BucketRenewal,
     Chargeback,
     CreditNote,
     Customer,
+    DetailsAtStripe,
     ExchangeRate,
     FraudWarning,
     InboxEvent,
     Intent,
     Invoice,
     InvoiceLine,
+    InvoiceParty,
+    InvoiceTax,
     Mismatch,
     Overdue,
     PaymentAttempt,
@@ -33,6 +37,7 @@ from billing_portal.billing.models import (
     Refund,
     Report,
     ReportBatch,
+    TaxId,
     TopUp,
 )
 from billing_portal.ledger import accounts, bucket_claims, buckets, credits, settlement
@@ -185,6 +190,7 @@ def _bill(acme: Organization) -> None:
     )
     _discount(acme)
     ExchangeRate.objects.create(base="USD", quote="JPY", quote_micros=150_200_000, as_of=AUGUST, source="ECB")
+    _tax(acme, invoice)
     _claim(acme, invoice)
     _differ(acme, invoice)
     PaymentAttempt.objects.create(
@@ -208,6 +214,36 @@ def _discount(acme: Organization) -> None:
     discounts.enter(organization=acme, **terms, reason="Launch partner", reference="staff:1", now=SETTLED)
     with transaction.atomic():
         discounts.apply(accounts.lock(acme.pk), AUGUST, now=SETTLED)
+
+
+def _tax(acme: Organization, invoice: Invoice) -> None:
+    """Whom the invoice is made out to, and its tax."""
+    details = BillingDetails.objects.create(
+        organization=acme, version=1, legal_name="Acme K.K.", region="Tokyo", country="JP", made_at=SETTLED
+    )
+    DetailsAtStripe.objects.create(organization=acme, details=details, location="supported")
+    TaxId.objects.create(
+        organization=acme, type="jp_trn", value="T8700110005901", country="JP", state="refused", added_at=SETTLED
+    )
+    InvoiceParty.objects.create(
+        organization=acme,
+        invoice=invoice,
+        details=details,
+        name="Acme K.K.",
+        address={"country": "JP"},
+        stored_at=SETTLED,
+    )
+    InvoiceTax.objects.create(
+        organization=acme,
+        invoice=invoice,
+        position=1,
+        country="JP",
+        name="JCT",
+        percent=10,
+        reason="standard_rated",
+        net_minor=1122,
+        tax_minor=112,
+    )
 
 
 def _claim(acme: Organization, invoice: Invoice) -> None:

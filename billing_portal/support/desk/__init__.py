@@ -10,7 +10,20 @@ from billing_portal.support.desk import (
     offers,
     people,
     support,
+    tax,
     usage,
 )
 
-__all__ = ["backfills", "billing", "held_calls", "imports", "ledger", "mirror", "offers", "people", "support", "usage"]
+__all__ = [
+    "backfills",
+    "billing",
+    "held_calls",
+    "imports",
+    "ledger",
+    "mirror",
+    "offers",
+    "people",
+    "support",
+    "tax",
+    "usage",
+]
