@@ -14,7 +14,7 @@ import accounts.constraints
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0006_invoice_recipients"),
-        ("billing", "0025_purchases_are_paid_in_local_currency"),
+        ("billing", "0026_sell_other_seats_and_detach_them"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
