@@ -14,7 +14,7 @@ import accounts.constraints
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0006_invoice_recipients"),
-        ("billing", "0026_sell_other_seats_and_detach_them"),
+        ("billing", "0027_bill_what_went_back"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
