@@ -135,7 +135,10 @@ def _spend(found: Standing, terms: Terms) -> Iterator[Reading]:
 
 
 def _credit(found: Standing, terms: Terms) -> Iterator[Reading]:
-    """Measure credit against what there was when the last of it came in."""
+    """Measure credit against what there was when the last of it came in.
+
+    What was taken back since was never used, and a letter of its own has told of it.
+    """
     latest = Grant.objects.filter(organization_id=found.organization_id).order_by("-id").first()
     if latest is None:
         return
@@ -146,7 +149,7 @@ def _credit(found: Standing, terms: Terms) -> Iterator[Reading]:
         return
     since = Entry.objects.filter(
         organization_id=found.organization_id, book=Entry.Book.CREDIT, transaction_id__gt=granted.pk
-    )
+    ).exclude(transaction__kind=Transaction.Kind.REVERSE)
     used = -int(since.aggregate(micros=Sum("micros"))["micros"] or 0)
     yield Reading(Alert.Gauge.CREDIT, f"grant:{latest.pk}", used, used + found.credit_micros, terms.credit_percents)
 

@@ -92,12 +92,21 @@ def test_credit_is_read_from_the_newest_grant_of_ones_own(acme, other, now):
     older = credits.grant(organization=acme, micros=100, reference="a", **give)
     newer = credits.grant(organization=acme, micros=50, reference="b", **give)
     credits.grant(organization=other, micros=7, reference="c", **give)
+    # What is taken back was never used.
     reversals.reverse_grant(organization=acme, grant_id=older.pk, reason="r", reference="r", now=now)
     [reading] = alerts.readings(standing.of(acme.pk, now=now), Terms(credit_percents=(5,)))
     assert (reading.gauge, reading.period, reading.percents) == ("credit", f"grant:{newer.pk}", (5,))
-    assert (reading.used, reading.base) == (100, 150)
+    assert (reading.used, reading.base) == (0, 50)
     Grant.objects.filter(pk=newer.pk).update(reference="nothing posted")
     assert alerts.readings(standing.of(acme.pk, now=now), Terms()) == []
+
+
+def test_welcome_credit_that_is_taken_back_whole_is_not_told_of_as_used(acme, now):
+    accounts.open(organization=acme, now=now)
+    welcome = credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=10_000_000, reference="w", now=now)
+    reversals.reverse_grant(organization=acme, grant_id=welcome.pk, reason="One card earns one", reference="r", now=now)
+    assert alerts.check(acme.pk, now=now) == []
+    assert told(acme) == []
 
 
 def test_the_settings_are_kept_in_order_once_each_with_who_set_them(capped, other, alice, now):
