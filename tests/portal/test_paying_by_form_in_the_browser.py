@@ -59,11 +59,19 @@ def page(chromium: Browser, live_server: Any, alice: User, settings: Any, stripe
     return opened
 
 
+# Colors change with the next frame, and over some milliseconds.
+_REPAINTED = """async () => {
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    await Promise.all(document.getAnimations().map(each => each.finished));
+}"""
+
+
 def look(page: Page) -> None:
     """Hold the page to its standards at both widths and in both themes; keep pictures where they are wanted."""
     for width, theme in ((1360, "light"), (400, "dark")):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.evaluate(_REPAINTED)
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(folder) / f"pay-by-form-{width}-{theme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") == width
