@@ -30,6 +30,7 @@ def tell(*more: str, patience: float = 400) -> tuple[str, list[str]]:
 
 
 @pytest.mark.timeout(800)
+@pytest.mark.long
 def test_f13_f20_killing_the_worker_changes_nothing_in_the_table() -> None:
     _, undisturbed = tell()
     printed, disturbed = tell("--kill-worker")
