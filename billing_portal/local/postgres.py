@@ -197,8 +197,29 @@ class Postgres:
 
     def copying(self, directory: Path) -> list[str]:
         assert self.follows is not None
+        self.hold_log()
         return ["pg_basebackup", "-D", str(directory), "-d", self.follows.url(), "-X", "stream", "--checkpoint=fast",
-                "--no-sync", "-R"]  # fmt: skip
+                "--no-sync", "-R", "-S", self.slot]  # fmt: skip
+
+    @property
+    def slot(self) -> str:
+        """The name under which the followed server keeps the log that this one has not got yet."""
+        return daemons.key(self.base).replace("-", "_")
+
+    def hold_log(self) -> None:
+        """Let the followed server keep its log from now on: a busy one would drop what the copy still needs."""
+        assert self.follows is not None
+        self.let_go_of_log()
+        with psycopg.connect(self.follows.url("postgres"), autocommit=True) as connection:
+            connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [self.slot])
+
+    def let_go_of_log(self) -> None:
+        """Let the followed server drop its log again; without it, what a standby that is gone lacks fills the disk."""
+        assert self.follows is not None
+        with psycopg.connect(self.follows.url("postgres"), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [self.slot]
+            )
 
     def launch(self, programs: Programs, *, durable: bool) -> None:
         # These name a dead process, its zombie or a stranger; PostgreSQL would believe the latter two.

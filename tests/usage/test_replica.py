@@ -55,15 +55,22 @@ def standby(django_db_setup):
     home = Path(tempfile.mkdtemp(prefix="portal-replica-", dir="/var/tmp"))
     home.chmod(0o755)
     server = Postgres(base=home, owner=owner, log=home / "postgres.log", follows=primary)
-    server.start(durable=False)
+    try:
+        server.start(durable=False)
+        yield from _connected(server)
+    finally:
+        server.stop()
+        server.let_go_of_log()
+        shutil.rmtree(server.sockets, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _connected(server):
     of_primary = connections.settings["default"]
     test = {**of_primary["TEST"], "MIRROR": "default"}
     connections.settings["replica"] = {**of_primary, "HOST": str(server.sockets), "TEST": test}
     yield server
     del connections.settings["replica"]
-    server.stop()
-    shutil.rmtree(server.sockets, ignore_errors=True)
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
