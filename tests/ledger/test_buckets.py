@@ -211,12 +211,10 @@ def test_i08_however_the_waiting_are_split_the_balances_are_the_same(books, make
         bucket(organization, 12)
         credits.grant(organization=organization, kind="prepaid", micros=5 * PRICE, reference="p", now=START)
         names = [f"c_{number}" for number in range(40)]
-        for name in names[:25]:  # one by one: those that become final at once are charged in any order
-            resolve(organization, name, now=now)
+        resolve(organization, *names[:25], now=now)
         settling.settle_all(organization.pk, now=now)
         come_back(organization, *chance.sample(names[:25], 10), now=now)
-        for name in names[25:]:
-            resolve(organization, name, now=now)
+        resolve(organization, *names[25:], now=now)
         while outcome_settlement.settle(organization.pk, now=now, limit=limit):
             pass
         sums = totals.month(organization.pk, START.date().replace(day=1))

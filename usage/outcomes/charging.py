@@ -66,20 +66,22 @@ def _is_other(judged: Judged) -> bool:
     return (judged.standing.outcome, judged.standing.rules_id) != (judged.judgement.outcome, rules_id)
 
 
-_AMONG = "c.id = ANY(%(ids)s::bigint[])"
+_AMONG = "id = ANY(%(ids)s::bigint[]) AND due_at <= %(now)s ORDER BY due_at, id"
 
-# By their places in the table: by their ids, the planner might read all of it for each organization.
 _OF_ORGANIZATION = """
-    c.ctid = ANY(ARRAY(
-        SELECT ctid FROM usage_conversation WHERE organization_id = %(organization)s AND due_at <= %(now)s
-        ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED))"""
+    organization_id = %(organization)s AND due_at <= %(now)s
+    ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED"""
 
+# Settlement goes by the numbers of charges, so they are given in the order in which the outcomes became final: which of
+# them a bucket pays must not depend on where they lie. An array of places, because the planner takes it for short and
+# looks each up; joined to a query, it might read the whole table for each organization.
 _CHARGE = """
-    WITH charged AS (
-        UPDATE usage_conversation c SET
-            charge_id = nextval('usage_outcomecharge_id_seq'), revision = revision + 1,
-            due_at = NULL
-        WHERE {which} AND c.due_at <= %(now)s
+    WITH numbered AS MATERIALIZED (
+        SELECT place, nextval('usage_outcomecharge_id_seq') AS charge_id
+        FROM unnest(ARRAY(SELECT ctid FROM usage_conversation WHERE {which})) AS place),
+    charged AS (
+        UPDATE usage_conversation c SET charge_id = n.charge_id, revision = revision + 1, due_at = NULL
+        FROM numbered n WHERE c.ctid = n.place
         RETURNING c.id, c.organization_id, c.charge_id, c.revision, c.outcome, c.reason, c.rules_id, c.decided_at)
     INSERT INTO usage_outcomecharge (id, organization_id, conversation_id, revision, kind, outcome, reason, rules_id,
                                      price_micros, decided_at, created_at)

@@ -44,6 +44,19 @@ def test_an_assumed_one_waits_for_its_window_and_for_the_sweep(tell, now):
     assert standing() == {"resolution": 1}
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["told late", "by the sweep"])
+def test_i05_charges_are_numbered_in_the_order_in_which_outcomes_became_final(tell, now, at_once):
+    """However they lie in the table, so that the facts alone say which of them a bucket pays."""
+    hours = {f"c_{number}": hour for number, hour in enumerate([7, 3, 9, 1, 5, 8, 2, 6, 4])}
+    begin = 0 if at_once else (now - START) / timedelta(hours=1) - 12
+    tell(*(event("ai_answered", begin + hour, conversation=each) for each, hour in hours.items()))
+    if not at_once:
+        assert OutcomeCharge.objects.count() == 0
+        charging.charge_due(became("c_0").organization_id, now=now + timedelta(days=30))
+    numbered = OutcomeCharge.objects.order_by("pk").values_list("conversation__reference", flat=True)
+    assert list(numbered) == sorted(hours, key=hours.__getitem__)
+
+
 def test_help_asked_for_before_settlement_withdraws_the_charge(tell):
     tell(event("ai_answered"), event("customer_replied", 1, reply_kind="affirmative"))
     tell(event("customer_replied", 2, reply_kind="needs_help"))
