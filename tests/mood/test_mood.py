@@ -135,7 +135,7 @@ def test_two_bad_months_end_as_calm_ones(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(14_400)
 @pytest.mark.django_db(transaction=True)
 def test_a_year_in_the_worst_mood_ends_as_a_calm_one(
     live_server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
