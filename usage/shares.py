@@ -5,14 +5,14 @@ down, and those with the largest remainders one micro more until nothing is left
 calls are grouped by, the groups add up to the targets.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from django.db import connection
 
-from usage.models import Component
+from usage.models import Billable, Component
 
 
 class Grouping(StrEnum):
@@ -65,7 +65,18 @@ _LINES = """
         JOIN usage_pricerate rate ON rate.id = line.rate_id
         WHERE r.organization_id = %(organization)s AND r.billed_month = %(month)s AND line.micros > 0
         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-    ),
+    )"""
+
+# Outcomes have one line each, of a component of their own.
+_OUTCOMES = """
+    lines AS (
+        SELECT h.id, h.sequence, h.outcome AS component, h.amount_micros AS weight
+        FROM usage_outcomecharge h
+        WHERE h.organization_id = %(organization)s AND h.billed_month = %(month)s AND h.sequence IS NOT NULL
+          AND h.kind = 'charge' AND h.amount_micros > 0
+    )"""
+
+_SPREAD = """
     exact AS (
         SELECT lines.*, abs(asked.target)::numeric * weight AS product, sign(asked.target) AS sign,
                abs(asked.target) AS target, sum(weight) OVER (PARTITION BY component) AS whole
@@ -78,10 +89,15 @@ _LINES = """
                target - sum(part) OVER (PARTITION BY component) AS left_over
         FROM floored
     ),
+    spread AS (
+        SELECT ranked.*, sign * (part + CASE WHEN place <= left_over THEN 1 ELSE 0 END) AS due FROM ranked
+    )"""
+
+_SHARES = f"""{_LINES}, {_SPREAD},
     shares AS (
         SELECT sequence, id, call_id, started_at, agent_id, mix_id, time_zone, sum(weight) AS usage_micros,
-               sum(sign * (part + CASE WHEN place <= left_over THEN 1 ELSE 0 END)) AS due_micros
-        FROM ranked GROUP BY 1, 2, 3, 4, 5, 6, 7
+               sum(due) AS due_micros
+        FROM spread GROUP BY 1, 2, 3, 4, 5, 6, 7
     )"""
 
 _VALUES = {
@@ -107,6 +123,14 @@ _CALLS = """
     SELECT s.sequence, s.call_id, to_char(s.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
            s.usage_micros::bigint, s.due_micros::bigint
     FROM shares s ORDER BY s.sequence"""
+
+_OF_CALLS = """
+    WITH {lines}
+    SELECT s.call_id, sum(s.due_micros)::bigint FROM shares s WHERE s.call_id = ANY(%(call_ids)s) GROUP BY 1"""
+
+_OF_OUTCOMES = f"""
+    WITH {_OUTCOMES}, {_SPREAD}
+    SELECT id, due::bigint FROM spread WHERE id = ANY(%(ids)s)"""
 _CHUNK = 5_000
 
 
@@ -117,7 +141,7 @@ def by(
 
     `targets` are micros by component. What a component without a call should bear is in no share.
     """
-    query = _GROUPS.format(lines=_LINES, value=_VALUES[grouping])
+    query = _GROUPS.format(lines=_SHARES, value=_VALUES[grouping])
     with connection.cursor() as cursor:
         cursor.execute(query, {**_parameters(organization_id, month, targets), "key": key})
         return [Share(*row) for row in cursor.fetchall()]
@@ -126,9 +150,27 @@ def by(
 def by_call(organization_id: int, month: date, targets: Mapping[str, int]) -> Iterator[tuple[int, str, str, int, int]]:
     """Yield (number, call id, start, micros of usage, micros due) of every call that bears something, by number."""
     with connection.chunked_cursor() as cursor:
-        cursor.execute(_CALLS.format(lines=_LINES), _parameters(organization_id, month, targets))
+        cursor.execute(_CALLS.format(lines=_SHARES), _parameters(organization_id, month, targets))
         while rows := cursor.fetchmany(_CHUNK):
             yield from rows
+
+
+def of_calls(organization_id: int, month: date, targets: Mapping[str, int], call_ids: Sequence[str]) -> dict[str, int]:
+    """Return what is due in micros for each of these calls, all its revisions together; none that bears nothing."""
+    with connection.cursor() as cursor:
+        values = _parameters(organization_id, month, targets)
+        cursor.execute(_OF_CALLS.format(lines=_SHARES), {**values, "call_ids": list(call_ids)})
+        return dict(cursor.fetchall())
+
+
+def of_outcomes(
+    organization_id: int, month: date, targets: Mapping[str, int], charge_ids: Sequence[int]
+) -> dict[int, int]:
+    """Return the same for charges of outcomes, by their ids."""
+    with connection.cursor() as cursor:
+        values = _parameters(organization_id, month, targets, of=Billable.values)
+        cursor.execute(_OF_OUTCOMES, {**values, "ids": list(charge_ids)})
+        return dict(cursor.fetchall())
 
 
 def components_borne(organization_id: int, month: date) -> set[str]:
@@ -147,11 +189,13 @@ _BORNE = """
     WHERE d.organization_id = %(organization)s AND d.billed_month = %(month)s AND line.micros > 0"""
 
 
-def _parameters(organization_id: int, month: date, targets: Mapping[str, int]) -> dict[str, Any]:
-    of_calls = {component: micros for component, micros in targets.items() if component in Component.values}
+def _parameters(
+    organization_id: int, month: date, targets: Mapping[str, int], of: Collection[str] = tuple(Component.values)
+) -> dict[str, Any]:
+    asked = {component: micros for component, micros in targets.items() if component in of}
     return {
         "organization": organization_id,
         "month": month,
-        "components": list(of_calls),
-        "targets": list(of_calls.values()),
+        "components": list(asked),
+        "targets": list(asked.values()),
     }

@@ -129,6 +129,23 @@ def test_an_amount_takes_what_there_is_and_the_next_one_what_it_leaves() -> None
     assert sum(micros for (name, _), micros in taken.items() if name == "half") == 2_500_000
 
 
+@settings(max_examples=40, deadline=None)
+@given(cents=st.tuples(*[st.integers(0, 10**6)] * 3), percent=st.integers(1, 10_000))
+def test_f48_while_a_discount_lasts_a_correction_at_list_price_comes_to_what_was_right_from_the_start(
+    cents: tuple[int, int, int], percent: int
+) -> None:
+    closed, following, wrong = (each * 10_000 for each in cents)
+    wrong = min(wrong, closed, following)
+    terms = [Term("p", percent, None)]
+
+    def billed(accrued: int, credit: int = 0) -> int:
+        month = _totals({"llm": (accrued, credit, 0)})
+        return _billed(month, discounts.compute(month, terms, "USD"), "USD").total()
+
+    corrected_later = billed(closed) + billed(following - wrong, wrong)
+    assert abs(corrected_later - billed(closed - wrong) - billed(following)) <= 2  # a rounding each
+
+
 # ── Terms ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -90,6 +90,7 @@ def open(  # noqa: A001 - as accounts are opened
             reason=reason,
             currency=subject.currency,
             amount_micros=subject.amount_micros,
+            price_micros=subject.price_micros,
             claimed_micros=claimed_micros,
             opened_by=by,
             opened_at=now,
@@ -177,11 +178,12 @@ def givable(dispute: Dispute) -> tuple[int, bool]:
     Raises subjects.SubjectMissing.
     """
     subject = subjects.find(dispute.organization, dispute.kind, dispute.reference)
-    return most_micros(subject), subject.amount_micros < dispute.amount_micros
+    price_then = dispute.amount_micros if dispute.price_micros is None else dispute.price_micros
+    return most_micros(subject), subject.price_micros < price_then
 
 
 def most_micros(subject: subjects.Subject) -> int:
-    """Return what a subject costs now, less what granted disputes of it gave back: never twice."""
+    """Return what a subject costs now, after discounts, less what granted disputes of it gave back: never twice."""
     granted = _disputes_of(subject).filter(state=State.GRANTED)
     return max(0, subject.amount_micros - int(granted.aggregate(micros=Sum("given_micros"))["micros"] or 0))
 

@@ -13,10 +13,10 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock, queueing
 from accounts.access import Permission
 from accounts.organization_view import OrganizationRequest, organization_view
-from billing_portal.billing import receipt_tasks
+from billing_portal.billing import interims, receipt_tasks
 from billing_portal.billing.models import Invoice
 from billing_portal.billing.receipts import canonical, jobs, keys, packing, proofs, scopes, sealing, verify_receipt
-from billing_portal.portal import receipt_page
+from billing_portal.portal import discount_words, invoice_party, receipt_page
 from usage import calls
 
 VERIFIER = Path(verify_receipt.__file__)
@@ -33,6 +33,9 @@ def receipt(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
         return render(request, "portal/receipt.html#file", context)
     if shown.receipt is not None:
         context["picture"] = receipt_page.picture(shown.receipt.usage_root)
+        context["interim"] = interims.of_invoice(shown.invoice)
+        context["discounts"] = discount_words.of_invoice(shown.invoice, shown.receipt.month)
+        context["party"] = invoice_party.of(shown.invoice)
     return render(request, "portal/receipt.html", context | {"published": keys.published()})
 
 
