@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from accounts import letters
 from billing_portal.portal import price_news, proposal_letters
 from usage.models import PriceImpact, PriceProposal
 
@@ -18,17 +17,5 @@ def tell_of_ends(*, now: datetime, limit: int = 1_000) -> int:
 
 
 def _write(impact: PriceImpact, now: datetime) -> None:
-    organization, version = impact.organization, impact.proposal.version
-    assert version is not None
-    coming = price_news.of(organization, now=now).coming
-    news = next((each for each in coming if each.version == version), None)
-    if news is None:  # it is in force by now, or the organization has prices of its own since
-        return
-    letters.write(
-        template="emails/prices_coming",
-        reference=f"prices-coming:{version.pk}:{organization.pk}",
-        to=letters.billing_addresses(organization),
-        organization=organization,
-        news=news,
-        now=now,
-    )
+    coming = price_news.of(impact.organization, now=now).coming
+    proposal_letters.write(impact, coming, what="prices", now=now)

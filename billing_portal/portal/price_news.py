@@ -1,38 +1,17 @@
 """What calls of an organization cost: the prices in force, those to come, and what they mean on its own last month."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
 from django.db.models import Q
 
 from accounts.models import Organization
-from billing_portal.portal import formats
+from billing_portal.portal import proposal_news
+from billing_portal.portal.proposal_news import OnTheLastMonth
 from usage import price_texts, prices
 from usage.models import Component, PriceImpact, PriceVersion
 from usage.price_texts import RateChange
 from usage.snapshots import Rate, Snapshot, Unit
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One component in the month, in micros: as charged, and as it would have been."""
-
-    label: str
-    before_micros: int
-    after_micros: int
-
-    @property
-    def change_micros(self) -> int:
-        return self.after_micros - self.before_micros
-
-
-@dataclass(frozen=True, slots=True)
-class OnTheLastMonth:
-    """What prices to come would have meant for the organization's own calls of a month."""
-
-    month: date
-    impact: PriceImpact
-    rows: list[Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +60,6 @@ def of(organization: Organization, *, now: datetime) -> Standing:
     )
 
 
-def headline(last: OnTheLastMonth | None, currency: str) -> str:
-    """Return in a sentence what prices to come mean on the last month."""
-    if last is None or not last.impact.calls:
-        return "You had no calls in the month before this was announced, so there is nothing to compare."
-    month, change = formats.month(last.month), last.impact.change_micros
-    if not change:
-        return f"On your {month}, these prices would have changed nothing that you pay."
-    amount = formats.money(abs(change), currency)
-    return f"On your {month}, these prices would have cost {amount} {'more' if change > 0 else 'less'}."
-
-
 def _starts_after(organization: Organization, now: datetime) -> list[datetime]:
     books = Q(book__organization=organization) | Q(book__is_default=True, book__currency=organization.currency)
     return sorted(set(PriceVersion.objects.filter(books, starts_at__gt=now).values_list("starts_at", flat=True)))
@@ -100,23 +68,14 @@ def _starts_after(organization: Organization, now: datetime) -> list[datetime]:
 def _coming(organization: Organization, before: Snapshot | None, after: Snapshot) -> Coming:
     impacts = PriceImpact.objects.filter(organization=organization, proposal__version=after.version_id)
     impact = impacts.select_related("proposal").first()
-    last_month = _on_the_last_month(impact) if impact else None
+    last_month = proposal_news.of_prices(impact)
     return Coming(
         version=PriceVersion.objects.get(pk=after.version_id),
-        headline=headline(last_month, organization.currency),
+        headline=proposal_news.headline(last_month, organization.currency, of="calls", what="prices"),
         rates=price_texts.rate_changes(before, after),
         terms=price_texts.term_changes(before, after),
         last_month=last_month,
     )
-
-
-def _on_the_last_month(impact: PriceImpact) -> OnTheLastMonth:
-    rows = [
-        Row(str(component.label), impact.before.get(component, 0), impact.after.get(component, 0))
-        for component in Component
-        if impact.before.get(component) or impact.after.get(component)
-    ]
-    return OnTheLastMonth(impact.proposal.month, impact, rows)
 
 
 def _components(snapshot: Snapshot) -> list[tuple[str, list[Priced]]]:

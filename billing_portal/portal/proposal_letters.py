@@ -3,7 +3,7 @@
 Whoever is concerned is told once; that something does not come is told to those who had been told that it comes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,22 @@ def tell_of_ends(model: type[Proposal], template: str, *, now: datetime, limit: 
                 model._default_manager.filter(pk=proposal.pk).update(is_end_told=True)
                 break
     return told
+
+
+def write(impact: Any, coming: Iterable[Any], *, what: str, now: datetime) -> None:
+    """Write of the version that was entered, one of those `coming`; `what` is "prices" or "rules"."""
+    organization, version = impact.organization, impact.proposal.version
+    news = next((each for each in coming if each.version == version), None)
+    if news is None:  # it is in force by now, or the organization has a book of its own since
+        return
+    letters.write(
+        template=f"emails/{what}_coming",
+        reference=f"{what}-coming:{version.pk}:{organization.pk}",
+        to=letters.billing_addresses(organization),
+        organization=organization,
+        news=news,
+        now=now,
+    )
 
 
 @transaction.atomic

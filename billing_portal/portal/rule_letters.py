@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from accounts import letters
 from billing_portal.portal import proposal_letters, rule_news
 from usage.models import RuleImpact, RuleProposal
 
@@ -18,17 +17,5 @@ def tell_of_ends(*, now: datetime, limit: int = 1_000) -> int:
 
 
 def _write(impact: RuleImpact, now: datetime) -> None:
-    organization, version = impact.organization, impact.proposal.version
-    assert version is not None
-    standing = rule_news.of(organization, now=now)
-    news = next((each for each in standing.coming if each.version == version), None)
-    if news is None:  # it is in force by now, or the organization has rules of its own since
-        return
-    letters.write(
-        template="emails/rules_coming",
-        reference=f"rules-coming:{version.pk}:{organization.pk}",
-        to=letters.billing_addresses(organization),
-        organization=organization,
-        news=news,
-        now=now,
-    )
+    coming = rule_news.of(impact.organization, now=now).coming
+    proposal_letters.write(impact, coming, what="rules", now=now)

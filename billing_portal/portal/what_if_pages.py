@@ -10,6 +10,7 @@ from accounts.models import Organization
 from billing_portal.portal import charts, formats, waterfall, what_if_forms
 from billing_portal.portal.waterfall import Step, Waterfall
 from usage import rollups
+from usage.before_after import Row
 from usage.models import WhatIf
 from usage.what_if import jobs
 from usage.what_if.rerating import MonthRated
@@ -24,19 +25,6 @@ _TONES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Amounts:
-    """What something came to, and what it would have."""
-
-    label: str
-    now_micros: int
-    then_micros: int
-
-    @property
-    def micros(self) -> int:
-        return self.then_micros - self.now_micros
-
-
-@dataclass(frozen=True, slots=True)
 class Shown:
     """One what-if. The sums are of the months that are rated so far."""
 
@@ -44,13 +32,13 @@ class Shown:
     title: str
     period: str
     tone: str
-    total: Amounts
+    total: Row
     difference: str
     percent: str
     calls: int
     kept_calls: int
-    components: tuple[Amounts, ...]
-    months: tuple[Amounts, ...]
+    components: tuple[Row, ...]
+    months: tuple[Row, ...]
 
     @property
     def done(self) -> int:
@@ -75,16 +63,16 @@ def one(what_if: WhatIf, currency: str) -> Shown:
 def picture(shown: Shown, currency: str) -> Waterfall:
     """Return the way from what was charged to what would have been, component by component."""
     return waterfall.of(
-        Step("now", "As charged", shown.period, shown.total.now_micros, is_total=True),
-        [Step(each.label, each.label, _detail(each, currency), each.micros) for each in shown.components],
-        Step("then", "As chosen", shown.title, shown.total.then_micros, is_total=True),
+        Step("now", "As charged", shown.period, shown.total.before_micros, is_total=True),
+        [Step(each.label, each.label, _detail(each, currency), each.change_micros) for each in shown.components],
+        Step("then", "As chosen", shown.title, shown.total.after_micros, is_total=True),
         currency=currency,
     )
 
 
 def sentence(shown: Shown, currency: str) -> str:
     """Return the answer in words."""
-    difference, then = _difference(shown.total, currency), formats.money(shown.total.then_micros, currency)
+    difference, then = _difference(shown.total, currency), formats.money(shown.total.after_micros, currency)
     if not difference:
         return f"The same calls would have cost the same: {then}."
     more = "more" if difference > 0 else "less"
@@ -110,9 +98,9 @@ def file_name(organization: Organization, what_if: WhatIf) -> str:
     return f"{organization.reference}-what-if-{what_if.months[0][:7]}-{what_if.months[-1][:7]}.csv"
 
 
-def _difference(amounts: Amounts, currency: str) -> int:
+def _difference(amounts: Row, currency: str) -> int:
     """Return the difference of the two amounts as they are shown."""
-    return waterfall.shown_changes(amounts.now_micros, [amounts.micros], currency=currency)[0]
+    return waterfall.shown_changes(amounts.before_micros, [amounts.change_micros], currency=currency)[0]
 
 
 def _shown(rows: Sequence[WhatIf], currency: str) -> list[Shown]:
@@ -132,28 +120,28 @@ def _of(row: WhatIf, title: str, currency: str) -> Shown:
         tone=_TONES[WhatIf.State(row.state)],
         total=total,
         difference=formats.money_change(_difference(total, currency), currency),
-        percent=formats.percent(total.micros, total.now_micros),
+        percent=formats.percent(total.change_micros, total.before_micros),
         calls=sum(each.calls for each in results),
         kept_calls=sum(each.kept_calls for each in results),
         components=tuple(
             amounts
             for component, label in charts.COMPONENTS
-            if (amounts := _component(component, label, results)).now_micros or amounts.then_micros
+            if (amounts := _component(component, label, results)).before_micros or amounts.after_micros
         ),
         months=tuple(_amounts(formats.month(each.month), [each]) for each in results),
     )
 
 
-def _component(component: str, label: str, results: Iterable[MonthRated]) -> Amounts:
+def _component(component: str, label: str, results: Iterable[MonthRated]) -> Row:
     rows = list(results)
-    return Amounts(
+    return Row(
         label, sum(each.now.get(component, 0) for each in rows), sum(each.then.get(component, 0) for each in rows)
     )
 
 
-def _amounts(label: str, results: Iterable[MonthRated]) -> Amounts:
+def _amounts(label: str, results: Iterable[MonthRated]) -> Row:
     rows = list(results)
-    return Amounts(label, sum(sum(each.now.values()) for each in rows), sum(sum(each.then.values()) for each in rows))
+    return Row(label, sum(sum(each.now.values()) for each in rows), sum(sum(each.then.values()) for each in rows))
 
 
 def _title(row: WhatIf, plans: dict[int, str], labels: dict[str, str]) -> str:
@@ -168,5 +156,5 @@ def _period(months: Sequence[date]) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def _detail(each: Amounts, currency: str) -> str:
-    return f"{formats.money(each.now_micros, currency)} → {formats.money(each.then_micros, currency)}"
+def _detail(each: Row, currency: str) -> str:
+    return f"{formats.money(each.before_micros, currency)} → {formats.money(each.after_micros, currency)}"

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from usage import price_impacts, price_texts, prices
-from usage.models import Component, PriceBook, PriceImpact, PriceProposal, PriceVersion
+from usage import before_after, price_impacts, price_texts, prices
+from usage.before_after import Row
+from usage.models import PriceBook, PriceImpact, PriceProposal, PriceVersion
 from usage.price_texts import RateChange
 
 _LISTED = 25
@@ -21,19 +22,6 @@ class VersionShown:
 
 
 @dataclass(frozen=True, slots=True)
-class ComponentRow:
-    """One component in the month, as charged and as proposed, in micros."""
-
-    label: str
-    before_micros: int
-    after_micros: int
-
-    @property
-    def change_micros(self) -> int:
-        return self.after_micros - self.before_micros
-
-
-@dataclass(frozen=True, slots=True)
 class ProposalShown:
     """A proposal beside the prices that would be in force without it."""
 
@@ -41,7 +29,7 @@ class ProposalShown:
     terms: list[str]
     compares_with: str
     progress: tuple[int, int, int]
-    rows: list[ComponentRow]
+    rows: list[Row]
     change_micros: int
     dearer: list[PriceImpact]
     cheaper: list[PriceImpact]
@@ -64,20 +52,11 @@ def of(proposal: PriceProposal) -> ProposalShown:
         terms=price_texts.term_changes(before, after),
         compares_with=str(version or ""),
         progress=price_impacts.progress(proposal) if proposal.state == proposal.State.PREVIEWING else (0, 0, 0),
-        rows=rows(summary.get("before", {}), summary.get("after", {})),
+        rows=before_after.by_component(summary.get("before", {}), summary.get("after", {})),
         change_micros=summary.get("after_micros", 0) - summary.get("before_micros", 0),
         dearer=list(judged.filter(change_micros__gt=0).order_by("-change_micros", "id")[:_LISTED]),
         cheaper=list(judged.filter(change_micros__lt=0).order_by("change_micros", "id")[:_LISTED]),
     )
-
-
-def rows(before: dict[str, int], after: dict[str, int]) -> list[ComponentRow]:
-    """Return a row for each component that comes to anything under either prices."""
-    return [
-        ComponentRow(str(component.label), before.get(component, 0), after.get(component, 0))
-        for component in Component
-        if before.get(component) or after.get(component)
-    ]
 
 
 def followed_by(proposal: PriceProposal) -> PriceVersion | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.db.models import Prefetch
 
+from usage import before_after
+from usage.before_after import Row
 from usage.models import OutcomeRuleVersion, OutcomeType, PriceBook, RuleImpact, RuleProposal
 from usage.outcomes import explanations, impacts, rule_documents, rule_texts, rules
 from usage.outcomes.judging import Rules
@@ -26,21 +28,6 @@ class VersionShown:
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeRow:
-    """One type of outcome in the month, under both rules: how many, and micros at list price."""
-
-    label: str
-    before: int
-    after: int
-    before_micros: int
-    after_micros: int
-
-    @property
-    def change_micros(self) -> int:
-        return self.after_micros - self.before_micros
-
-
-@dataclass(frozen=True, slots=True)
 class ProposalShown:
     """A proposal beside the rules that would be in force without it."""
 
@@ -51,7 +38,7 @@ class ProposalShown:
     price_changes: list[PriceChange]
     compares_with: str
     progress: tuple[int, int, int]
-    rows: list[OutcomeRow]
+    rows: list[Row]
     change_micros: int
     flips: list[tuple[str, int, list[str]]]
     dearer: list[RuleImpact]
@@ -81,22 +68,12 @@ def of(proposal: RuleProposal) -> ProposalShown:
         price_changes=rule_texts.price_changes(before, after) if before else [],
         compares_with=str(version or ""),
         progress=impacts.progress(proposal) if proposal.state == proposal.State.PREVIEWING else (0, 0, 0),
-        rows=rows(summary.get("before", {}), summary.get("after", {})),
+        rows=before_after.by_outcome(summary.get("before", {}), summary.get("after", {})),
         change_micros=summary.get("after_micros", 0) - summary.get("before_micros", 0),
         flips=_flips(proposal, summary),
         dearer=list(judged.filter(change_micros__gt=0).order_by("-change_micros", "id")[:_LISTED]),
         cheaper=list(judged.filter(change_micros__lt=0).order_by("change_micros", "id")[:_LISTED]),
     )
-
-
-def rows(before: dict[str, list[int]], after: dict[str, list[int]]) -> list[OutcomeRow]:
-    """Return a row for each type of outcome that either has."""
-    found = []
-    for outcome in OutcomeType:
-        was, becomes = before.get(outcome, [0, 0]), after.get(outcome, [0, 0])
-        if was[0] or becomes[0]:
-            found.append(OutcomeRow(str(outcome.label), was[0], becomes[0], was[1], becomes[1]))
-    return found
 
 
 def _before(proposal: RuleProposal) -> OutcomeRuleVersion | None:

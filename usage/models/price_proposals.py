@@ -65,3 +65,8 @@ class PriceImpact(models.Model):
 
     def __str__(self) -> str:
         return f"proposal {self.proposal_id} for {self.organization_id}"
+
+    @property
+    def counted(self) -> int:
+        """How many calls were rated anew."""
+        return self.calls

@@ -68,3 +68,8 @@ class RuleImpact(models.Model):
 
     def __str__(self) -> str:
         return f"proposal {self.proposal_id} for {self.organization_id}"
+
+    @property
+    def counted(self) -> int:
+        """How many conversations were judged anew."""
+        return self.conversations

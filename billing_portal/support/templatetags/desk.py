@@ -21,6 +21,12 @@ def amount(micros: int | None, currency: str) -> str:
 
 
 @register.filter
+def change(micros: int, currency: str) -> str:
+    """Return a difference in micros as an exact amount with its sign and its currency."""
+    return f"{'+' if micros > 0 else ''}{amounts.amount(micros, currency)}"
+
+
+@register.filter
 def amount_minor(minor: int, currency: str) -> str:
     """Return an amount of Stripe's as an exact one with its currency."""
     return amounts.amount(minor_units.to_micros(minor, currency), currency)
