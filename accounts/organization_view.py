@@ -29,6 +29,7 @@ class OrganizationRequest(PersonRequest):
 
     membership: Membership
     organization: Organization
+    section: str  # set by a page that belongs elsewhere in the menu than its address says
 
 
 def organization_view(permission: access.Permission) -> Callable[[View], View]:

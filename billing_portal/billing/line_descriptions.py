@@ -3,6 +3,7 @@
 A description changes no amount. Where Stripe does not take one for a metered line, the line says what Stripe says.
 """
 
+import re
 import uuid
 from collections.abc import Sequence
 from decimal import Decimal
@@ -16,6 +17,9 @@ from usage.models import Billable
 from usage.money import MICROS_PER_UNIT
 from usage.outcomes import billed
 from usage.outcomes.billed import AtPrice
+
+# A currency's letters beside a figure, which Unicode's locale data part and babel does not: "KWD 0.300".
+_TOUCHING = re.compile(r"(?<=[^\W\d_])(?=\d)")
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +47,8 @@ def of_outcomes(outcome: str, prices: Sequence[AtPrice], currency: str) -> str:
 
 def _money(micros: int, currency: str) -> str:
     amount = Decimal(micros) / MICROS_PER_UNIT
-    return str(numbers.format_currency(amount, currency, locale="en_US", decimal_quantization=False))
+    text = numbers.format_currency(amount, currency, locale="en_US", decimal_quantization=False)
+    return _TOUCHING.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _put(invoice: Invoice, line: InvoiceLine, text: str) -> None:

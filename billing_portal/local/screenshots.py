@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ _UUID = "[0-9a-f-]{36}"
 _CALL = r"/usage/calls/[^/]+/$"
 _TRACE = r"/usage/trace/\?id=[^/]+$"
 _INVOICE = rf"/invoices/{_UUID}/$"
+_AMOUNT_DUE = rf"/invoices/{_UUID}/amount-due/$"
 _PURCHASE = rf"/credits/purchases/{_UUID}/$"
 _ORGANIZATION = rf"/staff/organizations/{_UUID}/$"
 _INVOICE_LINE = rf"/invoices/{_UUID}/(?!receipt|payment|amount)[a-z_]+/$"
@@ -84,22 +86,23 @@ def _chromium() -> str:
 
 
 def _photograph(browser: Any, shots: list[Shot], out: Path, *, width: int, theme: str) -> Iterator[str]:
-    """Photograph all pages at one width in one theme; yield the files' names."""
-    for shot in shots:
+    """Photograph all pages at one width in one theme, each person's in one browser; yield the files' names."""
+    for state, shown in groupby(shots, key=lambda shot: shot.state):
         context = browser.new_context(
             viewport={"width": width, "height": _HEIGHT},
             color_scheme=theme,
             reduced_motion="reduce",
-            storage_state=shot.state,
+            storage_state=state,
         )
         page = context.new_page()
-        answer = page.goto(shot.url, wait_until="networkidle")
-        if answer is None or answer.status >= 400:
-            raise CannotPhotograph(f"{shot.url} answers {answer.status if answer else 'nothing'}.")
-        name = f"{shot.name}-{width}-{theme}.png"
-        page.screenshot(path=out / name, full_page=True)
+        for shot in shown:
+            answer = page.goto(shot.url, wait_until="networkidle")
+            if answer is None or answer.status >= 400:
+                raise CannotPhotograph(f"{shot.url} answers {answer.status if answer else 'nothing'}.")
+            name = f"{shot.name}-{width}-{theme}.png"
+            page.screenshot(path=out / name, full_page=True)
+            yield name
         context.close()
-        yield name
 
 
 def _strangers(address: str) -> Iterator[Shot]:
@@ -131,7 +134,7 @@ def _customers(browser: Any, address: str) -> Iterator[Shot]:
         "completeness": f"{home}usage/trace/",
         "trace": _link(page, call, _TRACE),
         "invoices": f"{home}invoices/",
-        "invoice": (invoice := _link(page, f"{home}invoices/", _INVOICE)),
+        "invoice": (invoice := _month_invoice(page, f"{home}invoices/")),
         "invoice-line": (line := _link(page, invoice, _INVOICE_LINE)),
         "dispute-new": _link(page, line, _DISPUTE_NEW),
         "invoice-payment": f"{invoice}payment/",
@@ -209,10 +212,23 @@ def _logged_in(browser: Any, address: str, email: str, *, totp_secret: str = "")
     return page
 
 
+def _month_invoice(page: Any, url: str) -> str:
+    """Return the first listed invoice of a month: it says what its amount due is for, an interim one does not."""
+    for invoice in _links(page, url, _INVOICE):
+        if _links(page, invoice, _AMOUNT_DUE):
+            return invoice
+    raise CannotPhotograph(f"{url} lists no invoice of a month: is the demo's story told to its end?")
+
+
+def _links(page: Any, url: str, pattern: str) -> list[str]:
+    """Return the links on a page whose address ends as the pattern says."""
+    page.goto(url, wait_until="networkidle")
+    hrefs = page.locator("a").evaluate_all("links => links.map(link => link.href)")
+    return [str(href) for href in hrefs if re.search(pattern, href)]
+
+
 def _link(page: Any, url: str, pattern: str) -> str:
     """Return the first link on a page whose address ends as the pattern says."""
-    page.goto(url, wait_until="networkidle")
-    for href in page.locator("a").evaluate_all("links => links.map(link => link.href)"):
-        if re.search(pattern, href):
-            return str(href)
+    for href in _links(page, url, pattern):
+        return href
     raise CannotPhotograph(f"{url} has no link to follow ({pattern}): is the demo's story told to its end?")

@@ -9,75 +9,17 @@ from django.urls import reverse
 from accounts import access
 from accounts.models import Membership
 
-# View name, label, lucide icon, and the names of the views that belong to it.
+# View name, label, lucide icon, and how the addresses of the pages that belong to it begin, below the organization's.
 _PAGES = (
-    ("overview", "Overview", "layout-dashboard", {"overview"}),
-    (
-        "usage",
-        "Usage",
-        "chart-column",
-        {
-            "usage",
-            "calls",
-            "metadata_keys",
-            "saved_views",
-            "call",
-            "outcomes",
-            "conversations",
-            "conversation",
-            "trace",
-            "exports",
-            "changes",
-            "change",
-            "what_ifs",
-            "what_if_new",
-            "what_if",
-            "outcome_rules",
-            "prices",
-            "comparisons",
-            "comparison_new",
-            "comparison",
-            "comparison_start",
-        },
-    ),
-    (
-        "invoices",
-        "Invoices",
-        "receipt-text",
-        {
-            "invoices",
-            "invoice",
-            "invoice_line",
-            "invoice_payment",
-            "receipt",
-            "disputes",
-            "dispute_new",
-            "dispute",
-            "dispute_write",
-            "amount_due",
-        },
-    ),
-    (
-        "credits",
-        "Credits",
-        "coins",
-        {"credits", "buy_credit", "buy_credit_pay", "purchases", "purchase", "top_up", "top_up_on"},
-    ),
-    (
-        "buckets",
-        "Buckets",
-        "package",
-        {"buckets", "bucket", "bucket_offers", "bucket_offer", "bucket_buy", "bucket_planner", "seats"},
-    ),
-    ("limits", "Limits & alerts", "gauge", {"limits", "limits_cap", "limits_alerts"}),
-    ("payment_methods", "Payment methods", "credit-card", {"payment_methods", "payment_method_add"}),
-    (
-        "developers",
-        "Developers",
-        "key-round",
-        {"developers", "developer_key_new", "developer_key", "developer_key_rotate"},
-    ),
-    ("settings", "Settings", "settings", {"settings", "billing_details", "billing_details_first"}),
+    ("overview", "Overview", "layout-dashboard", {""}),
+    ("usage", "Usage", "chart-column", {"usage", "outcome-rules", "prices", "exports"}),
+    ("invoices", "Invoices", "receipt-text", {"invoices", "disputes"}),
+    ("credits", "Credits", "coins", {"credits"}),
+    ("buckets", "Buckets", "package", {"buckets", "seats"}),
+    ("limits", "Limits & alerts", "gauge", {"limits"}),
+    ("payment_methods", "Payment methods", "credit-card", {"payment-methods"}),
+    ("developers", "Developers", "key-round", {"developers"}),
+    ("settings", "Settings", "settings", {"settings", "billing-details"}),
 )
 # Pages that not every member may open; the others find no link to them.
 _NEEDED = {"developers": access.Permission.MANAGE_KEYS}
@@ -105,15 +47,23 @@ def portal(request: HttpRequest) -> dict[str, Any]:
 
 
 def _nav(request: HttpRequest, membership: Membership) -> list[dict[str, Any]]:
-    here = request.resolver_match.url_name if request.resolver_match else None
+    here = _section(request)
     return [
         {
             "name": name,
             "label": label,
             "icon": icon,
             "url": reverse(name, args=[membership.organization.public_id]),
-            "current": here in views,
+            "current": here in sections,
         }
-        for name, label, icon, views in _PAGES
+        for name, label, icon, sections in _PAGES
         if name not in _NEEDED or access.may(membership, _NEEDED[name])
     ]
+
+
+def _section(request: HttpRequest) -> str | None:
+    """Return where a page belongs: what its view says, else what its address begins with below the organization's."""
+    if request.resolver_match is None:
+        return None
+    below = request.resolver_match.route.partition("<uuid:organization>/")[2]
+    return getattr(request, "section", below.partition("/")[0])

@@ -120,7 +120,9 @@ def test_f27_f29_a_form_sent_twice_leads_to_one_purchase_and_a_second_form_waits
     first, second = (client.post(url("bucket_buy", shop, offer.public_id), form) for _ in range(2))
     purchase = Purchase.objects.get()
     assert first.url == second.url == url("purchase", shop, purchase.public_id)
-    assert "Bucket of 1,000 resolutions, 12 months" in text_of(client.get(first.url))
+    page = client.get(first.url)
+    assert "Bucket of 1,000 resolutions, 12 months" in text_of(page)
+    assert [each["name"] for each in page.context["nav"] if each["current"]] == ["buckets"]
     page = client.get(url("bucket_offer", shop, offer.public_id))
     assert "A purchase is under way" in text_of(page)
     answer = client.post(url("bucket_buy", shop, offer.public_id), hidden(page) | {"way": "card"}, follow=True)

@@ -80,6 +80,8 @@ def purchase(request: OrganizationRequest, purchase: UUID) -> HttpResponse:
     found = _purchase(request, purchase)
     if found.due_at is not None:
         purchase_tasks.ask_to_advance(found)
+    if found.offer is not None:
+        request.section = "buckets"
     context = {
         "purchase": found,
         "steps": list(found.steps.all()),
