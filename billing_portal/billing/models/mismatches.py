@@ -69,6 +69,7 @@ class Mismatch(models.Model):
     explained_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
 
     class Meta:
+        verbose_name_plural = "mismatches"
         ordering = ["organization", "id"]
         constraints = [
             SameOrganization(field="invoice", name="mismatch_is_of_its_own_invoice"),

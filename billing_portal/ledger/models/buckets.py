@@ -122,6 +122,7 @@ class BucketEntry(models.Model):
     occurred_at = models.DateTimeField()
 
     class Meta:
+        verbose_name_plural = "bucket entries"
         ordering = ["organization", "bucket", "id"]
         constraints = [
             SameOrganization(field="bucket", name="bucket_entry_is_of_its_own_bucket"),
