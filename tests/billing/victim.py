@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -193,8 +194,12 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
         step = order["place"].split(" ")[1:2]
         if step and not step[0].isupper():
             set_trap(order["place"], writing)
-        with connection.execute_wrapper(Watch(order["place"], order["within"], writing)):
-            do(order["verb"], order["id"], now)
+        try:
+            with connection.execute_wrapper(Watch(order["place"], order["within"], writing)):
+                do(order["verb"], order["id"], now)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
@@ -202,7 +207,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     _, status = os.waitpid(child, 0)
     return {
         "reached": said[-1:] == ["reached"],
-        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+        "ended": os.waitstatus_to_exitcode(status),  # a signal is below zero
         "statements": said,
     }
 
