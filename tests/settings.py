@@ -2,6 +2,7 @@
 
 from billing_portal.settings import *  # noqa: F403 - the very settings, overridden below
 
+INSTALLED_APPS += ["tests.emptying"]  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 ACCOUNT_RATE_LIMITS = False
