@@ -32,36 +32,33 @@ def main() -> int:
     there = servers.default_directory().absolute() / "mutation"
     there.mkdir(parents=True, exist_ok=True)
     files = [path for path in (given.files or _files()) if not NOT_CODE & {*path.parts}]
-    map_file, remembered = there / f"map-{_digest()}.json", there / "results.json"
-    results: dict[str, Row] = json.loads(remembered.read_text()) if remembered.exists() else {}
+    state = _digest()
+    map_file, remembered = there / f"map-{state}.json", there / "results.jsonl"
+    results = _read(remembered)
     if not map_file.exists():
         print("Recording which tests reach which lines", flush=True)
         _run([{"do": "record", "map": str(map_file)}], there)
     for name in json.loads(map_file.read_text())["broken"]:
         print(f"Left out, as it fails without any mutant: {name}")
-    alive = [name for name, row in results.items() if not row["by"]] if given.survivors else None
-    share = {"do": "try", "map": str(map_file), "files": [[str(path), _module(path)] for path in files], "only": alive}
-    shares = [
-        {**share, "share": number, "shares": given.workers, "results": str(there / f"share-{number}.jsonl")}
-        for number in range(given.workers)
-    ]
-    for each in shares:
-        Path(each["results"]).write_text("")
-    _run(shares, there)
-    for each in shares:
-        for line in Path(each["results"]).read_text().splitlines():
-            row = json.loads(line)
-            results[row.pop("mutant")] = row
-    remembered.write_text(json.dumps(results))
-    return _tell(files, results)
+    known = [name for name, row in results.items() if (row["by"] if given.survivors else row["state"] == state)]
+    share = {"do": "try", "map": str(map_file), "files": [[str(path), _module(path)] for path in files], "known": known}
+    share |= {"results": str(remembered), "state": state, "shares": given.workers}
+    _run([{**share, "share": number} for number in range(given.workers)], there)
+    return _tell(files, _read(remembered))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="files of the ledger; all without")
-    parser.add_argument("--survivors", action="store_true", help="try only those that lived last time")
+    parser.add_argument("--survivors", action="store_true", help="leave out what any earlier run killed")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 4))
     return parser.parse_args()
+
+
+def _read(remembered: Path) -> dict[str, Row]:
+    """Return the last word on each mutant: a line was written when it was tried, so a run that is stopped goes on."""
+    lines = remembered.read_text().splitlines() if remembered.exists() else []
+    return {row["mutant"]: row for row in map(json.loads, lines)}
 
 
 def _files() -> list[Path]:
@@ -85,7 +82,8 @@ def _run(jobs: list[Row], there: Path) -> None:
         file = there / f"job-{number}.json"
         file.write_text(json.dumps({**job, "database": f"test_mutation_{number}"}))
         command = [sys.executable, "-m", "pytest", "-p", "tests.mutation.session", "-q", "--capture=no", "--timeout=0"]
-        command += ["-n", "0", "-p", "no:cacheprovider", "-m", "not long", *TESTS]
+        # Nobody reads what failed: to print it as usual takes ten times what the test takes.
+        command += ["-n", "0", "-p", "no:cacheprovider", "--tb=native", "-m", "not long", *TESTS]
         command += [f"--ignore-glob={pattern}" for pattern in NOT_TESTS]
         environment = {**os.environ, "MUTATION_JOB": str(file), "PYTEST_XDIST_WORKER": f"gw{10 + number}"}
         output = (there / f"output-{number}.txt").open("w")

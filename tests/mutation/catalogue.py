@@ -74,7 +74,7 @@ class SourceFile:
         known: Counter[str] = Counter()
         found = []
         for statement in self._tree.body:
-            for scope, node, changed in _changes(statement, ""):
+            for scope, place, node, changed in _changes(statement, ""):
                 if not scope and ".models." in self.module:
                     continue  # read when the models were made, as their fields are
                 source = self._with(statement, node, changed)
@@ -84,7 +84,7 @@ class SourceFile:
                 known[scope + label] += 1
                 if known[scope + label] > 1:
                     label = f"{label} #{known[scope + label]}"
-                found.append(Mutant(self.module, scope, label, self._lines(node), source))
+                found.append(Mutant(self.module, scope, label, self._lines(place), source))
         return found
 
     def _with(self, statement: cst.CSTNode, node: cst.CSTNode, changed: cst.CSTNode) -> str:
@@ -108,8 +108,13 @@ class SourceFile:
         return range(where.start.line, where.end.line + 1) if where else range(0)
 
 
-def _changes(node: cst.CSTNode, scope: str) -> Iterator[tuple[str, cst.CSTNode, cst.CSTNode]]:
-    """Yield (function, node, what it becomes) for the node and all below it."""
+def _changes(
+    node: cst.CSTNode, scope: str, place: cst.CSTNode | None = None
+) -> Iterator[tuple[str, cst.CSTNode, cst.CSTNode, cst.CSTNode]]:
+    """Yield (function, where it is noticed, node, what it becomes) for the node and all below it.
+
+    A default is noticed anywhere in its function: its own line is run once, when the module is loaded.
+    """
     if isinstance(node, cst.ClassDef):
         # Fields and constants of classes are made when the module is loaded; only methods can be exchanged.
         for each in node.body.body:
@@ -121,9 +126,9 @@ def _changes(node: cst.CSTNode, scope: str) -> Iterator[tuple[str, cst.CSTNode, 
     if isinstance(node, cst.FunctionDef):
         scope = f"{scope}{node.name.value}" if not scope or scope.endswith(".") else scope
     if not isinstance(node, cst.SimpleStatementLine | cst.Param):
-        yield from ((scope, node, changed) for changed in _variants(node))
+        yield from ((scope, place or node, node, changed) for changed in _variants(node))
     for child in node.children:
-        yield from _changes(child, scope)
+        yield from _changes(child, scope, node if isinstance(child, cst.Parameters) else place)
 
 
 def _is_skipped(node: cst.CSTNode) -> bool:

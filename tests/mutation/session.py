@@ -2,12 +2,13 @@
 
 import contextlib
 import gc
+import hashlib
 import json
 import os
 import resource
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -98,23 +99,19 @@ def try_mutants(session: pytest.Session, todo: dict[str, Any]) -> None:
     fails(session, session.items[0])  # as in `record`
     files = [(SourceFile(Path(path), module), Host(module)) for path, module in todo["files"]]
     gc.freeze()  # so that a child copies less; only now, as a host finds its functions among what is not frozen
-    wanted = todo["only"] and set(todo["only"])
-    number = 0
+    tried = {*todo["known"]}
+    wanted = [(mutant, host) for source, host in files for mutant in source.mutants if mutant.name not in tried]
+    # By their digests, so that what a run has tried when it is stopped is a fair sample of the whole.
+    wanted.sort(key=lambda each: hashlib.sha256(each[0].name.encode()).digest())
+    killers: dict[str, Counter[str]] = defaultdict(Counter)
     with Path(todo["results"]).open("a") as results:
-        for source, host in files:
-            killers: Counter[str] = Counter()
-            for mutant in source.mutants:
-                if wanted and mutant.name not in wanted:
-                    continue
-                number += 1
-                if number % todo["shares"] != todo["share"]:
-                    continue
-                tests = _tests_for(mutant, host, known, killers)
-                verdict, seconds = _try(session, host, mutant, [items[test] for test in tests if test in items], known)
-                killers[verdict] += 1
-                row = {"mutant": mutant.name, "line": mutant.lines.start, "by": verdict, "of": len(tests), "s": seconds}
-                results.write(json.dumps(row) + "\n")
-                results.flush()
+        for mutant, host in wanted[todo["share"] :: todo["shares"]]:
+            tests = _tests_for(mutant, host, known, killers[mutant.module])
+            verdict, seconds = _try(session, host, mutant, [items[test] for test in tests if test in items], known)
+            killers[mutant.module][verdict] += 1
+            row = {"mutant": mutant.name, "line": mutant.lines.start, "by": verdict, "of": len(tests), "s": seconds}
+            results.write(json.dumps({**row, "state": todo["state"]}) + "\n")
+            results.flush()
 
 
 def _tests_for(mutant: Mutant, host: Host, known: dict[str, Any], killers: Counter[str]) -> list[str]:

@@ -114,6 +114,11 @@ def test_every_mutant_of_a_function_names_the_lines_it_is_on(host):
         assert any(lines[number - 1].strip() for number in mutant.lines), name
 
 
+def test_a_default_is_noticed_where_its_function_runs(host):
+    [default] = [each for name, each in mutants_of(host).items() if "other: int = " in name]
+    assert SOURCE.splitlines()[default.lines[-1] - 1] == "    return one + other"
+
+
 def test_nothing_is_made_of_annotations_docstrings_decorators_and_fields(host):
     names = " ".join(mutants_of(host))
     for left_alone in ("Add.", "@", ": [int", "kept = ["):
