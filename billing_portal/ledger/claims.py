@@ -39,7 +39,7 @@ def claim_credit(
         account = accounts.lock(organization.pk)
         grant = Grant.objects.get(pk=grant_id, organization=organization)
         claimed = min(claimed_micros, grant.amount_micros)
-        held = min(max(held_micros, claimed), grant.amount_micros)
+        held = max(held_micros, claimed)
         taken, owed = micros_posted(account, subject, Book.CREDIT), micros_posted(account, subject, Book.RECEIVABLE)
         # Credit comes back, or goes, before debt does: what was spent stays spent.
         more = min(held - taken, grant.remaining_micros)
