@@ -61,6 +61,8 @@ def test_the_first_reason_of_a_freeze_stands_and_unfreezing_takes_it_away(books,
     accounts.freeze(acme.pk, reason="another", now=now + timedelta(days=1))
     books.refresh_from_db()
     assert (books.frozen_at, books.frozen_reason) == (now, "r" * 300)
+    with pytest.raises(accounts.AccountFrozen):
+        accounts.limit_arrears(acme.pk, micros=7)
     with pytest.raises(
         accounts.AccountFrozen, match=f"^The account of organization {acme.pk} is frozen: r+$"
     ) as frozen:
@@ -71,6 +73,15 @@ def test_the_first_reason_of_a_freeze_stands_and_unfreezing_takes_it_away(books,
         assert accounts.unfreeze(acme.pk).frozen_at is None
         books.refresh_from_db()
         assert (books.frozen_at, books.frozen_reason) == (None, "")
+
+
+def test_who_is_not_frozen_is_found_in_order(books, make_organization, now):
+    made = [make_organization(name) for name in ("b", "c", "d", "e")]
+    for organization in made[:3]:
+        accounts.open(organization=organization, now=now)
+    accounts.freeze(made[1].pk, reason="x", now=now)
+    wanted = [organization.pk for organization in reversed(made)]
+    assert accounts.not_frozen(wanted) == [made[0].pk, made[2].pk]
 
 
 def test_the_limit_on_what_is_owed_is_kept(books, acme, other, now):

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 import pytest
 from django.core import mail
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from accounts import letters, posting
 from accounts.models import Letter
@@ -144,6 +145,64 @@ def test_who_changed_is_found_once_the_newest_month_first_and_no_more_than_asked
     assert alerts.due(limit=5) == [capped.pk]
 
 
+def test_of_those_of_one_month_the_first_comes_first(make_organization, now):
+    made = [make_organization(name) for name in ("a", "b", "c")]
+    for organization in reversed(made):
+        accounts.open(organization=organization, now=now)
+        spend(organization, 1)
+    assert alerts.due(limit=5) == [organization.pk for organization in made]
+
+
+def test_what_a_correction_took_back_is_checked_once_too(capped, now):
+    spend(capped, 400)
+    MonthSpend.objects.update(given_back_micros=150)
+    assert alerts.check(capped.pk, now=now) == []
+    assert alerts.due(limit=5) == []
+    MonthSpend.objects.update(given_back_micros=160)
+    assert alerts.due(limit=5) == [capped.pk]
+
+
+def test_without_anything_new_no_lock_is_taken(capped, make_organization, now):
+    """The settlement of a call takes the lock; to find that no threshold was passed must not take it again."""
+    spend(capped, 600)
+    alerts.check(capped.pk, now=now)
+    with CaptureQueriesContext(connection) as queries:
+        assert alerts.check(capped.pk, now=now) == []
+    assert not any("FOR UPDATE" in query["sql"] for query in queries)
+    # Nor does it help that another has been told of as much.
+    twin = make_organization("twin")
+    accounts.open(organization=twin, now=now)
+    limits.set(twin.pk, limits.Terms(cap_micros=1_000), by=None, now=now)
+    spend(twin, 600)
+    assert [alert.percent for alert in alerts.check(twin.pk, now=now)] == [50]
+
+
+def test_each_gauge_remembers_its_own_thresholds(capped, now):
+    """A threshold is an amount: the same one of another gauge and month is another."""
+    spend(capped, 500)
+    alerts.check(capped.pk, now=now)
+    known = Alert.objects.get()
+    Alert.objects.bulk_create(
+        [
+            Alert(
+                organization=capped,
+                gauge=gauge,
+                period=period,
+                percent=80,
+                threshold=800,
+                base=1_000,
+                used=800,
+                raised_at=now,
+                is_quiet=False,
+                recipients=[],
+            )
+            for gauge, period in (("credit", known.period), ("spend", "2026-09"))
+        ]
+    )
+    spend(capped, 300)
+    assert [alert.percent for alert in alerts.check(capped.pk, now=now)] == [80]
+
+
 def test_a_new_month_begins_anew(capped, now):
     spend(capped, 600)
     alerts.check(capped.pk, now=now)
@@ -167,6 +226,8 @@ def test_what_is_passed_when_a_threshold_is_set_is_not_told(capped, now):
     alerts.set(capped.pk, Terms(spend_percents=(10, 50, 70)), by=None, now=now)
     assert alerts.check(capped.pk, now=now) == []
     spend(capped, 100)
+    assert Letter.objects.count() == 0
+    assert set(Alert.objects.values_list("percent", "is_quiet")) == {(10, True), (50, True)}
     assert [alert.percent for alert in alerts.check(capped.pk, now=now)] == [70]
 
 
