@@ -187,6 +187,32 @@ def touched(organization_id: int) -> QuerySet[Invoice]:
     return Invoice.objects.filter(pk__in=ids).order_by("id")
 
 
+def basis(invoice: Invoice) -> dict[str, Any]:
+    """Return what is known of an invoice whose payment went back: what it billed, and each part by Stripe's id."""
+    purchase = Purchase.objects.filter(invoice=invoice).first()
+    refunds = _refunds(invoice)
+    if purchase is None:
+        refunds = refunds.exclude(stripe_refund_id__in=_noted(invoice))
+    parts = [["refund", each.stripe_refund_id, each.amount_minor] for each in refunds.order_by("id")]
+    lost = _chargebacks(invoice, Chargeback.State.LOST).order_by("id")
+    parts += [["chargeback", each.stripe_dispute_id, each.amount_minor] for each in lost]
+    notes = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED).order_by("id")
+    if purchase is not None:
+        parts += [
+            ["credit_note", each.stripe_credit_note_id, minor]
+            for each in notes
+            if (minor := each.post_minor - each.refunded_minor)
+        ]
+    return {
+        "billed": purchase.kind if purchase is not None else "usage",
+        "invoice": invoice.stripe_invoice_id,
+        "number": invoice.number,
+        "tax_minor": invoice.tax_minor,
+        "total_minor": invoice.total_minor,
+        "went_back": parts,
+    }
+
+
 def _is_touched(invoice: Invoice) -> bool:
     """Say whether anything of the invoice ever went back; rows stay, so what is undone is still touched."""
     kinds = (Refund, Chargeback, FraudWarning, CreditNote)
@@ -230,13 +256,7 @@ def _claim_credit(purchase: Purchase, grant: Grant, invoice: Invoice, *, reason:
 
 def _claim_debt(invoice: Invoice, *, reason: str, now: datetime) -> None:
     """Owe again what was paid for usage and went back, unless a credit note says that it was to go back."""
-    noted = {
-        stripe_id
-        for ids in CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED).values_list(
-            "stripe_refund_ids", flat=True
-        )
-        for stripe_id in ids
-    }
+    noted = _noted(invoice)
     gone = _sum(_refunds(invoice).exclude(stripe_refund_id__in=noted), "amount_minor")
     gone += _sum(_chargebacks(invoice, Chargeback.State.LOST), "amount_minor")
     failed = Refund.objects.filter(invoice=invoice, stripe_refund_id__in=noted).exclude(state__in=Refund.GONE)
@@ -258,6 +278,12 @@ def _claim_debt(invoice: Invoice, *, reason: str, now: datetime) -> None:
             reason=_REFUND_FAILED,
             now=now,
         )
+
+
+def _noted(invoice: Invoice) -> set[str]:
+    """Return the refunds that credit notes made: they were to go back."""
+    issued = CreditNote.objects.filter(invoice=invoice, state=CreditNote.State.ISSUED)
+    return {stripe_id for ids in issued.values_list("stripe_refund_ids", flat=True) for stripe_id in ids}
 
 
 _CLOSED = {Chargeback.State.WON, Chargeback.State.LOST}

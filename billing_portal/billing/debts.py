@@ -81,6 +81,8 @@ def _write(invoice: Invoice, *, now: datetime) -> None:
                 source=source,
                 micros=more,
                 amount_minor=amount_minor,
+                basis=claims.basis(source)
+                | {"billed_micros": billed_micros, "billed_minor": billed_minor, "owed_micros": owed_micros},
                 written_at=now,
             )
             log.info("debt billed", organization_id=invoice.organization_id, invoice_id=invoice.pk, minor=amount_minor)

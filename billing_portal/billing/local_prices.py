@@ -14,6 +14,7 @@ from babel.numbers import get_territory_currencies
 from accounts.models import Organization
 from billing_portal.billing import minor_units
 from billing_portal.billing.models import ExchangeRate
+from billing_portal.billing.tax import details
 from usage import periods
 from usage.money import MICROS_PER_UNIT
 
@@ -44,8 +45,12 @@ class LocalRate:
 
 
 def currency_of(organization: Organization, *, now: datetime) -> str:
-    """Return the currency of the country whose clocks the organization lives by; empty where none is, as in UTC."""
-    territory = get_global("zone_territories").get(organization.time_zone)
+    """Return the currency of the country that the billing address is in, else of that whose clocks they live by.
+
+    Empty where that is no country, as in UTC, or has no currency of its own.
+    """
+    billed = details.current(organization)
+    territory = billed.country if billed else get_global("zone_territories").get(organization.time_zone)
     if territory is None or len(territory) != 2:
         return ""
     today = periods.day_of(now, organization.zone)

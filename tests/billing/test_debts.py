@@ -1,21 +1,36 @@
 """F37, F38: what went back of earlier payments is on the next month's invoice, once, by a line of its own."""
 
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import DatabaseError, transaction
 
-from accounts.models import Organization
-from billing_portal.billing import claim_sweep, claims, debts, gateway, month_end, reconciliation
-from billing_portal.billing.models import Chargeback, Customer, DebtLine, Invoice, InvoiceLine, Refund
-from billing_portal.ledger import balances, verification
-from billing_portal.ledger.models import Account
-from tests.billing.receipts.conftest import assert_all_verified
+from accounts.models import Organization, User
+from billing_portal.billing import (
+    claim_sweep,
+    claims,
+    debts,
+    gateway,
+    month_end,
+    purchase_payment,
+    purchases,
+    reconciliation,
+)
+from billing_portal.billing.models import Chargeback, Customer, DebtLine, Invoice, InvoiceLine, Purchase, Refund
+from billing_portal.ledger import balances, settling, totals, verification
+from billing_portal.ledger.models import Account, Bucket
+from tests.billing.receipts.conftest import assert_all_verified, changed, content, packed, rewritten, verify
+from tests.billing.test_buckets_bought import ask, offer_in_usd
 from tests.billing.test_claims import payment_of, take_in_events
-from tests.billing.world import CLOSING, MONTH, invoice_of, use
+from tests.billing.world import CLOSING, MIDMONTH, MONTH, Buyer, invoice_of, load_prices, save_card, use
+from tests.ledger.test_buckets import resolve
 from tests.stripe.conftest import RunningSandbox
+from tests.usage.outcomes.conftest import DOCUMENT
+from usage.outcomes import rules
 
 Used = Callable[..., Organization]
 MARCH, APRIL = date(2027, 3, 1), date(2027, 4, 1)
@@ -88,6 +103,76 @@ def test_f37_i13_a_lost_chargeback_of_usage_is_on_the_next_invoice_once_and_paid
     assert (debt_lines(april), DebtLine.objects.count()) == ([], 1)
     assert_sound(acme)
     assert_all_verified(acme, tmp_path)
+    # Whoever verifies March computes the debt again from what February billed and what the bank took back.
+    said = verify(packed(march, tmp_path / "march.zip"))
+    dispute = Chargeback.objects.get()
+    assert f"of invoice {february.number}, whose payment went back: chargeback {dispute.stripe_dispute_id}" in said.text
+    files = content(tmp_path / "march.zip")
+    files["invoice.jsonl"] = changed(files["invoice.jsonl"], 0, _twice_as_much_went_back)
+    forged = verify(rewritten(files, tmp_path / "forged.zip"))
+    assert f"what is owed again of invoice {february.number} must be" in forged.text
+
+
+def _twice_as_much_went_back(invoice: dict[str, Any]) -> dict[str, Any]:
+    invoice["debts"][0]["total_minor"] *= 2
+    invoice["debts"][0]["went_back"] *= 2
+    return invoice
+
+
+@pytest.mark.long
+def test_f38_i13_debts_of_a_bucket_and_of_credit_are_on_one_open_invoice_and_only_the_rest_on_the_next(
+    stripe: RunningSandbox, subscribed: Used, make_user: Callable[..., User], tmp_path: Path
+) -> None:
+    load_prices()
+    rules.load(tomllib.loads(DOCUMENT.read_text()), now=MIDMONTH)
+    acme = subscribed("acme", card=None)
+    buyer = Buyer(acme, make_user("olivia@acme.example"), save_card(acme, "pm_card_visa", now=MIDMONTH))
+    bucket = ask(buyer, offer_in_usd())
+    purchase_payment.advance(bucket, now=MIDMONTH)
+    credit = purchases.ask(
+        organization=acme,
+        user=buyer.owner,
+        micros=10_000_000,
+        currency="USD",
+        way=Purchase.Way.CARD,
+        key=purchases.next_key(acme),
+        payment_method=buyer.card,
+        now=MIDMONTH,
+    )
+    purchase_payment.advance(credit, now=MIDMONTH)
+    Bucket.objects.update(starts_at=MIDMONTH.replace(year=2024))
+    resolve(acme, "c_1", "c_2", "c_3", now=MIDMONTH)
+    settling.settle_all(acme.pk, now=MIDMONTH)
+    use(acme, 50, seed=1)
+    gateway.create("refunds", {"payment_intent": payment_of(bucket.invoice)}, "the bucket's")
+    gateway.create("refunds", {"payment_intent": payment_of(credit.invoice), "amount": 800}, "most of the credit's")
+    take_in_events()
+    units, usage = 3 * 89, totals.month(acme.pk, MONTH).accrued_micros
+    assert owed(acme) == usage + units * 10_000 + 8_000_000
+
+    charge_with(acme, "pm_card_chargeCustomerFail")
+    stripe.advance_to(CLOSING.timestamp())
+    february = invoice_of(acme)
+    month_end.advance(february, now=CLOSING)
+    february.refresh_from_db()
+    assert (february.state, sorted(amount for _, amount in debt_lines(february))) == ("open", [units, 800])
+
+    gateway.create("refunds", {"payment_intent": payment_of(credit.invoice)}, "the rest of the credit's")
+    take_in_events()
+    now = closing_of(MARCH)
+    stripe.advance_to(now.timestamp())
+    march = invoice_of(acme, month=MARCH, now=now)
+    month_end.advance(march, now=now)
+    march.refresh_from_db()
+    assert (march.total_minor, [amount for _, amount in debt_lines(march)]) == (200, [200])
+    unpaid = february.total_minor + march.total_minor
+    assert abs(owed(acme) - unpaid * 10_000) < 50_000  # a rounding each line of usage
+    assert {each.source_id: each.basis["billed"] for each in DebtLine.objects.all()} == {
+        bucket.invoice.pk: "bucket",
+        credit.invoice.pk: "credit",
+    }
+    assert_sound(acme)
+    assert assert_all_verified(acme, tmp_path) == 2
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from billing_portal.billing import local_prices, minor_units
 from billing_portal.billing.local_prices import LocalRate
 from billing_portal.billing.models import ExchangeRate
+from billing_portal.billing.tax import details
 from billing_portal.ledger import accounts
 
 TODAY = date(2026, 10, 20)
@@ -77,6 +78,14 @@ def test_the_database_refuses_what_is_no_rate():
 )
 def test_the_customers_currency_is_that_of_their_clocks(acme, now, zone, currency):
     acme.time_zone = zone
+    assert local_prices.currency_of(acme, now=now) == currency
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("country", "currency"), [("CH", "CHF"), ("GB", "GBP"), ("ZZ", "")])
+def test_a_billing_address_says_more_than_clocks(acme, now, country, currency):
+    acme.time_zone = "Asia/Tokyo"
+    details.change(acme, user=None, legal_name="Acme", address={"country": country}, now=now)
     assert local_prices.currency_of(acme, now=now) == currency
 
 

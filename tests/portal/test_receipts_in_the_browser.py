@@ -5,11 +5,13 @@ from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import expect
 
-from billing_portal.billing.models import Invoice, ReceiptFile
+from billing_portal.billing import discounts
+from billing_portal.billing.models import Invoice, InvoiceParty, ReceiptFile
 from billing_portal.billing.receipts import jobs, sealing
 from billing_portal.ledger import accounts, settlement
 from tests.billing import world
@@ -19,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def invoice(acme, now, monkeypatch, settings, tmp_path) -> Invoice:
-    """Acme's paid invoice of ten calls, whose receipt is signed."""
+    """Acme's paid invoice of ten calls, discounted and made out to an address, whose receipt is signed."""
     settings.EXPORTS_DIR = tmp_path / "exports"
     later = now + timedelta(hours=3)
     monkeypatch.setattr("accounts.clock.now", lambda: later)
@@ -28,15 +30,29 @@ def invoice(acme, now, monkeypatch, settings, tmp_path) -> Invoice:
     accounts.open(organization=acme, now=now.replace(day=1))
     world.record_calls(acme, 10, starts_at=now, now=later)
     settlement.settle_all(acme.pk, now=later)
+    month, terms = now.date().replace(day=1), {"percent_hundredths": 1_500, "amount_micros": None, "months": 12}
+    discounts.enter(organization=acme, first_month=month, reason="Launch partner", reference="form", now=later, **terms)
+    with transaction.atomic():
+        discounts.apply_to_open(accounts.lock(acme.pk), now=later)
     made = Invoice.objects.create(
         organization=acme,
         stripe_invoice_id="in_1",
         number="PARLEY-0007",
-        month=now.date().replace(day=1),
+        month=month,
         state="paid",
         currency="USD",
         drafted_at=later,
         finalized_at=later,
+    )
+    InvoiceParty.objects.create(
+        organization=acme,
+        invoice=made,
+        name="Acme Robotics Ltd",
+        address={"line1": "Invalidenstraße 1", "postal_code": "10115", "city": "Berlin", "country": "DE"},
+        tax_ids=[["eu_vat", "DE136695976"]],
+        purchase_order="PO-2026-117",
+        is_taxed=True,
+        stored_at=later,
     )
     sealing.seal(made, now=later)
     return made

@@ -24,6 +24,9 @@ class DebtLine(models.Model):
     )
     micros = models.BigIntegerField(help_text="Before tax.")
     amount_minor = models.BigIntegerField(help_text="Before tax, as it is billed.")
+    basis = models.JSONField(
+        default=dict, help_text="What was known of the source then; the receipt says it, for whoever computes it again."
+    )
     written_at = models.DateTimeField()
 
     class Meta:

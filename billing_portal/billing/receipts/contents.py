@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from billing_portal.billing.models import Invoice, InvoiceLine, InvoiceParty, InvoiceTax, Report, ReportBatch
+from billing_portal.billing.models import DebtLine, Invoice, InvoiceLine, InvoiceParty, InvoiceTax, Report, ReportBatch
 from billing_portal.billing.receipts import canonical
 from billing_portal.billing.receipts.books import Books
 from billing_portal.billing.receipts.calls import Calls
 from billing_portal.billing.receipts.outcomes import Outcomes
 from billing_portal.billing.receipts.scopes import Scope
 
-# The formats of heads: the second says of an invoice whom it is made out to, too. What was signed keeps its own.
-FIRST, WITH_PARTY = 1, 2
+# The formats of heads: the second says of an invoice whom it is made out to, too, the third what earlier payments that
+# went back were for. What was signed keeps its own.
+FIRST, WITH_PARTY, WITH_DEBTS = 1, 2, 3
 CALLS = "calls.jsonl"
 PRICES = "prices.jsonl"
 Files = list[tuple[str, Callable[[], Iterator[bytes]]]]
@@ -37,7 +38,8 @@ def usage_files(scope: Scope) -> Files:
 def invoice_files(invoice: Invoice, *, shape: int) -> Files:
     """Return the files that the second root stands over: the lines of the final invoice, and what they come to.
 
-    `shape` is the head's format: from `WITH_PARTY` on, the invoice says whom it is made out to, and its tax by rate.
+    `shape` is the head's format: from `WITH_PARTY` on, the invoice says whom it is made out to, and its tax by rate,
+    from `WITH_DEBTS` on, what stands behind its lines of debts.
     """
     return [
         ("lines.jsonl", lambda: _lines(invoice)),
@@ -47,7 +49,9 @@ def invoice_files(invoice: Invoice, *, shape: int) -> Files:
 
 def shape_of(invoice: Invoice) -> int:
     """Return the format of a head that is signed now: whom the invoice is made out to may not be stored yet."""
-    return WITH_PARTY if InvoiceParty.objects.filter(invoice=invoice).exists() else FIRST
+    if not InvoiceParty.objects.filter(invoice=invoice).exists():
+        return FIRST
+    return WITH_DEBTS if _debts(invoice) else WITH_PARTY
 
 
 def _interims(scope: Scope, books: Books) -> Iterator[bytes]:
@@ -117,7 +121,21 @@ def _lines(invoice: Invoice) -> Iterator[bytes]:
 
 
 def _invoice(invoice: Invoice, shape: int) -> dict[str, Any]:
-    return _amounts(invoice) | (_party(invoice) if shape >= WITH_PARTY else {})
+    found = _amounts(invoice)
+    if shape >= WITH_PARTY:
+        found |= _party(invoice)
+    if shape >= WITH_DEBTS:
+        found["debts"] = _debts(invoice)
+    return found
+
+
+def _debts(invoice: Invoice) -> list[dict[str, Any]]:
+    """Return what an invoice bills of earlier payments that went back, with what was known of each when it was written.
+
+    Those that were written before that was kept are left out.
+    """
+    lines = DebtLine.objects.filter(organization_id=invoice.organization_id, invoice=invoice).exclude(basis={})
+    return [each.basis | {"amount_minor": each.amount_minor, "micros": each.micros} for each in lines.order_by("id")]
 
 
 def _party(invoice: Invoice) -> dict[str, Any]:

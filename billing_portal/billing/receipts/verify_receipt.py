@@ -49,6 +49,9 @@ USAGE = [
 INVOICE = ["lines.jsonl", "invoice.jsonl"]
 # From this format on, the invoice says whom it is made out to, and its tax by rate.
 WITH_PARTY = 2
+ADDRESS = ("line1", "line2", "postal_code", "city", "state", "country")
+# From this one on, it says what earlier payments that went back were for.
+WITH_DEBTS = 3
 ENTRIES = [*USAGE, *INVOICE, "payments.jsonl", "usage.json", "invoice.json", "subtrees.json", "signatures.json"]
 SEAL = "seal.json"
 CHUNK = 1_024
@@ -253,7 +256,7 @@ class Receipt:
         self.gross, self.accrued, self.burnt = Counter(), Counter(), Counter()
         self.late = self.outcomes = 0
         self.billed_micros, self.billed_minor, self.interim_lines = Counter(), Counter(), {}
-        self.other_minor = self.debt_minor = 0
+        self.other_minor, self.debt_lines, self.debts = 0, [], None
         self.forgiven_of, self.discounted, self.discount_terms = Counter(), Counter(), []
 
     def verify(self):
@@ -608,7 +611,7 @@ class Receipt:
                 self.other_minor += line["amount_minor"]
                 continue
             if line["kind"] == "debt":
-                self.debt_minor += line["amount_minor"]
+                self.debt_lines.append((line["amount_minor"], line["description"], self.place))
                 continue
             quantity, amount = due.pop(key, (0, 0))
             if line["kind"] == "usage":
@@ -627,6 +630,33 @@ class Receipt:
             net = amounts["total_minor"] - amounts["tax_minor"]
             same(here, "what the rates of tax are on", net, sum(tax["net_minor"] for tax in taxes))
             same(here, "the tax at all rates", amounts["tax_minor"], sum(tax["tax_minor"] for tax in taxes))
+        if self.invoice["format"] >= WITH_DEBTS:
+            self.debts = amounts["debts"]
+            self._owed_again(here)
+
+    def _owed_again(self, here):
+        """Compute each debt from what went back of its payment, and hold the lines against them, in their order."""
+        for debt in self.debts:
+            subject = f"what is owed again of invoice {debt['number']}"
+            gone = min(sum(minor for _, _, minor in debt["went_back"]), debt["total_minor"])
+            net = debt["total_minor"] - debt["tax_minor"]
+            most = half_up(gone * net, debt["total_minor"]) * self.per_minor if debt["total_minor"] > 0 else 0
+            owed = debt["owed_micros"]
+            if debt["billed"] == "usage":
+                same(here, subject, most, owed)
+            elif debt["billed"] == "credit" and not 0 <= owed <= most:
+                raise Difference(here, f"{subject} must be at most {shown(most)}, but {shown(owed)} stands here")
+            same(here, f"{subject} and not billed yet", owed - debt["billed_micros"], debt["micros"])
+            same(here, f"{subject}, as it is billed", self.minor(owed) - debt["billed_minor"], debt["amount_minor"])
+        billed = [debt for debt in self.debts if debt["amount_minor"]]
+        same(here, "lines of what is owed again", len(billed), len(self.debt_lines))
+        left = list(self.debt_lines)
+        for debt in billed:
+            name = debt["number"] or "earlier"
+            found = [line for line in left if line[0] == debt["amount_minor"] and f" {name} " in f" {line[1]} "]
+            if not found:
+                raise Difference("lines.jsonl", f"no line bills {shown(debt['amount_minor'])} of invoice {name}")
+            left.remove(found[0])
 
     def _due(self):
         """Return the lines that there must be: (quantity, amount) by kind, component and kind of credit."""
@@ -683,6 +713,10 @@ class Receipt:
             same(self.place, "what stands before it", before, record["before"])
             same(self.place, "the invoice", self.usage["invoice"], record["invoice"])
             same(self.place, "the currency", self.usage["currency"], record["currency"])
+            if record["state"] in ("open", "paid", "uncollectible"):
+                owed = self.amounts["total_minor"] + self.amounts["starting_balance_minor"]
+                settled = record["pre_credited_minor"] + (record["ending_balance_minor"] or 0)
+                same(self.place, "the amount due", owed - settled, record["amount_due_minor"])
             if record["state"] == "paid" and not record["pre_credited_minor"]:
                 same(self.place, "what is paid", record["amount_due_minor"], record["amount_paid_minor"])
             before = head_root(body)
@@ -882,11 +916,36 @@ def made_out_to(receipt):
     """Say whom the invoice is made out to, and its tax by rate: as the document has them."""
     customer, currency = receipt.amounts["customer"], receipt.usage["currency"]
     ids = [value for _, value in customer["tax_ids"]]
-    yield "made out to: " + ", ".join(filter(None, [customer["name"], customer["address"].get("country"), *ids]))
+    address = [customer["address"].get(part) for part in ADDRESS]
+    yield "made out to: " + ", ".join(filter(None, [customer["name"], *address, *ids]))
+    if customer["purchase_order"]:
+        yield f"purchase order: {customer['purchase_order']}"
     for tax in receipt.amounts["taxes"]:
         if tax["tax_minor"]:
             net, owed = (money(tax[name] * receipt.per_minor, currency) for name in ("net_minor", "tax_minor"))
             yield f"tax: {owed}, {tax['name']} at {tax['percent']} % on {net}"
+            if not is_about(tax, receipt.files["lines.jsonl"].number):
+                yield "NOTE: that is not this part of it: some of it may be exempt, or the tax no percentage; ask why"
+
+
+def is_about(tax, lines):
+    """Say whether a tax is its percentage of its net, but for the rounding of each line by each of some rates."""
+    whole, _, part = tax["percent"].partition(".")
+    scale = 10 ** len(part)
+    off = tax["net_minor"] * int(whole + part) - tax["tax_minor"] * 100 * scale
+    return abs(off) <= 100 * scale * 2 * lines
+
+
+def owed_again(receipt):
+    """Say what is billed of earlier payments that went back, and by which of Stripe's documents that can be seen."""
+    currency = receipt.usage["currency"]
+    if receipt.debt_lines and receipt.debts is None:
+        debt = money(sum(minor for minor, _, _ in receipt.debt_lines) * receipt.per_minor, currency)
+        yield f"NOTE: {debt} is owed again: payments of earlier invoices, named on its lines, went back"
+    for debt in receipt.debts or ():
+        parts = ", ".join(f"{what.replace('_', ' ')} {name}" for what, name, _ in debt["went_back"])
+        amount = money(debt["amount_minor"] * receipt.per_minor, currency)
+        yield f"NOTE: {amount} is owed again of invoice {debt['number']}, whose payment went back: {parts or 'undone'}"
 
 
 def verify_file(path, asked):
@@ -913,9 +972,7 @@ def verify_file(path, asked):
         yield from made_out_to(receipt)
     if receipt.other_minor:
         yield f"NOTE: {money(receipt.other_minor * receipt.per_minor, currency)} stands on lines that are not of usage"
-    if receipt.debt_minor:
-        debt = money(receipt.debt_minor * receipt.per_minor, currency)
-        yield f"NOTE: {debt} is owed again: payments of earlier invoices, named on its lines, went back"
+    yield from owed_again(receipt)
     if receipt.payments:
         yield f"last known: {receipt.payments[-1]['state']}, {receipt.payments[-1]['recorded_at']}"
     yield from what_it_rests_on(root, receipt.keys, asked)

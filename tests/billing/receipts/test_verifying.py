@@ -150,16 +150,16 @@ def test_what_is_no_receipt_is_said_to_be_none(tmp_path: Path) -> None:
 # ── How receipts are spoilt ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _mutations(files: dict[str, bytes]) -> Iterator[tuple[str, str, dict[str, bytes]]]:
-    """Yield receipts with one value changed: every value of one line of each shape in every file."""
+def _mutations(files: dict[str, bytes], *, of_kind: str | None = None) -> Iterator[tuple[str, str, dict[str, bytes]]]:
+    """Yield receipts with one value changed: every value of one line of each shape, or of a kind, in every file."""
     for name, whole in files.items():
         if name == "seal.json":
             continue
         shapes = set()
         for number, line in enumerate(whole.splitlines()):
             value = json.loads(line)
-            shape = (value.get("kind"), value.get("source"), tuple(sorted(value)))
-            if shape in shapes:
+            shape = (value.get("kind"), value.get("source"), value.get("grant_kind"), tuple(sorted(value)))
+            if shape in shapes or of_kind not in (None, value.get("kind")):
                 continue
             shapes.add(shape)
             yield name, f"line {number}, left out", files | {name: _without(whole, number)}
