@@ -500,6 +500,8 @@ class Receipt:
         self.discount_terms = line["terms"]
         names = [name for name, _, _ in self.discount_terms]
         same(here, "the number of discounts", len(set(names)), len(names))
+        if any((hundredths is None) == (amount is None) for _, hundredths, amount in self.discount_terms):
+            raise Difference(here, "a discount must be either a per cent or an amount")
         for name, component, micros in line["parts"]:
             self.discounted[name, component] += micros
             self.burnt["discount", component] += micros
@@ -611,6 +613,7 @@ class Receipt:
                 self.other_minor += line["amount_minor"]
                 continue
             if line["kind"] == "debt":
+                same(self.place, "the component and the kind of credit", "", line["component"] + line["grant_kind"])
                 self.debt_lines.append((line["amount_minor"], line["description"], self.place))
                 continue
             quantity, amount = due.pop(key, (0, 0))

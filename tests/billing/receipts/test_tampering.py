@@ -18,12 +18,10 @@ from tests.billing.world import CLOSING, MIDMONTH, MONTH, invoice_of, load_price
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TEN = 10_000_000
-# What only the document says, and no arithmetic: whoever holds the vendor's key could have made it up. It stands on the
-# invoice at Stripe, too.
-SAID = {
-    *("customer", "country", "name", "reason", "region", "percent", "description", "line", "position"),
-    *("number", "finalized_at", "went_back", "invoice", "reference", "at", "tax_minor", "total_minor", "billed"),
-}
+# What only the document says, and no arithmetic: whoever holds the vendor's key could have made it up, but it stands on
+# the invoice at Stripe, too. And terms: a per cent may be so near the true one that it comes to the same cents.
+SAID = {"customer", "country", "name", "reason", "region", "percent", "description", "line", "position", "number"}
+SAID |= {"finalized_at", "went_back", "invoice", "reference", "at", "tax_minor", "total_minor", "billed", "terms"}
 
 
 @pytest.fixture
@@ -59,7 +57,11 @@ def receipt(stripe, subscribed, make_user, settings, tmp_path: Path) -> Path:
     return packed(invoice, tmp_path / "receipt.zip")
 
 
-def test_f38_i18_every_field_of_the_second_format_that_is_falsified_is_found(receipt: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("each", [5, pytest.param(1, marks=pytest.mark.long)])
+def test_f38_i18_every_field_of_the_second_format_that_is_falsified_is_found(
+    each: int, receipt: Path, tmp_path: Path
+) -> None:
+    """Of all that is falsified, one in `each`: verifying signatures with whole numbers takes its time."""
     said = verify(receipt)
     assert said.verified, said.text
     root, key = _root_and_key(receipt)
@@ -71,9 +73,11 @@ def test_f38_i18_every_field_of_the_second_format_that_is_falsified_is_found(rec
     assert "purchase order: PO-7" in said.text
     assert f"owed again of invoice {document['debts'][0]['number']}, whose payment went back: refund re_" in said.text
     path, tried, by_sums = tmp_path / "changed.zip", 0, 0
-    document_files = {each: files[each] for each in ("lines.jsonl", "invoice.jsonl")}
+    unseen: list[str] = []
+    document_files = {name: files[name] for name in ("lines.jsonl", "invoice.jsonl")}
     ledger = {"ledger.jsonl": files["ledger.jsonl"]}
-    for name, what, mutant in [*_mutations(document_files), *_mutations(ledger, of_kind="discount")]:
+    falsified = [*_mutations(document_files), *_mutations(ledger, of_kind="discount")]
+    for name, what, mutant in falsified[::each]:
         flipped = files | mutant
         tried += 1
         assert not verify(rewritten(flipped, path)).verified, f"{name}: {what} was flipped"
@@ -81,10 +85,11 @@ def test_f38_i18_every_field_of_the_second_format_that_is_falsified_is_found(rec
         assert not verify(rewritten(hashed, path)).verified, f"{name}: {what} was hashed anew"
         alone = verify(rewritten(_signed_anew(hashed), path))
         if alone.verified:
-            assert _is_said(what, files), f"{name}: no sum shows {what}"
+            unseen += [] if _is_said(what, files) else [what]
             assert not verify(path, "--key", key).verified, f"{name}: {what} was signed by another"
         by_sums += not alone.verified
-    assert tried > 120
+    assert unseen == [], "no sum shows these"
+    assert len(falsified) > 120
     assert by_sums > tried / 2
     assert verify(receipt, "--root", root, "--key", key).verified
     for field, value, found in DEBTS:
