@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0029_disputes_know_the_price_before_discounts"),
+        ("billing", "0030_speak_of_plurals"),
     ]
 
     operations = [
