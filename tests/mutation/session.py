@@ -16,6 +16,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from coverage import Coverage
 from django.db import connections
+from pytest_django.plugin import blocking_manager_key
 
 from tests.mutation.catalogue import Mutant, SourceFile
 from tests.mutation.grafting import Host, NotLive
@@ -127,6 +128,8 @@ def _try(
     session: pytest.Session, host: Host, mutant: Mutant, items: list[pytest.Item], known: dict[str, Any]
 ) -> tuple[str, float]:
     """Return what noticed the mutant, a test or "time", and the seconds that took; nothing if none did."""
+    with session.config.stash[blocking_manager_key].unblock():
+        connections["default"].ensure_connection()  # a database that is gone would make every mutant look noticed
     expected = sum(known["seconds"][item.nodeid] for item in items)
     turns = int(_TURNS_SECONDS + 3 * expected)
     started = time.monotonic()
