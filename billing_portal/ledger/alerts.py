@@ -162,7 +162,7 @@ def _buckets(found: Standing, terms: Terms) -> Iterator[Reading]:
     """
     running = Bucket.objects.filter(organization_id=found.organization_id, expires_at__gt=found.at, replaced_by=None)
     told = running.exclude(claimed_units__gt=0, remaining_units=0)
-    for bucket in told.order_by("expires_at", "created_at", "id"):
+    for bucket in told.order_by("expires_at", "id"):
         base = bucket.size - bucket.claimed_units
         yield Reading(Alert.Gauge.BUCKET, f"bucket:{bucket.pk}", bucket.used_units, base, terms.bucket_percents)
 

@@ -91,8 +91,8 @@ def test_credit_is_read_from_the_newest_grant_of_ones_own(acme, other, now):
         accounts.open(organization=organization, now=now)
     give = {"kind": Grant.Kind.GOODWILL, "now": now}
     older = credits.grant(organization=acme, micros=100, reference="a", **give)
+    credits.grant(organization=other, micros=7, reference="b", **give)
     newer = credits.grant(organization=acme, micros=50, reference="b", **give)
-    credits.grant(organization=other, micros=7, reference="c", **give)
     # What is taken back was never used.
     reversals.reverse_grant(organization=acme, grant_id=older.pk, reason="r", reference="r", now=now)
     [reading] = alerts.readings(standing.of(acme.pk, now=now), Terms(credit_percents=(5,)))
@@ -201,6 +201,20 @@ def test_each_gauge_remembers_its_own_thresholds(capped, now):
     )
     spend(capped, 300)
     assert [alert.percent for alert in alerts.check(capped.pk, now=now)] == [80]
+
+
+def test_nothing_is_told_below_what_was_told_already(capped, now):
+    spend(capped, 950)
+    alerts.check(capped.pk, now=now)
+    Letter.objects.all().delete()
+    alerts.set(capped.pk, Terms(spend_percents=(90,)), by=None, now=now)
+    AlertSettings.objects.update(spend_percents=[60, 70, 90])  # as if they had come without `set`
+    assert alerts.check(capped.pk, now=now) == []
+    assert Letter.objects.count() == 0
+    assert set(Alert.objects.filter(percent__in=(60, 70)).values_list("percent", "is_quiet")) == {
+        (60, True),
+        (70, True),
+    }
 
 
 def test_a_new_month_begins_anew(capped, now):

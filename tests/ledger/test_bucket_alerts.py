@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from accounts.models import Letter
-from billing_portal.ledger import alerts, buckets, settling, tasks
+from billing_portal.ledger import accounts, alerts, bucket_claims, buckets, settling, tasks
 from billing_portal.ledger.alerts import Terms
 from billing_portal.ledger.models import Alert, Bucket
 from tests.ledger.test_buckets import START, YEAR, books, bucket, come_back, resolve
@@ -38,14 +38,15 @@ def test_half_most_and_all_of_a_bucket_are_told_once_each(books, alice, now):
     letter = Letter.objects.order_by("id")[1]
     assert letter.subject == "80% of the bucket is used, 2 resolutions left: Acme Robotics"
     assert "has used 8 of 10 resolutions" in letter.text
+    assert "100% of the bucket is used, 0 resolutions left" in Letter.objects.latest("id").subject
     assert f"/buckets/{held.public_id}/" in letter.text
     assert Letter.objects.count() == 4
 
 
 def test_each_bucket_is_measured_by_itself_and_one_that_is_over_not_at_all(books, now):
     over = bucket(books, 1, reference="over", expires_at=START + timedelta(hours=2))
-    soon = bucket(books, 2, reference="soon", expires_at=now + timedelta(days=1))
     late = bucket(books, 2, reference="late", starts_at=START - timedelta(days=1))
+    soon = bucket(books, 2, reference="soon", expires_at=now + timedelta(days=1))
     use(books, "c_1", "c_2", "c_3", "c_4", now=now)
     alerts.check(books.pk, now=now)
     assert told(books) == [(f"bucket:{soon.pk}", 100), (f"bucket:{late.pk}", 50)]
@@ -67,6 +68,30 @@ def test_f50_a_bucket_in_whose_place_a_larger_stands_is_told_of_no_more(books, n
     use(books, "c_1", "c_2", now=now)
     alerts.check(books.pk, now=now)
     assert told(books) == [(f"bucket:{large.pk}", 50)]
+
+
+def test_a_bucket_that_is_empty_for_a_payment_that_went_back_is_not_told_of(books, now):
+    """One unit is used, the other gone with its payment: of that a letter of its own has told."""
+    held = bucket(books, 2)
+    use(books, "c_1", now=now)
+    alerts.check(books.pk, now=now)
+    claimed = {"paid_micros": held.price_micros, "claimed_micros": held.price_micros // 2, "held_micros": 0}
+    bucket_claims.follow(bucket=held, reason="Refunded", now=now, **claimed)
+    held.refresh_from_db()
+    assert (held.claimed_units, held.remaining_units) == (1, 0)
+    assert alerts.check(books.pk, now=now) == []
+
+
+def test_i16_another_organizations_buckets_are_neither_told_nor_checked(books, other, now):
+    accounts.open(organization=other, now=START)
+    bucket(books, 2)
+    bucket(other, 2)
+    use(other, "c_1", now=now)
+    assert {*alerts.due(limit=10)} == {books.pk, other.pk}
+    assert alerts.check(books.pk, now=now) == []
+    assert alerts.due(limit=10) == [other.pk]
+    assert len(alerts.check(other.pk, now=now)) == 1
+    assert not Alert.objects.filter(organization=books).exists()
 
 
 def test_the_thresholds_are_the_customers(books, now):

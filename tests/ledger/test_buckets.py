@@ -25,6 +25,7 @@ from billing_portal.ledger import (
 from billing_portal.ledger.journal import ReferenceReused
 from billing_portal.ledger.models import Bucket, BucketEntry, Grant, Settlement
 from tests.billing import world
+from tests.ledger import falsifying
 from tests.usage.outcomes.conftest import DOCUMENT, START, event, raw
 from usage.models import DailyOutcomes, OutcomeCharge
 from usage.outcomes import charges, recording, rules
@@ -408,8 +409,22 @@ FALSIFICATIONS = {
 }
 
 
-@pytest.mark.parametrize(("statement", "law"), FALSIFICATIONS.items(), ids=FALSIFICATIONS.values())
-def test_i02_a_falsified_row_of_outcomes_is_named(statement, law, books, now):
+SAID = {
+    "I2 a bucket's remainder is the sum of its entries": [("bucket #", 1)] * 2,
+    "I3 a bucket's size is what came into it": [("bucket #", 1)] * 4,
+    "F50 what one bucket carries over comes into the one in its place": [("bucket #", -1)],
+    "I4 a bucket's units are the outcomes that it paid for": [("bucket #", 1)],
+    "I4 a reversed outcome was given back once": [("reversal #", -1)],
+    "I2 a bucket's claimed units are those of its entries": [("bucket #", -1)],
+    "F38 a claim takes what it holds of a bucket, as far as it is there": [("claim on bucket #", 1)],
+    "F38 what was used of a bucket whose payment went back is owed": [
+        ("claim on bucket #", 1),
+        ("debt for bucket #", -800_000),
+    ],
+}
+
+
+def test_i02_a_falsified_row_of_outcomes_is_named(books, now):
     bucket(books, 2)
     carried = bucket(books, 1, reference="carried", outcomes=("qualification",))
     buckets.upgrade(books.pk, carried.pk, units=1, price_micros=1, reference="upgrade", now=now)
@@ -421,10 +436,5 @@ def test_i02_a_falsified_row_of_outcomes_is_named(statement, law, books, now):
     claim = {"paid_micros": lost.price_micros, "claimed_micros": lost.price_micros, "held_micros": 0}
     bucket_claims.follow(bucket=lost, **claim, reason="Refunded", now=now)
     assert_lawful(books)
-    with connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute(statement)
-        assert cursor.rowcount
-        cursor.execute("SET session_replication_role = DEFAULT")
-    assert law in {each.law for each in verification.verify(books.pk)}
+    for statement, law in FALSIFICATIONS.items():
+        assert falsifying.said(falsifying.differences(books, statement), law) == SAID[law], law

@@ -8,7 +8,7 @@ from django.db import connection
 
 from billing_portal.ledger import credits, discounts, periods, reversals, settlement, totals, verification, write_offs
 from billing_portal.ledger.models import Account, Grant
-from tests.ledger import test_buckets
+from tests.ledger import falsifying, test_buckets
 from usage import ingestion
 
 pytestmark = pytest.mark.django_db
@@ -93,14 +93,30 @@ FALSIFICATIONS = {
 }
 
 
-@pytest.mark.parametrize(("statement", "law"), FALSIFICATIONS.items(), ids=FALSIFICATIONS.values())
-def test_i02_a_falsified_row_is_named(acme, other, statement, law):
-    with connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what is deferred is judged before anything is falsified
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute(statement)
-        cursor.execute("SET session_replication_role = DEFAULT")
-    assert law in {each.law for each in verification.verify(acme.pk)}
+# Of what it is said, and by how much it is wrong: where that does not hang on what calls cost.
+SAID = {
+    "I1 transactions sum to zero": [("transaction #", 1)] * 2,
+    "I1 everything is in the account's currency": [("rows in EUR", 1)],
+    "I1 issued = consumed + expired + reversed + remaining": [("all credit in USD", -300_000)],
+    "I2 a grant's amount is what was issued": [("grant #", -1)] * 4,
+    "I2 a grant's remainder is the sum of its entries": [("grant #", 1)] * 4,
+    "I2 usage in the journal is what was settled": [("accrued", 1)],
+    "I2 what is accrued is the sum of the receivable entries": [("account", 1)],
+    "I2 a month's spend is the sum of its settlements": [("spend of #-#-#", 1)],
+    "I2 a month's spend is lowered by what was taken back of it": [("taken back of #-#-#", 1)],
+    "I2 what discounts took off is what the journal says": [("discounts of #-#-#, posting #", -1)] * 2,
+    "I2 what is written off is what the journal says": [("lines of write-off #", -1)] * 2 + [("write-off #", -1)] * 2,
+    "I4 settlements follow one another without a gap": [("settlement from #", 1)] * 2,
+    "I4 the account's last sequence is the last settlement's": [("account", -11)],
+    "I4 a settlement's gross is the sum of its components": [("settlement from #", -1)] * 3,
+    "I17 months close in their order": [("month #-#-#", 1)],
+}
+
+
+def test_i02_a_falsified_row_is_named(acme):
+    for statement, law in FALSIFICATIONS.items():
+        found = falsifying.said(falsifying.differences(acme, statement), law)
+        assert found == SAID.get(law, found) != [], law
 
 
 def test_every_law_that_needs_no_falsified_call_has_its_falsification():
