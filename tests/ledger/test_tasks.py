@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from accounts.models import Organization
-from billing_portal.ledger import settlement_rows, tasks
-from billing_portal.ledger.models import Settlement
+from billing_portal.ledger import accounts, settlement_rows, tasks
+from billing_portal.ledger.models import Account, Settlement
 from billing_portal.ledger.signals import usage_settled
 
 pytestmark = pytest.mark.django_db
@@ -20,9 +20,9 @@ def heard() -> Any:
     def hear(sender: Any, organization_id: int, **_: Any) -> None:
         told.append(organization_id)
 
-    usage_settled.connect(hear)
+    usage_settled.connect(hear, sender=Account)
     yield told
-    usage_settled.disconnect(hear)
+    usage_settled.disconnect(hear, sender=Account)
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +86,21 @@ def test_f20_many_organizations_are_dealt_out_and_settled_here_where_the_broker_
     assert heard == [waiting[2], waiting[0]]
     tasks.settle_share([waiting[1]])
     assert set(Settlement.objects.values_list("organization_id", flat=True)) == set(waiting)
+
+
+def test_a_share_is_settled_together_and_nobody_by_himself(with_calls, heard, monkeypatch):
+    waiting = [with_calls(name, 2).pk for name in ("a", "b")]
+    monkeypatch.setattr(tasks, "_settle", lambda *_, **__: pytest.fail("by itself"))
+    tasks.settle_share(waiting)
+    assert heard == waiting
+
+
+def test_reservations_of_who_is_frozen_wait(acme, other, now, monkeypatch):
+    for organization in (acme, other):
+        accounts.open(organization=organization, now=now)
+    accounts.freeze(acme.pk, reason="A difference", now=now)
+    tried = []
+    monkeypatch.setattr(tasks.reservations, "organizations_awaiting_calls", lambda: [acme.pk, other.pk])
+    monkeypatch.setattr(tasks.reservations, "use_recorded", lambda each, **_: tried.append(each))
+    tasks.sweep_reservations()
+    assert tried == [other.pk]
