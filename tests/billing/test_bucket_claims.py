@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import transaction
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from accounts.models import Letter, User
 from billing_portal.billing import (
@@ -141,6 +144,37 @@ def test_f3_f37_any_order_of_what_is_told_of_a_dispute_ends_the_same(sold: Calla
         for status in order:
             dispute(invoice, status, f"du_{number}")
         assert stands(invoice) == (0, 998, 2 * UNIT)
+
+
+TENTH, TENTHS = 9_790, st.integers(1, 10)
+WENT_BACK = st.one_of(
+    st.tuples(st.just(refund), TENTHS, st.sampled_from(["succeeded", "pending", "failed"])),
+    st.tuples(st.just(dispute), TENTHS, st.sampled_from(["needs_response", "won", "lost", "warning_needs_response"])),
+)
+GONE, AT_STAKE = {"succeeded", "pending", "lost"}, {"needs_response"}
+
+
+def test_i15_refunds_and_chargebacks_together_take_back_no_more_of_a_bucket_than_was_paid(
+    sold: Callable[..., Invoice],
+) -> None:
+    """However many there are, and whatever each says: units taken out and units owed are units that were paid back."""
+    invoice, unused = sold(used=3), 997
+
+    @settings(max_examples=5, deadline=None)
+    @given(told=st.lists(WENT_BACK, min_size=2, max_size=6))
+    def follows(told: list[tuple[Callable[..., None], int, str]]) -> None:
+        with transaction.atomic():
+            for number, (tell, tenths, status) in enumerate(told):
+                for _ in range(2):
+                    tell(invoice, minor=tenths * TENTH, key=f"{number}", status=status)
+            gone = 100 * sum(tenths for _, tenths, status in told if status in GONE)
+            at_stake = 100 * sum(tenths for _, tenths, status in told if status in AT_STAKE)
+            taken, owed = min(unused, gone + at_stake), max(0, min(1_000, gone) - unused)
+            assert stands(invoice) == (unused - taken, taken, owed * UNIT)
+            assert (taken + owed) * UNIT <= PRICE
+            transaction.set_rollback(True)
+
+    follows()
 
 
 def test_a_bucket_whose_payment_is_disputed_is_neither_renewed_nor_enlarged(

@@ -56,6 +56,22 @@ def test_f38_a_refund_in_full_takes_what_is_left_and_what_was_used_is_owed_at_it
     assert_lawful(books)
 
 
+def test_i15_no_more_than_was_paid_for_a_bucket_ever_goes_back(books, now):
+    """Told of more than the payment, in refunds and disputes together, the ledger takes the payment."""
+    held = bucket(books, 10)
+    use(books, "c_1", "c_2", "c_3", now=now)
+    claim(held, 6, 16, now=now)
+    assert stands(books, held) == (0, 7, 0)
+    for told in (15, 10, 1_000):
+        claim(held, told, told, now=now)
+        assert stands(books, held) == (0, 7, 3)
+    taken_back = BucketClaim.objects.get(bucket=held)
+    assert (taken_back.claimed_units, taken_back.held_units, taken_back.changes) == (10, 10, 2)
+    seen = bucket_claims.preview(bucket=held, paid_micros=held.price_micros, claimed_micros=99 * UNIT, now=now)
+    assert (seen.units, seen.debt_micros) == (0, 0)
+    assert_lawful(books)
+
+
 @pytest.mark.parametrize(
     ("used", "refunded", "left", "taken", "owed"), [(2, 5, 3, 5, 0), (8, 5, 0, 2, 3), (5, 5, 0, 5, 0)]
 )
