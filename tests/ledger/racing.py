@@ -34,6 +34,8 @@ ENOUGH_PERCENT_OF_FEW = 50
 # How long one that is about to write waits until all the others are. With the lock they cannot come so far, so nobody
 # waits for them longer than a moment; without it they come together, however busy the machine is.
 MOMENT, PATIENCE = 0.003, 1.0
+# How long those who are through wait for the last of a trial: a machine that does much else may stand still.
+LONGEST = 900
 
 Act = Callable[[Organization, int], object]  # what connection `number` does
 Law = Callable[[Organization, list[Any]], None]  # asserts how they were answered, and what the books say
@@ -126,9 +128,9 @@ def hold(
     def take_part(number: int) -> None:
         try:
             for organization, given, gap in zip(organizations, answers, gaps, strict=True):
-                if together.wait(60) == 0:
+                if together.wait(LONGEST) == 0:
                     prepare(organization)
-                together.wait(60)
+                together.wait(LONGEST)
                 with gap.entered(is_last=last(number)):
                     try:
                         given[number] = act(organization, number)
