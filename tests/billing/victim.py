@@ -2,7 +2,7 @@
 
 Django is loaded once. For each line on standard input, {"verb", "id", "now", "place", "within"}, a fork does the verb
 until it comes to the place, writes that it is there, and is killed by a real SIGKILL. The answer says how it ended, and
-which locks, writes and commits it came by.
+which locks, writes and commits it came by, or what it raised.
 
 A place is "before" or "after": a function ("before billing.purchases.credit"), a stage of a write to Stripe whose
 reference begins or ends with what is said ("after :pay:1 _send"), or a statement to the database
@@ -25,6 +25,7 @@ import django
 
 django.setup()
 
+from django.conf import settings  # noqa: E402
 from django.db import connection  # noqa: E402
 
 from accounts import clock  # noqa: E402
@@ -46,6 +47,9 @@ from billing_portal.billing.models import CreditNote, Invoice, Purchase, SeatMov
 from billing_portal.ledger import alerts, credits  # noqa: E402
 from billing_portal.ledger import tasks as ledger_tasks  # noqa: E402
 from billing_portal.ledger.signals import usage_settled  # noqa: E402
+
+# Where Stripe's answer is late, an event is put off and a purchase waits: the place would not be reached.
+settings.STRIPE_TIMEOUT_SECONDS = 300
 
 
 def die(pipe: int) -> None:
@@ -198,7 +202,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
             with connection.execute_wrapper(Watch(order["place"], order["within"], writing)):
                 do(order["verb"], order["id"], now)
         except BaseException:
-            traceback.print_exc()
+            os.write(writing, traceback.format_exc().encode())
             os._exit(1)
         os._exit(0)
     os.close(writing)
