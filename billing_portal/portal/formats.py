@@ -140,6 +140,11 @@ def _day(value: date, locale: str) -> str:
     return babel_dates.format_date(value, format="medium", locale=locale)
 
 
+def days(first: date, last: date) -> str:
+    """Return the days from the first to the last, one day as itself: "Oct 1, 2026 – Oct 31, 2026", "Oct 15, 2026"."""
+    return day(first) if first == last else f"{day(first)} – {day(last)}"
+
+
 def short_day(value: date | datetime, zone: tzinfo | None = None, *, locale: Locale | None = None) -> str:
     """Return a day without its year: "Nov 21"."""
     return babel_dates.format_skeleton("MMMd", _local_date(value, zone), locale=locale or active_locale())

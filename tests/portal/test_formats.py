@@ -206,3 +206,9 @@ def test_f42_an_amount_in_minor_units_is_read_back_from_what_is_shown(currency, 
 )
 def test_f42_an_axis_has_the_currencys_decimals(currency, step, label):
     assert formats.money_axis(step, currency, step_micros=step) == label
+
+
+def test_days_from_the_first_to_the_last_and_one_day_as_itself():
+    first = date(2026, 10, 1)
+    assert formats.days(first, date(2026, 10, 31)) == "Oct 1, 2026 – Oct 31, 2026"
+    assert formats.days(first, first) == "Oct 1, 2026"

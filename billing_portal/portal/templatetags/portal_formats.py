@@ -75,6 +75,11 @@ def day(value: date | datetime, zone: tzinfo | None = None) -> str:
 
 
 @_filter
+def to_day(first: date, last: date) -> str:
+    return formats.days(first, last)
+
+
+@_filter
 def short_day(value: date | datetime, zone: tzinfo | None = None) -> str:
     return formats.short_day(value, zone)
 

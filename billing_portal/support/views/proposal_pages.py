@@ -173,6 +173,7 @@ class ProposalPages:
         rows: Any = self.model._default_manager
         made = rows.select_related("book", "proposed_by", "decided_by", "version")
         return {
+            "what": self.what,
             "open": list(made.filter(state__in=Proposal.OPEN).order_by("id")[:100]),
             "past": list(made.exclude(state__in=Proposal.OPEN).order_by("-id")[:50]),
             "proposal_url": self._url("proposal"),
