@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 
+from billing_portal.support import amounts
 from usage.models import Component, PriceBook, PriceRate, PriceVersion
 from usage.money import MICROS_PER_UNIT
 from usage.price_documents import MAX_RATE_MICROS
@@ -113,7 +114,7 @@ def rates_of(newest: PriceVersion | None, data: Any = None) -> Any:
             "label": rate.label,
             "component": rate.component,
             "unit": rate.unit,
-            "rate": _major(rate.rate_micros),
+            "rate": amounts.typed(rate.rate_micros),
             "minimum_ms": rate.minimum_ms,
             "increment_ms": rate.increment_ms,
         }
@@ -138,8 +139,3 @@ def document(form: PricesForm, rates: Any) -> dict[str, Any]:
 def newest_of(book: PriceBook) -> PriceVersion | None:
     """Return the version that a new one follows."""
     return book.versions.order_by("-starts_at", "-id").first()
-
-
-def _major(micros: int) -> str:
-    whole, fraction = divmod(micros, MICROS_PER_UNIT)
-    return f"{whole}.{fraction:06d}".rstrip("0").rstrip(".")

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 
+from billing_portal.support import amounts
 from usage.models import OutcomeRuleVersion, OutcomeType, PriceBook, ReplyKind
 from usage.money import MICROS_PER_UNIT
 from usage.price_documents import MAX_RATE_MICROS
@@ -104,7 +105,7 @@ def _values(version: OutcomeRuleVersion | None) -> dict[str, Any]:
     """Return what the form begins with: the newest version, from no instant on."""
     if version is None:
         return {"window_hours": 24, "escalation_reverses": True}
-    prices = {f"price_{each.outcome}": _major(each.price_micros) for each in version.prices.all()}
+    prices = {f"price_{each.outcome}": amounts.typed(each.price_micros) for each in version.prices.all()}
     return {
         **dict(zip(_PLACES, version.precedence, strict=False)),
         **prices,
@@ -116,8 +117,3 @@ def _values(version: OutcomeRuleVersion | None) -> dict[str, Any]:
         "escalation_reverses": version.escalation_reverses,
         "closing_decides": version.closing_decides,
     }
-
-
-def _major(micros: int) -> str:
-    whole, fraction = divmod(micros, MICROS_PER_UNIT)
-    return f"{whole}.{fraction:06d}".rstrip("0").rstrip(".")

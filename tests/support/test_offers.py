@@ -17,7 +17,7 @@ def terms(**changes: Any) -> dict[str, Any]:
         "currency": "usd",
         "outcomes": ["resolution"],
         "size": "1000",
-        "price_micros": "890000000",
+        "price_micros": "890",
         "term_months": "12",
         "starts_at_0": "2026-10-01",
         "starts_at_1": "00:00:00",
@@ -37,12 +37,14 @@ def test_an_offer_is_entered_and_listed(desk: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"price_micros": "1"}, "cannot be charged"),
-        ({"price_micros": "0"}, "price"),
+        ({"price_micros": "0.000001"}, "cannot be charged"),
+        ({"price_micros": "0"}, "cannot be charged"),
+        ({"price_micros": "-890"}, "greater than or equal to 0"),
         ({"outcomes": []}, "required"),
         ({"outcomes": ["call"]}, "valid choice"),
-        ({"size": "0"}, "size"),
-        ({"term_months": "61"}, "term"),
+        ({"size": "0"}, "greater than or equal to 1"),
+        ({"term_months": "61"}, "less than or equal to 60"),
+        ({"ends_at_0": "2026-09-01", "ends_at_1": "00:00:00"}, "ends after it starts"),
     ],
 )
 def test_an_offer_without_sense_is_a_form_error(desk: Any, wrong: dict[str, Any], said: str) -> None:

@@ -14,6 +14,7 @@ from accounts import clock
 from billing_portal.billing import bucket_offers
 from billing_portal.billing.models import BucketOffer, BucketRenewal
 from billing_portal.ledger.models import Bucket, BucketClaim, BucketEntry
+from billing_portal.support.amounts import MicrosField
 from billing_portal.support.desk.read_only import ReadOnlyAdmin, shown
 from usage.models import OutcomeType
 
@@ -30,6 +31,15 @@ class BucketOfferForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["outcomes"] = forms.MultipleChoiceField(
                 choices=OutcomeType.choices, widget=forms.CheckboxSelectMultiple, help_text="What it pays for."
             )
+            self.fields["size"] = forms.IntegerField(min_value=1, max_value=10**9, help_text="How many outcomes.")
+            self.fields["price_micros"] = MicrosField(
+                label="Price",
+                min_value=0,
+                max_value=10**9,
+                help_text="In the currency's units, before tax: 890 or 890.50.",
+            )
+            self.fields["term_months"] = forms.IntegerField(min_value=1, max_value=60, help_text="In months.")
+            self.fields["term_months"].label = "Term"
 
     def clean_currency(self) -> str:
         return str(self.cleaned_data["currency"]).upper()
@@ -40,8 +50,11 @@ class BucketOfferForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
         price, currency = self.cleaned_data.get("price_micros"), self.cleaned_data.get("currency")
-        if price and currency and not bucket_offers.is_chargeable(price, currency):
+        if price is not None and currency and not (price and bucket_offers.is_chargeable(price, currency)):
             self.add_error("price_micros", f"So much cannot be charged to a card in {currency}.")
+        starts_at, ends_at = self.cleaned_data.get("starts_at"), self.cleaned_data.get("ends_at")
+        if starts_at and ends_at and ends_at < starts_at:
+            self.add_error("ends_at", "The sale ends after it starts.")
         return cleaned
 
 
