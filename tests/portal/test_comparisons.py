@@ -69,7 +69,7 @@ def test_from_the_file_to_the_dispute(customer, used, alice, now):  # noqa: F811
     page = customer.post(link, data, follow=True)
     dispute = Dispute.objects.get()
     assert dispute.claimed_micros == log[gone][1]
-    assert "1 calls of your log, 2026-10-15 to 2026-10-15: not in your log" in text_of(page)
+    assert "1 call of 2026-10-15, compared with your log: not in your log" in text_of(page)
     cases.grant(dispute, micros=dispute.claimed_micros, decision="Right", by=alice, now=now)
     with pytest.raises(cases.NotDisputable):
         _again(used, dispute, alice, now)

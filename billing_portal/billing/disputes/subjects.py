@@ -124,8 +124,10 @@ def _comparison(organization: Organization, reference: str) -> _Found | None:
     total = jobs.totals(found).get(name) if found else None
     if found is None or total is None:
         return None
-    days = f"{found.starts_date:%Y-%m-%d} to {found.ends_date:%Y-%m-%d}"
-    label = f"{total.calls:,} calls of your log, {days}: {Comparison.Class(name).label.lower()}"
+    is_one_day = found.starts_date == found.ends_date
+    days = f"of {found.starts_date}" if is_one_day else f"from {found.starts_date} to {found.ends_date}"
+    calls = f"{total.calls:,} call{'' if total.calls == 1 else 's'}"
+    label = f"{calls} {days}, compared with your log: {Comparison.Class(name).label.lower()}"
     return label, total.at_stake_micros, _taken_off_compared(found, name, total)
 
 
