@@ -176,6 +176,7 @@ def _write(account: Account, month: date, *, now: datetime) -> InterimInvoice:
         )
         for line in rederived(interim)
     )
+    periods.note_invoiced(organization_id, month, micros(interim))
     log.info(
         "interim invoice written", organization_id=organization_id, interim_id=interim.pk, month=str(month), **span
     )
@@ -204,16 +205,20 @@ def link(interim: InterimInvoice, invoice: Invoice) -> None:
 def follow(interim: InterimInvoice, state: str, *, now: datetime) -> None:
     """End it as its Stripe invoice ended. A void one gives its settlements back to the next invoice of their month."""
     if state in _ENDS:
-        ended = InterimInvoice.objects.filter(pk=interim.pk, state=State.OPEN)
-        ended.update(state=_ENDS[Invoice.State(state)], ended_at=now, waiting_for="")
+        _end(interim, _ENDS[Invoice.State(state)], now=now)
 
 
 def give_up(interim: InterimInvoice, *, now: datetime) -> None:
     """End one that never became an invoice: its settlements go to the next invoice of their month."""
-    InterimInvoice.objects.filter(pk=interim.pk, state=State.OPEN).update(
-        state=State.VOID, ended_at=now, waiting_for=""
-    )
+    _end(interim, State.VOID, now=now)
     log.warning("interim invoice given up", organization_id=interim.organization_id, interim_id=interim.pk)
+
+
+def _end(interim: InterimInvoice, state: InterimInvoice.State, *, now: datetime) -> None:
+    with transaction.atomic():
+        is_open = InterimInvoice.objects.filter(pk=interim.pk, state=State.OPEN)
+        if is_open.update(state=state, ended_at=now, waiting_for="") and state == State.VOID:
+            periods.note_invoiced(interim.organization_id, interim.month, -micros(interim))
 
 
 def being_made(organization_id: int) -> InterimInvoice | None:

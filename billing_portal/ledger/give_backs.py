@@ -1,8 +1,8 @@
 """Giving back what a corrected call costs less than was charged: once, as credit that does not expire.
 
 Nothing that was settled changes. The credit is granted with the settlement that numbers the revision, and pays at once
-for what the open month has accrued; only what is left of it waits for later usage. So an unbilled month costs less, and
-a billed one is given back.
+for what the open month has accrued and no invoice bills yet; only what is left of it waits for later usage. So what is
+not billed costs less, and what is billed is given back.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from billing_portal.ledger import balances, credits, journal, totals
+from billing_portal.ledger import balances, credits, journal, periods, totals
 from billing_portal.ledger.models import Account, GiveBack, Grant, SetOff, Settlement, Transaction
 from usage.models import Billable, CallRevision
 from usage.revisions import GivenBack
@@ -88,9 +88,14 @@ def _parts(given: Iterable[GivenBack], settlement: Settlement) -> list[_Part]:
 def _set_off(
     account: Account, settlement: Settlement, wanted: list[tuple[Grant, Mapping[str, int]]], *, now: datetime
 ) -> None:
-    """Let the grants pay what the month has accrued and still owes: first their own components, then the others."""
+    """Let the grants pay what the month has accrued and no invoice bills: first their own components, then the others.
+
+    What an interim invoice bills is asked for already. Were that paid twice while its card is declined, what a month
+    comes to would depend on when a payment succeeds.
+    """
     accrued = Counter(totals.month(account.organization_id, settlement.month).accrued)
-    owed = balances.balance(account, now=now).accrued_micros
+    uninvoiced = accrued.total() - periods.invoiced(account.organization_id, settlement.month)
+    owed = min(uninvoiced, balances.balance(account, now=now).accrued_micros)
     paid: Counter[tuple[int, str]] = Counter()
     grants = {grant.pk: grant for grant, _ in wanted}
     for own_first in (True, False):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 
 from django.db import transaction
+from django.db.models import F
 
 from accounts import organizations
 from accounts.models import Organization
@@ -73,6 +74,23 @@ def open_months(organization_id: int) -> list[date]:
     """Return the months that are not closed, in order: their usage is on no invoice of a month yet."""
     still_open = Period.objects.filter(organization_id=organization_id, closed_at=None).order_by("month")
     return list(still_open.values_list("month", flat=True))
+
+
+def note_invoiced(organization_id: int, month: date, micros: int) -> None:
+    """Note that an invoice bills so much of what an open month has accrued; negative once it is void.
+
+    Once an invoice, in the transaction that makes or ends it.
+    """
+    of_month = Period.objects.filter(organization_id=organization_id, month=month)
+    of_month.update(invoiced_micros=F("invoiced_micros") + micros)
+
+
+def invoiced(organization_id: int, month: date) -> int:
+    """Return the micros of what a month has accrued that invoices bill already, whether they are paid or not."""
+    known = Period.objects.filter(organization_id=organization_id, month=month).values_list(
+        "invoiced_micros", flat=True
+    )
+    return known.first() or 0
 
 
 def close(organization_id: int, month: date, *, now: datetime) -> Period:

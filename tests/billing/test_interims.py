@@ -15,7 +15,7 @@ from accounts.models import Organization
 from billing_portal.billing import interims, minor_units
 from billing_portal.billing.interims import Billed
 from billing_portal.billing.models import Customer, InterimInvoice, InterimLine, Invoice, PaymentMethod
-from billing_portal.ledger import accounts, balances, credits, write_offs
+from billing_portal.ledger import accounts, balances, credits, periods, write_offs
 from billing_portal.ledger.models import Account, Grant
 from billing_portal.ledger.totals import MonthTotals
 from tests.billing.world import MIDMONTH, MONTH, load_prices, use
@@ -165,7 +165,7 @@ def test_i04_the_next_one_begins_where_the_last_one_ended(customer: Maker) -> No
     second = interims.write_if_due(acme.pk, now=MIDMONTH)
     assert second is not None
     assert second.first_sequence == first.last_sequence + 1
-    assert interims.micros(first) + interims.micros(second) == accrued
+    assert interims.micros(first) + interims.micros(second) == accrued == periods.invoiced(acme.pk, MONTH)
     assert interims.uninvoiced(acme.pk) == {MONTH: 0}
     with pytest.raises(IntegrityError), transaction.atomic():
         InterimInvoice.objects.filter(pk=second.pk).update(first_sequence=first.last_sequence)
@@ -176,7 +176,9 @@ def test_a_void_one_gives_its_settlements_back(customer: Maker) -> None:
     accrued = use_up_to(acme, LIMIT)
     first = interims.write_if_due(acme.pk, now=MIDMONTH)
     assert first is not None
-    interims.give_up(first, now=MIDMONTH)
+    for _ in range(2):
+        interims.give_up(first, now=MIDMONTH)
+        assert periods.invoiced(acme.pk, MONTH) == 0
     assert interims.uninvoiced(acme.pk) == {MONTH: accrued}
     second = interims.write_if_due(acme.pk, now=MIDMONTH)
     assert second is not None

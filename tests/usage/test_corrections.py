@@ -7,12 +7,23 @@ from decimal import Decimal
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import Organization
 from billing_portal.billing import reconciliation
-from billing_portal.ledger import accounts, balances, credits, periods, settlement, standing, totals, verification
+from billing_portal.ledger import (
+    accounts,
+    balances,
+    collections,
+    credits,
+    periods,
+    settlement,
+    standing,
+    totals,
+    verification,
+)
 from billing_portal.ledger.models import Account, GiveBack, Grant, SetOff
 from tests.usage.conftest import call_object
 from tests.usage.test_rollups import kept
@@ -419,6 +430,28 @@ def test_credit_that_paid_for_a_call_comes_back_as_credit(priced, acme, record, 
     assert Grant.objects.get(kind="correction").expires_at is None
     assert SetOff.objects.count() == 0
     assert GiveBack.objects.get().calls == 1
+    assert_sound(acme)
+
+
+@pytest.mark.parametrize("is_paid", [True, False], ids=["paid", "unpaid"])
+def test_i08_what_an_invoice_bills_already_is_given_back_as_credit(priced, acme, record, settle, now, is_paid):
+    """So what a month comes to does not depend on when the card of an interim invoice was declined."""
+    record(call_object(), call_object("call_2"))
+    settle(acme)
+    each = price_of()
+    (month,) = periods.open_months(acme.pk)
+    periods.note_invoiced(acme.pk, month, 2 * each)
+    if is_paid:
+        collections.collect(
+            organization=acme, accrued_micros=2 * each, paid_micros=2 * each, reference="interim", now=now
+        )
+    record(call_object("call_3"))
+    settle(acme)
+    record(correction(call_status="cancelled"), correction("call_2", call_status="cancelled"))
+    settle(acme)
+    assert SetOff.objects.aggregate(sum=Sum("micros"))["sum"] == each
+    balance = balances.balance(Account.objects.get(organization=acme), now=now)
+    assert (balance.credit_micros, balance.accrued_micros) == (each, 0 if is_paid else 2 * each)
     assert_sound(acme)
 
 

@@ -55,6 +55,11 @@ class Period(models.Model):
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
+    invoiced_micros = models.BigIntegerField(
+        default=0,
+        db_default=0,
+        help_text="Of what the month accrued, the part that interim invoices bill, paid or not.",
+    )
 
     class Meta:
         ordering = ["organization", "month"]
