@@ -50,7 +50,7 @@ def test_i13_the_second_account_with_a_card_loses_what_is_left_and_is_told_once(
     letters = [message for message in outbox.outbox if "welcome credit" in message.subject]
     assert len(letters) == 1
     assert letters[0].to == ["charlie@other.example"]
-    assert "visa 4242" in letters[0].body
+    assert "Visa 4242" in letters[0].body
     assert "$10.00" in letters[0].body
     assert "Acme" not in letters[0].body
     assert f"/o/{other.public_id}/credits/" in letters[0].body
