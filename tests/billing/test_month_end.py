@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -12,6 +13,7 @@ from billing_portal.billing import gateway, month_end, reconciliation
 from billing_portal.billing.models import CreditLine, Invoice, InvoiceLine, Report
 from billing_portal.ledger import settlement, totals
 from billing_portal.ledger.models import Period, Transaction
+from tests.billing.receipts.conftest import assert_all_verified
 from tests.billing.world import ANCHOR, CLOSING, MIDMONTH, MONTH, invoice_of, load_prices, record_calls, settled
 from tests.charged import all_charges
 from tests.stripe.conftest import RunningSandbox
@@ -264,7 +266,9 @@ def test_f42_currencies_of_other_decimals_are_billed_to_their_minor_unit(
     assert (line.quantity, line.amount_minor) == (3_000_500_000, minor)
 
 
-def test_i10_what_was_carried_over_is_collected_with_the_next_invoice(stripe: RunningSandbox, used: Subscribed) -> None:
+def test_i10_what_was_carried_over_is_collected_with_the_next_invoice(
+    stripe: RunningSandbox, used: Subscribed, tmp_path: Path
+) -> None:
     acme = used("acme", calls=1, credit_micros=0)
     first = invoice_of(acme)
     month_end.advance(first, now=CLOSING)
@@ -282,6 +286,7 @@ def test_i10_what_was_carried_over_is_collected_with_the_next_invoice(stripe: Ru
     assert second.amount_paid_minor == first.total_minor + second.total_minor
     for invoice in (first, second):
         assert reconciliation.reconcile_invoice(invoice, deep=True).differences == []
+    assert assert_all_verified(acme, tmp_path) == 2
 
 
 def test_a_subscription_of_the_first_morning_has_an_empty_invoice_for_the_month_before(
