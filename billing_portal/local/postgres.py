@@ -26,6 +26,7 @@ TUNING = {
     "max_connections": "100",
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
+    "max_slot_wal_keep_size": "8GB",  # a standby that was killed leaves its slot behind
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
