@@ -14,6 +14,9 @@ from mutmut.mutation.mutators import mutation_operators
 _SKIPPED_NODES = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom)
 # What is said to people who read logs is not held by tests; the others have no behaviour of their own.
 _SKIPPED_CALLS = re.compile(r"^(log\.\w+|structlog\.\w+|isinstance|len|cast|TypeVar|ParamSpec)$")
+# `strict` and `update_fields` guard against what the rest of the code does not do; a description is prose.
+_SKIPPED_ARGUMENTS = {"strict", "update_fields", "description"}
+_TYPES = {"Callable", "Literal", "Mapping"}
 _IS_SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|JOIN|WHERE|organization_id =)\b")
 _SQL_CHANGES = [
     (re.compile(pattern), replacement)
@@ -136,9 +139,20 @@ def _is_skipped(node: cst.CSTNode) -> bool:
         return True
     if isinstance(node, cst.Call):
         return bool(_SKIPPED_CALLS.match(cst.Module([]).code_for_node(node.func)))
+    if isinstance(node, cst.Arg):
+        return node.keyword is not None and node.keyword.value in _SKIPPED_ARGUMENTS
+    if isinstance(node, cst.Subscript):
+        return isinstance(node.value, cst.Name) and node.value.value in _TYPES
+    if isinstance(node, cst.SimpleString | cst.FormattedStringText):
+        return _is_prose(node.value)
     if isinstance(node, cst.Expr):
         return isinstance(node.value, cst.SimpleString)  # a docstring
     return False
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a text is for people: held word by word, a test would only say it twice."""
+    return " " in text.strip("\"' ") and not _IS_SQL.search(text)
 
 
 def _variants(node: cst.CSTNode) -> Iterable[cst.CSTNode]:
