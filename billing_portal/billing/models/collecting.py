@@ -5,6 +5,7 @@ from django.db import models
 
 from accounts.constraints import SameOrganization
 from accounts.models import Organization
+from billing_portal.billing import card_names
 from billing_portal.billing.models.stripe_objects import Invoice
 
 
@@ -74,7 +75,7 @@ class PaymentAttempt(models.Model):
     @property
     def card(self) -> str:
         """Return the card as people know it."""
-        return f"{self.brand or self.kind} {self.last4}".strip()
+        return card_names.of(self.brand, self.kind, self.last4)
 
 
 class Overdue(models.Model):

@@ -7,6 +7,7 @@ from django.db import models
 
 from accounts.constraints import SameOrganization
 from accounts.models import Organization, User
+from billing_portal.billing import card_names
 from billing_portal.ledger.models import OFF_THE_INVOICE, Settlement
 from usage.models import Billable
 
@@ -115,7 +116,7 @@ class PaymentMethod(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.brand or self.kind} {self.last4}"
+        return card_names.of(self.brand, self.kind, self.last4)
 
 
 class CardSetup(models.Model):
