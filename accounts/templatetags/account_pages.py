@@ -21,6 +21,8 @@ def plain(form: forms.Form | str) -> str:
         bound.help_text = _HELP.get(bound.name, bound.help_text)
         if bound.name == "password1":
             bound.help_text = f"At least {_shortest_password()} characters, and not a common one."
+        if bound.name == "code":  # whoever comes here has it at hand, and the page has nothing else to say
+            bound.field.widget.attrs["autofocus"] = True
         if bound.name == "passwordless":
             form.initial.setdefault(bound.name, True)
     return ""
