@@ -11,7 +11,7 @@ from django.db import transaction
 from accounts import letters
 from billing_portal.billing import attempts, gateway, interims, overdue
 from billing_portal.billing.models import Invoice, Overdue, PaymentAttempt
-from billing_portal.ledger import standing
+from billing_portal.ledger import authorization, standing
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +108,8 @@ def _write(found: Overdue, step: Overdue.Told, *, now: datetime) -> int:
         decline=attempts.decline_of(attempt) if attempt else None,
         was_stopped=found.ended_at is not None and found.stops_at <= found.ended_at,
         is_overdue=stands.is_overdue,
+        owes_too_much=authorization.owes_too_much(stands),
+        owed_micros=stands.accrued_micros,
         limit_micros=stands.arrears_limit_micros,
         now=now,
     )

@@ -88,6 +88,12 @@ def decide(found: Standing, *, direction: Direction | None = None, micros: int =
     return Authorization(allowed=reason is None, available_micros=available, reason=reason, standing=found)
 
 
+def owes_too_much(found: Standing) -> bool:
+    """Whether usage is stopped, whatever else stops it, because no more may be owed than is owed already."""
+    left = _room_on_card(found, None)
+    return left is not None and left < 1
+
+
 def both_ways(found: Standing) -> dict[str, Authorization]:
     """Return the decisions for people: `authorization` of inbound calls, which go on longest, and `outbound`."""
     return {

@@ -7,6 +7,8 @@ from uuid import UUID
 from billing_portal.billing import attempts, declines, invoices
 from billing_portal.billing.declines import Decline
 from billing_portal.billing.models import Invoice, Overdue, PaymentAttempt, PaymentMethod
+from billing_portal.ledger import authorization, standing
+from billing_portal.ledger.standing import Standing
 from billing_portal.portal.arrears import Unpaid
 
 
@@ -21,6 +23,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """When usage stops for want of a payment: at `at`, and before that as soon as more is owed than may be."""
+
+    at: datetime
+    is_here: bool
+    owes_too_much: bool
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
     """What the page shows. `next_attempt_at` is None where Stripe will not charge the card again by itself."""
 
@@ -31,7 +43,7 @@ class Payment:
     steps: list[Step]
     cards: list[PaymentMethod]
     next_attempt_at: datetime | None
-    is_stopped: bool
+    stop: Stop | None
     key: UUID
 
     @property
@@ -55,7 +67,7 @@ def of(invoice: Invoice, *, now: datetime) -> Payment:
         steps=[_step(each) for each in tried],
         cards=cards,
         next_attempt_at=_next_attempt(invoice, decline, failed, cards),
-        is_stopped=overdue is not None and overdue.ended_at is None and overdue.stops_at <= now,
+        stop=stop_of(invoice, overdue, now=now),
         key=Unpaid(invoice).key,
     )
 
@@ -63,6 +75,14 @@ def of(invoice: Invoice, *, now: datetime) -> Payment:
 def overdue_of(invoice: Invoice) -> Overdue | None:
     """Return the overdue invoice of an invoice, if its payment ever failed."""
     return Overdue.objects.filter(invoice=invoice).first()
+
+
+def stop_of(invoice: Invoice, overdue: Overdue | None, *, now: datetime) -> Stop | None:
+    """Return when usage stops for want of this payment; None where it never failed, or is not wanted any more."""
+    if overdue is None or overdue.ended_at is not None or not invoice.open_minor:
+        return None
+    stands = standing.of(invoice.organization_id, now=now)
+    return Stop(overdue.stops_at, overdue.stops_at <= now, authorization.owes_too_much(stands), stands)
 
 
 def _decline(overdue: Overdue | None, failed: PaymentAttempt | None, cards: list[PaymentMethod]) -> Decline | None:
@@ -87,7 +107,7 @@ def _next_attempt(
 
 
 def _step(attempt: PaymentAttempt) -> Step:
-    card = attempt.card.capitalize() or "A payment"
+    card = attempt.card or "A payment"
     if attempt.state == PaymentAttempt.State.SUCCEEDED:
         return Step(f"{card} was charged", attempt.attempted_at, succeeded=True)
     if attempt.state == PaymentAttempt.State.PENDING:

@@ -156,6 +156,22 @@ def test_the_letter_says_why_what_stops_when_and_where_to_pay(declined: Callable
     assert found.invoice.number in letter.subject
 
 
+def test_a_letter_never_says_that_usage_goes_on_where_too_much_is_owed_already(
+    declined: Callable[..., Overdue],
+) -> None:
+    found = declined()
+    use(found.invoice.organization, 12, seed=2)
+    assert may_spend(found, LATER).reason == authorization.Reason.ARREARS_LIMIT
+    sweep(LATER)
+    fail_again(found, 2, now=LATER)
+    sweep(LATER)
+    sweep(found.stops_at - DAY)
+    for letter in Letter.objects.order_by("id"):
+        assert "and $5.00 may be owed at most" in letter.text
+        assert "goes on until" not in letter.text + letter.html
+    assert subjects()[2] == f"Usage of Acme is stopped: invoice {found.invoice.number} is not paid"
+
+
 def test_a_code_that_we_do_not_know_is_told_in_general_words(
     declined: Callable[..., Overdue], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,17 @@ def test_a_card_carries_up_to_the_arrears_limit(with_calls, now):
     assert (decision.allowed, decision.reason) == (False, Reason.ARREARS_LIMIT)
 
 
+def test_who_owes_too_much_is_known_whatever_else_stops_usage(with_calls, now):
+    acme = with_calls("acme", 5)
+    settlement.settle_all(acme.pk, now=now)
+    gross = gross_of(acme)
+    for limit, has_card, too_much in ((gross + 1, True, False), (gross, True, True), (gross, False, False)):
+        Account.objects.filter(organization=acme).update(
+            arrears_limit_micros=limit, has_card=has_card, unpaid_stops_at=now
+        )
+        assert authorization.owes_too_much(standing.of(acme.pk, now=now)) is too_much
+
+
 def test_a_payment_makes_room_again(with_calls, now):
     acme = with_calls("acme", 5)
     settlement.settle_all(acme.pk, now=now)

@@ -106,7 +106,9 @@ def test_a_refused_card_is_said_with_what_else_to_do(
     address, fields = form_of(client, "overview", stopped.organization.public_id)
     stripe.faults(decline_next={"code": "expired_card", "count": 1})
     text = client.post(address, fields, follow=True).content.decode()
-    assert "The card was not charged. The card has expired. Enter the new card." in text
+    assert "The card was not charged. What the bank said stands below." in text
+    assert "The card has expired." in text
+    assert "Enter the new card." in text
     assert "Payment of invoice" in text
     assert "its page at Stripe" in text
 

@@ -46,11 +46,17 @@ def test_it_says_why_and_what_stops_and_is_paid_with_another_card(
     text = text_of(client, page)
     assert "The card has expired. Enter the new card. It was Visa 4242" in text
     assert "Usage stops, unless it is paid" in text
+    bill = reverse("invoice", args=[acme.public_id, invoice.public_id])
+    assert "Usage stops on" in text_of(client, bill)
+    use(acme, 4, seed=2)
+    for address in (page, bill):
+        assert "and $5.00 may be owed at most" in text_of(client, address)
     other = save_card(acme, "pm_card_mastercard", now=LATER)
     PaymentMethod.objects.filter(is_default=True).update(is_default=False)
     PaymentMethod.objects.exclude(pk=other.pk).update(is_default=True)
     clock["now"] = Overdue.objects.get().stops_at
-    assert "Usage is stopped since" in text_of(client, page)
+    for address in (page, bill):
+        assert "Usage is stopped since" in text_of(client, address)
     overview = text_of(client, reverse("overview", args=[acme.public_id]))
     assert "New calls are refused; they are taken again the moment it is paid." in overview
     answer = client.post(

@@ -76,7 +76,7 @@ def invoice(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
         "month_invoice": _month_invoice(interim) if interim else None,
         "interims": list(interims.standing(request.organization.pk, found.month)) if found.month else [],
         "unpaid": arrears.Unpaid(found) if found.open_minor else None,
-        "overdue": payment_trouble.overdue_of(found) if found.open_minor else None,
+        "stop": payment_trouble.stop_of(found, payment_trouble.overdue_of(found), now=clock.now()),
         "reconciliation": checked,
         "counted": "Calls, outcomes" if any(line.prices for line in checked.lines) else "Calls",
         "late_micros": _late_micros(found),
@@ -103,8 +103,8 @@ def pay(request: OrganizationRequest, invoice: UUID) -> HttpResponse:
         paid = charging.pay_now(found, key=str(_key(request)), method=method, now=now)
     except charging.NotPayable as error:
         messages.info(request, str(error))
-    except charging.PaymentRefused as refused:
-        messages.error(request, f"The card was not charged. {refused.decline.reason} {refused.decline.todo}")
+    except charging.PaymentRefused:
+        messages.error(request, "The card was not charged. What the bank said stands below.")
         _read_attempts(found)
     except gateway.Failed:
         messages.warning(request, _UNKNOWN)
