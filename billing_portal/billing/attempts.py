@@ -34,7 +34,8 @@ def read(invoice: Invoice) -> bool:
         if stripe_id is None:
             continue
         waits |= gateway.retrieve("payment_intents", stripe_id)["status"] == "requires_action"
-        for charge in gateway.list_all("charges", {"payment_intent": stripe_id}):
+        # The oldest first, as their times are whole seconds: of two in one, the later row is the later charge.
+        for charge in reversed(list(gateway.list_all("charges", {"payment_intent": stripe_id}))):
             _keep(charge, invoice.organization_id, invoice)
     return waits
 

@@ -229,6 +229,20 @@ def test_f35_a_declined_card_is_paid_with_another_one(stripe: RunningSandbox, de
     assert charging.pay_now(found.invoice, key="form", method=other, now=LATER).state == Invoice.State.PAID
 
 
+def test_of_two_declines_within_a_second_the_later_is_told(
+    stripe: RunningSandbox, declined: Callable[..., Overdue]
+) -> None:
+    found = declined()
+    stripe.advance_to(stripe.timestamp() + 1)
+    for code in ("expired_card", "processing_error"):
+        stripe.faults(decline_next={"code": code, "count": 1})
+        with pytest.raises(charging.PaymentRefused):
+            charging.pay_now(found.invoice, key=code, now=LATER)
+    attempts.read(found.invoice)
+    newest, before, _ = PaymentAttempt.objects.filter(invoice=found.invoice)
+    assert (newest.failure_code, before.failure_code) == ("processing_error", "expired_card")
+
+
 @pytest.mark.long
 def test_f24_one_that_cannot_go_on_keeps_no_other_from_it(
     declined: Callable[..., Overdue], monkeypatch: pytest.MonkeyPatch
