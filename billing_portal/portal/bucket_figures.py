@@ -14,8 +14,8 @@ from billing_portal.billing.models import BucketOffer
 from billing_portal.ledger import runway
 from billing_portal.ledger.models import Bucket, BucketEntry
 from billing_portal.ledger.runway import Runway
-from billing_portal.portal import bucket_chart
-from billing_portal.portal.bucket_chart import BucketChart
+from billing_portal.portal.charts import bucket_chart
+from billing_portal.portal.charts.bucket_chart import BucketChart
 from usage import periods
 from usage.models import OutcomeType
 from usage.money import round_half_up

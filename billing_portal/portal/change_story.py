@@ -7,9 +7,10 @@ from fractions import Fraction
 from accounts.models import Organization
 from billing_portal.ledger import totals
 from billing_portal.ledger.models import DISCOUNT, Grant
-from billing_portal.portal import formats, waterfall
+from billing_portal.portal import formats
+from billing_portal.portal.charts import waterfall
+from billing_portal.portal.charts.waterfall import Step, Waterfall
 from billing_portal.portal.compared_periods import Compared
-from billing_portal.portal.waterfall import Step, Waterfall
 from usage import changes
 from usage.causes import Cause, Explanation, Period
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from accounts.models import Organization
-from billing_portal.portal import charts, formats, usage_subjects
+from billing_portal.portal import formats, usage_subjects
+from billing_portal.portal.charts import frame, share_bar, stacked
 from billing_portal.portal.date_ranges import Days
 from billing_portal.portal.usage_subjects import Subject
 from usage import rollups
@@ -13,7 +14,7 @@ from usage.breakdowns import Compared, Part
 
 _ROWS = 100
 # The colors of components are told apart by everybody; other values borrow them, the dearest first.
-_COLORS = [key for key, _ in charts.COMPONENTS][: usage_subjects.MOST_TOLD]
+_COLORS = [key for key, _ in frame.COMPONENTS][: usage_subjects.MOST_TOLD]
 _OTHERS = "others"
 
 
@@ -42,8 +43,8 @@ class Breakdown:
     total: Row
     has_own: bool
     has_before: bool
-    chart: charts.StackedChart
-    shares: tuple[charts.Share, ...]
+    chart: stacked.StackedChart
+    shares: tuple[share_bar.Share, ...]
     sums: rollups.Total
     sums_before: rollups.Total | None
 
@@ -81,7 +82,7 @@ def of(
         has_own=subject.has_own,
         has_before=table.has_before,
         chart=chart,
-        shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
+        shares=share_bar.shares((part.key, part.label, part.micros) for part in chart.series),
         sums=sums,
         sums_before=sums_before,
     )
@@ -103,7 +104,7 @@ class _Table:
         if rest:
             shown.append(_sum(f"{len(rest)} more", rest))
             befores.append(_sum("", [self.before[part.value] for part in rest if part.value in self.before]))
-        percentages = charts.percentages([part.micros for part in shown])
+        percentages = share_bar.percentages([part.micros for part in shown])
         return [self._row(*each) for each in zip(shown, befores, percentages, strict=True)]
 
     def total(self, before: rollups.Total | None) -> Row:
@@ -142,19 +143,19 @@ def _sum(label: str, parts: Sequence[Part]) -> Part:
 
 def _chart(
     currency: str, subject: Subject, found: Compared, parts: Sequence[Part], *, days: Days, before: list[int] | None
-) -> charts.StackedChart:
+) -> stacked.StackedChart:
     """Return the days' columns: by component as everywhere, otherwise the dearest values and all others together."""
     colors = _colors(subject, found, parts)
     amounts = {
         (on, colors[value][0] if value is not None else _OTHERS): micros for (on, value), micros in found.by_day.items()
     }
     series = [*colors.values(), (_OTHERS, "All others")]
-    return charts.stacked_by_day(
+    return stacked.by_day(
         amounts,
         starts_on=days.starts_on,
         ends_on=days.ends_on,
         currency=currency,
-        series=charts.COMPONENTS if subject.is_component else series,
+        series=frame.COMPONENTS if subject.is_component else series,
         before=before,
     )
 
@@ -162,6 +163,6 @@ def _chart(
 def _colors(subject: Subject, found: Compared, parts: Sequence[Part]) -> dict[str, tuple[str, str]]:
     """Return the series, (key, label), of each value that has a color."""
     if subject.is_component:
-        return {key: (key, label) for key, label in charts.COMPONENTS}
+        return {key: (key, label) for key, label in frame.COMPONENTS}
     labels = {part.value: part.label for part in parts}
     return {value: (color, labels[value]) for value, color in zip(found.told, _COLORS, strict=False)}

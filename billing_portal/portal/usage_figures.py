@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from accounts.models import Organization
-from billing_portal.portal import charts
+from billing_portal.portal.charts import frame, share_bar, stacked
 from usage import rollups
 from usage.outcomes import summaries
 
@@ -15,8 +15,8 @@ _OUTCOMES = "others"  # the color that no component has
 class Figures:
     """What a range of days came to. All parts rest on the same rollups."""
 
-    chart: charts.StackedChart
-    shares: tuple[charts.Share, ...]
+    chart: stacked.StackedChart
+    shares: tuple[share_bar.Share, ...]
     total: rollups.Total
 
 
@@ -24,15 +24,15 @@ def of(organization: Organization, *, starts_on: date, ends_on: date) -> Figures
     """Return the figures of the days, both included, in the organization's zone: components of calls, and outcomes."""
     amounts = rollups.by_day(organization.pk, starts_on=starts_on, ends_on=ends_on)
     of_outcomes = summaries.micros_by_day(organization.pk, starts_on=starts_on, ends_on=ends_on)
-    chart = charts.stacked_by_day(
+    chart = stacked.by_day(
         amounts | {(day, _OUTCOMES): micros for day, micros in of_outcomes.items()},
         starts_on=starts_on,
         ends_on=ends_on,
         currency=organization.currency,
-        series=[*charts.COMPONENTS, (_OUTCOMES, "Outcomes")],
+        series=[*frame.COMPONENTS, (_OUTCOMES, "Outcomes")],
     )
     return Figures(
         chart=chart,
-        shares=charts.shares((part.key, part.label, part.micros) for part in chart.series),
+        shares=share_bar.shares((part.key, part.label, part.micros) for part in chart.series),
         total=rollups.total(organization.pk, starts_on=starts_on, ends_on=ends_on),
     )

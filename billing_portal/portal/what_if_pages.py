@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from accounts.models import Organization
-from billing_portal.portal import charts, formats, waterfall, what_if_forms
-from billing_portal.portal.waterfall import Step, Waterfall
+from billing_portal.portal import formats, what_if_forms
+from billing_portal.portal.charts import frame, waterfall
+from billing_portal.portal.charts.waterfall import Step, Waterfall
 from usage import rollups
 from usage.before_after import Row
 from usage.models import WhatIf
@@ -86,7 +87,7 @@ def as_csv(what_if: WhatIf, currency: str) -> bytes:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(["month", "component", "currency", "as_charged_micros", "as_chosen_micros", "difference_micros"])
     for month in jobs.results_of(what_if):
-        for component, _ in charts.COMPONENTS:
+        for component, _ in frame.COMPONENTS:
             now, then = month.now.get(component, 0), month.then.get(component, 0)
             if now or then:
                 writer.writerow([f"{month.month:%Y-%m}", component, currency, now, then, then - now])
@@ -125,7 +126,7 @@ def _of(row: WhatIf, title: str, currency: str) -> Shown:
         kept_calls=sum(each.kept_calls for each in results),
         components=tuple(
             amounts
-            for component, label in charts.COMPONENTS
+            for component, label in frame.COMPONENTS
             if (amounts := _component(component, label, results)).before_micros or amounts.after_micros
         ),
         months=tuple(_amounts(formats.month(each.month), [each]) for each in results),

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
 
-from billing_portal.portal import charts
+from billing_portal.portal.charts import share_bar, sparkline, stacked
 
 STARTS_ON = date(2026, 10, 23)
 WEIGHTS = {
@@ -54,7 +54,7 @@ def usage_by_day(days: int = 30) -> dict[tuple[date, str], int]:
 
 def context() -> dict[str, object]:
     amounts = usage_by_day()
-    chart = charts.stacked_by_day(amounts, starts_on=STARTS_ON, ends_on=STARTS_ON + timedelta(days=29), currency="USD")
+    chart = stacked.by_day(amounts, starts_on=STARTS_ON, ends_on=STARTS_ON + timedelta(days=29), currency="USD")
     now = datetime(2026, 11, 21, 14, 5, tzinfo=UTC)
     calls = [
         SimpleNamespace(
@@ -92,8 +92,8 @@ def context() -> dict[str, object]:
         "starts_on": date(2026, 11, 1),
         "now": now,
         "chart": chart,
-        "shares": charts.shares([(part.key, part.label, part.micros) for part in chart.series]),
-        "line": charts.sparkline([column.micros for column in chart.columns]),
+        "shares": share_bar.shares([(part.key, part.label, part.micros) for part in chart.series]),
+        "line": sparkline.of([column.micros for column in chart.columns]),
         "ranges": [{"label": label, "url": f"#{label}", "current": label == "30d"} for label in ("7d", "30d", "90d")],
         "tabs": [{"label": label, "url": f"#{label}", "current": label == "Company"} for label in ("Company", "Team")],
         "crumbs": [{"label": "Invoices", "url": "#invoices"}, {"label": "November 2026"}],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing_portal.portal import balance_chart
+from billing_portal.portal.charts import balance_chart
 
 FIRST = date(2026, 11, 1)
 SERIES = [("prepaid", "Prepaid credit"), ("welcome", "Welcome credit")]

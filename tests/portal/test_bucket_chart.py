@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing_portal.ledger.runway import Runway
-from billing_portal.portal import bucket_chart
+from billing_portal.portal.charts import bucket_chart
 
 START = date(2027, 1, 1)
 

@@ -9,14 +9,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
-from billing_portal.portal import charts, formats
+from billing_portal.portal import formats
+from billing_portal.portal.charts import frame, share_bar, sparkline, stacked
 from usage.models import Component
 
 FIRST = date(2026, 11, 1)
 
 
 def draw(amounts, *, days=30, currency="USD", **options):
-    return charts.stacked_by_day(
+    return stacked.by_day(
         amounts, starts_on=FIRST, ends_on=FIRST + timedelta(days=days - 1), currency=currency, **options
     )
 
@@ -26,7 +27,7 @@ def number(text):
 
 
 def test_components_are_the_priced_ones_in_their_order():
-    assert dict(charts.COMPONENTS) == dict(Component.choices)
+    assert dict(frame.COMPONENTS) == dict(Component.choices)
 
 
 def test_every_day_has_a_column_and_only_series_with_money_are_shown():
@@ -53,7 +54,7 @@ def test_a_chart_without_a_currency_counts():
     st.dictionaries(
         st.tuples(
             st.integers(0, 129).map(lambda days: FIRST + timedelta(days=days)),
-            st.sampled_from([key for key, _ in charts.COMPONENTS]),
+            st.sampled_from([key for key, _ in frame.COMPONENTS]),
         ),
         st.integers(0, 10**12),
         max_size=200,
@@ -62,13 +63,13 @@ def test_a_chart_without_a_currency_counts():
 )
 def test_no_money_is_lost_and_everything_stays_inside_the_plot(amounts, days):
     chart = draw(amounts, days=days)
-    assert len(chart.columns) <= charts.MAX_COLUMNS
+    assert len(chart.columns) <= stacked.MAX_COLUMNS
     assert chart.micros == sum(amounts.values()) == sum(part.micros for part in chart.series)
     assert chart.columns[-1].ends_on == FIRST + timedelta(days=days - 1)
     for column in chart.columns:
         assert sum(column.amounts) == column.micros
         for bar in column.bars:
-            assert bar.y >= -charts._MIN_BAR_PX * 7
+            assert bar.y >= -stacked._MIN_BAR_PX * 7
             assert bar.y + bar.height <= chart.plot_height + 0.01
             assert number(bar.x) >= 0
             assert number(bar.x) + number(bar.width) <= 100.01
@@ -91,7 +92,7 @@ def test_a_day_outside_and_an_unknown_series_are_refused():
     with pytest.raises(ValueError, match="no series"):
         draw({(FIRST, "seats"): 1})
     with pytest.raises(ValueError, match="before"):
-        charts.stacked_by_day({}, starts_on=FIRST, ends_on=FIRST - timedelta(days=1), currency="USD")
+        stacked.by_day({}, starts_on=FIRST, ends_on=FIRST - timedelta(days=1), currency="USD")
 
 
 def test_a_negative_amount_counts_and_has_no_bar():
@@ -128,14 +129,14 @@ def test_labels_are_few_enough_to_be_read(days):
 
 @given(st.integers(1, 10**18))
 def test_ticks_are_round_and_cover_the_highest_column(highest):
-    step = charts.tick_step(highest, smallest=1)
+    step = frame.tick_step(highest, smallest=1)
     assert highest <= 4 * step
     assert str(step).rstrip("0") in {"1", "2", "25", "5"}
 
 
 @given(st.lists(st.integers(0, 10**15), max_size=7))
 def test_shares_add_up_to_the_whole(amounts):
-    rows = charts.shares([(f"key{index}", "", micros) for index, micros in enumerate(amounts)])
+    rows = share_bar.shares([(f"key{index}", "", micros) for index, micros in enumerate(amounts)])
     assert sum(row.micros for row in rows) == sum(amounts)
     if rows:
         assert sum(round(number(row.percent) * 10) for row in rows) == 1_000
@@ -144,15 +145,15 @@ def test_shares_add_up_to_the_whole(amounts):
 
 
 def test_percentages_add_up_where_rounding_each_would_not():
-    assert charts.percentages([1, 1, 1]) == ["33.4%", "33.3%", "33.3%"]
-    assert charts.percentages([2, -1, 0]) == ["100.0%", "0.0%", "0.0%"]
-    assert charts.percentages([0, 0]) == ["–", "–"]
-    assert charts.percentages([]) == []
+    assert share_bar.percentages([1, 1, 1]) == ["33.4%", "33.3%", "33.3%"]
+    assert share_bar.percentages([2, -1, 0]) == ["100.0%", "0.0%", "0.0%"]
+    assert share_bar.percentages([0, 0]) == ["–", "–"]
+    assert share_bar.percentages([]) == []
 
 
 @given(st.lists(st.integers(-5, 10**15), max_size=40))
 def test_a_sparkline_stays_inside_its_box(values):
-    line = charts.sparkline(values, width=96, height=32)
+    line = sparkline.of(values, width=96, height=32)
     for x, y in re.findall(r"([\d.]+) ([\d.]+)", line.line):
         assert 0 <= float(x) <= 96
         assert 0 <= float(y) <= 32
@@ -206,7 +207,7 @@ def oklab(rgb):
 @pytest.mark.parametrize("vision", VISION)
 def test_series_are_told_apart_with_any_color_vision(theme, vision):
     colors = series_colors(theme)
-    assert set(colors) == {key.replace("_", "-") for key, _ in charts.COMPONENTS}
+    assert set(colors) == {key.replace("_", "-") for key, _ in frame.COMPONENTS}
     seen = {
         name: oklab(sum(w * part for w, part in zip(row, linear_rgb(*color), strict=True)) for row in VISION[vision])
         for name, color in colors.items()
@@ -220,20 +221,20 @@ def test_days_compared_with_stand_beside_their_column_and_none_is_lost():
     amounts = {(starts_on, "llm"): 4_000_000, (starts_on + timedelta(days=1), "llm"): 1_000_000}
     before = [8_000_000, 0, 3_000_000]
     ends_on = starts_on + timedelta(days=1)
-    chart = charts.stacked_by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency="USD", before=before)
+    chart = stacked.by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency="USD", before=before)
     marks = [column.before for column in chart.columns]
     assert [mark.micros for mark in marks] == [8_000_000, 3_000_000]
     assert chart.before_micros == sum(before)
     assert marks[0].y == 0  # the axis has room for the highest of both
     assert "Before: $8.00" in chart.columns[0].summary
-    without = charts.stacked_by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency="USD")
+    without = stacked.by_day(amounts, starts_on=starts_on, ends_on=ends_on, currency="USD")
     assert without.before_micros is None
     assert {column.before for column in without.columns} == {None}
 
 
 def test_weeks_are_compared_with_weeks():
     starts_on = date(2026, 1, 1)
-    chart = charts.stacked_by_day(
+    chart = stacked.by_day(
         {}, starts_on=starts_on, ends_on=starts_on + timedelta(days=199), currency="USD", before=[1] * 200
     )
     assert chart.days_per_column == 7

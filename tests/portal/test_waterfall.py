@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing_portal.portal import formats, waterfall
-from billing_portal.portal.waterfall import Step
+from billing_portal.portal import formats
+from billing_portal.portal.charts import waterfall
+from billing_portal.portal.charts.waterfall import Step
 
 amounts = st.integers(-(10**12), 10**12)
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from billing_portal.portal import charts, formats
+from billing_portal.portal import formats
+from billing_portal.portal.charts import frame
 
 PLOT_HEIGHT = 176
 
@@ -35,8 +36,8 @@ class Day:
     tick: str
     tick_label: str
     href: str = ""
-    bars: tuple[charts.Bar, ...] = ()
-    before: charts.Mark | None = None
+    bars: tuple[frame.Bar, ...] = ()
+    before: frame.Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class BalanceChart:
     """All a template needs to draw the areas, their axes, their legend and their table."""
 
     currency: str
-    series: tuple[charts.Series, ...]
+    series: tuple[frame.Series, ...]
     columns: tuple[Day, ...]
     areas: tuple[Area, ...]
     line: str
-    gridlines: tuple[charts.Gridline, ...]
+    gridlines: tuple[frame.Gridline, ...]
     plot_height: int
     axis_width: int
     summary: str
@@ -85,19 +86,19 @@ def by_day(
     held = [(key, label) for key, label in series if any(amounts.get((day, key)) for day in days)]
     stacks = [[amounts.get((day, key), 0) for key, _ in held] for day in days]
     highest = max((sum(stack) for stack in stacks), default=0)
-    step = charts.tick_step(highest, smallest=10 ** (6 - formats.minor_digits(currency)), intervals=3)
+    step = frame.tick_step(highest, smallest=10 ** (6 - formats.minor_digits(currency)), intervals=3)
     top = max(1, -(-highest // step)) * step
-    labelled = charts.tick_levels(count)
+    labelled = frame.tick_levels(count)
     gridlines = tuple(
-        charts.Gridline(
-            y=charts.pixels(top - micros, top, plot_height),
+        frame.Gridline(
+            y=frame.pixels(top - micros, top, plot_height),
             label=formats.money_axis(micros, currency, step_micros=step),
         )
         for micros in range(0, top + 1, step)
     )
     edges = [_edge(stacks, number, top=top, plot_height=plot_height) for number in range(len(held) + 1)]
     shown = [
-        charts.Series(key, label, charts.css_class(key), stacks[-1][number]) for number, (key, label) in enumerate(held)
+        frame.Series(key, label, frame.css_class(key), stacks[-1][number]) for number, (key, label) in enumerate(held)
     ]
     return BalanceChart(
         currency=currency,
@@ -118,7 +119,7 @@ def by_day(
 
 def _edge(stacks: Sequence[Sequence[int]], number: int, *, top: int, plot_height: int) -> list[float]:
     """Return the height at which the first `number` series end, day by day, in pixels from above."""
-    return [charts.pixels(top - sum(stack[:number]), top, plot_height) for stack in stacks]
+    return [frame.pixels(top - sum(stack[:number]), top, plot_height) for stack in stacks]
 
 
 def _stepped(edge: Sequence[float]) -> str:
@@ -134,9 +135,9 @@ def _area(above: Sequence[float], below: Sequence[float]) -> str:
 
 
 def _day(
-    day: date, stack: Sequence[int], *, index: int, count: int, shown: Sequence[charts.Series], currency: str, tick: str
+    day: date, stack: Sequence[int], *, index: int, count: int, shown: Sequence[frame.Series], currency: str, tick: str
 ) -> Day:
-    place = charts.places(count)[index]
+    place = frame.places(count)[index]
     label, total = formats.long_day(day), sum(stack)
     parts = ", ".join(
         f"{part.label} {formats.money(micros, currency)}" for part, micros in zip(shown, stack, strict=True) if micros

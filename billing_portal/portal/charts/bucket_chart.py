@@ -10,7 +10,8 @@ from datetime import date, timedelta
 from fractions import Fraction
 
 from billing_portal.ledger.runway import Runway
-from billing_portal.portal import charts, formats
+from billing_portal.portal import formats
+from billing_portal.portal.charts import frame
 
 PLOT_HEIGHT = 200
 _MOST_COLUMNS = 60
@@ -31,8 +32,8 @@ class Span:
     even_units: int
     tick: str
     tick_label: str
-    bars: tuple[charts.Bar, ...] = ()
-    before: charts.Mark | None = None
+    bars: tuple[frame.Bar, ...] = ()
+    before: frame.Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class BucketChart:
     band: str
     columns: tuple[Span, ...]
     ticks: tuple[tuple[str, str, str], ...]
-    gridlines: tuple[charts.Gridline, ...]
+    gridlines: tuple[frame.Gridline, ...]
     plot_height: int
     axis_width: int
     summary: str
@@ -80,7 +81,7 @@ def of_term(
     days = max(1, (ends_on - starts_on).days)
     shown = min(max(0, (min(today, ends_on) - starts_on).days + 1), days)
     levels = _levels(moved, size=size, starts_on=starts_on, shown=shown)
-    step = charts.tick_step(size, smallest=1, intervals=4)
+    step = frame.tick_step(size, smallest=1, intervals=4)
     top = -(-size // step) * step
 
     def y(units: float) -> float:
@@ -89,7 +90,7 @@ def of_term(
     even = [max(0, size - -(-size * number // days)) for number in range(days + 1)]
     edge = f"M0 {y(levels[0]):g}" + "".join(f"H{number}V{y(units):g}" for number, units in enumerate(levels[1:], 1))
     now = levels[-1]
-    gridlines = tuple(charts.Gridline(y(units), formats.quantity(units)) for units in range(0, top + 1, step))
+    gridlines = tuple(frame.Gridline(y(units), formats.quantity(units)) for units in range(0, top + 1, step))
     columns = _columns(levels, even, starts_on=starts_on, shown=shown, days=days, noun=noun)
     return BucketChart(
         noun=noun,
@@ -131,9 +132,9 @@ def _columns(
                 label=label,
                 summary=f"{label}: {formats.quantity(levels[last])} {noun} left, "
                 f"{formats.quantity(even[last])} at an even pace",
-                left=charts.percent(Fraction(first, days)),
-                width=charts.percent(slot),
-                center=charts.percent(Fraction(first, days) + slot / 2),
+                left=frame.percent(Fraction(first, days)),
+                width=frame.percent(slot),
+                center=frame.percent(Fraction(first, days) + slot / 2),
                 left_units=levels[last],
                 even_units=even[last],
                 tick="",
@@ -173,7 +174,7 @@ def _month_ticks(starts_on: date, days: int) -> tuple[tuple[str, str, str], ...]
     narrow = wide * max(1, -(-len(firsts) // (wide * 4)))
     return tuple(
         (
-            charts.percent(Fraction(number, days)),
+            frame.percent(Fraction(number, days)),
             formats.short_month(starts_on + timedelta(days=number)),
             "narrow" if index % narrow == 0 else "wide",
         )

@@ -1,78 +1,31 @@
-"""From amounts to geometry: pure functions whose results the chart components draw as SVG.
+"""Columns of stacked parts by day: what was used, or what was decided, and what the days before came to."""
 
-Horizontal places and widths are percentages of the plot and vertical ones are pixels, so that one drawing fits a phone
-and a desk with its text at full size, and no inline style is needed. Amounts are integer micros throughout.
-"""
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 
 from babel import Locale
 
 from billing_portal.portal import formats
-from usage.shares import spread
+from billing_portal.portal.charts.frame import (
+    COMPONENTS,
+    Bar,
+    Gridline,
+    Mark,
+    Place,
+    Series,
+    css_class,
+    pixels,
+    places,
+    tick_levels,
+    tick_step,
+)
 
 MAX_COLUMNS = 100
 PLOT_HEIGHT = 208
 _GAP_PX = 1.5
 _MIN_BAR_PX = 1.0
-_BAR_SHARE = Fraction(72, 100)  # of a column's slot,
-_WIDEST_BAR = Fraction(1, 18)  # but of few columns none becomes a block.
-
-# The types of outcomes in the order they are stacked, with the labels of usage.models.OutcomeType.
-OUTCOMES: tuple[tuple[str, str], ...] = (
-    ("resolution", "Resolutions"),
-    ("procedure_handoff", "Procedure handoffs"),
-    ("disqualification", "Disqualifications"),
-    ("qualification", "Qualifications"),
-)
-# The priced components in the order they are stacked, with the labels of usage.models.Component.
-COMPONENTS: tuple[tuple[str, str], ...] = (
-    ("platform", "Platform"),
-    ("voice", "Voice engine"),
-    ("llm", "Language model"),
-    ("telephony", "Telephony"),
-    ("add_on", "Add-ons"),
-    ("per_call", "Per-call items"),
-    ("token_surcharge", "Token surcharge"),
-)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One series' part of a column. `y` and `height` are pixels from the top of the plot."""
-
-    css: str
-    x: str
-    width: str
-    y: float
-    height: float
-    radius: float
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a column of so many stands: its slot, and its bars within, as parts of the plot's width."""
-
-    left: str
-    width: str
-    center: str
-    bar_left: str
-    bar_width: str
-    bar_right: str
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What the same column came to in the days that are compared with: a line across it, at `y`."""
-
-    micros: int
-    x1: str
-    x2: str
-    y: float
 
 
 @dataclass(frozen=True)
@@ -98,21 +51,6 @@ class Column:
     texts: tuple[str, ...]
     total: str
     before: Mark | None = None
-
-
-@dataclass(frozen=True)
-class Series:
-    key: str
-    label: str
-    css: str
-    micros: int
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Gridline:
-    y: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -146,27 +84,7 @@ class StackedChart:
         return self.micros == 0
 
 
-@dataclass(frozen=True)
-class Share:
-    key: str
-    label: str
-    css: str
-    micros: int
-    percent: str
-    left: str
-    width: str
-    href: str
-
-
-@dataclass(frozen=True)
-class Sparkline:
-    width: int
-    height: int
-    line: str
-    area: str
-
-
-def stacked_by_day(
+def by_day(
     amounts: Mapping[tuple[date, str], int],
     *,
     starts_on: date,
@@ -245,82 +163,6 @@ def stacked_by_day(
 def text_of(amount: int, currency: str, *, locale: Locale | None = None) -> str:
     """Return an amount of a chart in words: money, or a count where there is no currency."""
     return formats.money(amount, currency, locale=locale) if currency else formats.quantity(amount, locale=locale)
-
-
-def shares(
-    totals: Iterable[tuple[str, str, int]], *, href: Callable[[str], str] | None = None, digits: int = 1
-) -> tuple[Share, ...]:
-    """Return each (key, label, micros) as its part of the whole, largest first; the percentages add up to 100.
-
-    Only what is above zero takes part. The odd tenths go to the largest remainders.
-    """
-    rows = sorted(((key, label, micros) for key, label, micros in totals if micros > 0), key=lambda row: -row[2])
-    amounts = [micros for _, _, micros in rows]
-    whole = sum(amounts)
-    before = 0
-    result = []
-    for (key, label, micros), part in zip(rows, percentages(amounts, digits=digits), strict=True):
-        result.append(
-            Share(
-                key=key,
-                label=label,
-                css=css_class(key),
-                micros=micros,
-                percent=part,
-                left=percent(Fraction(before, whole)),
-                width=percent(Fraction(micros, whole)),
-                href=href(key) if href else "",
-            )
-        )
-        before += micros
-    return tuple(result)
-
-
-def percentages(amounts: Sequence[int], *, digits: int = 1) -> list[str]:
-    """Return amounts as percentages of their sum that add up to 100; what is not above zero has no part in it."""
-    scale = 100 * 10**digits
-    weights = [max(amount, 0) for amount in amounts]
-    if not any(weights):
-        return [formats.percent(0, 0)] * len(amounts)
-    return [formats.percent(part, scale, digits=digits) for part in spread(scale, weights)]
-
-
-def sparkline(values: Sequence[int], *, width: int = 80, height: int = 24) -> Sparkline:
-    """Return the path of a small line through `values`, the last at the right edge, and of the area below it.
-
-    The base is zero, so that a flat line high up reads as steady and not as nothing.
-    """
-    top = max([*values, 1])
-    step = Fraction(width, max(len(values) - 1, 1))
-    inset = 2
-    points = [
-        f"{_number(step * index)} {_number(height - inset - Fraction(max(value, 0), top) * (height - 2 * inset))}"
-        for index, value in enumerate(values)
-    ]
-    if len(points) == 1:
-        points.append(f"{width} {points[0].split()[1]}")
-    line = "M" + "L".join(points) if points else ""
-    area = f"{line}L{width} {height}L0 {height}Z" if points else ""
-    return Sparkline(width=width, height=height, line=line, area=area)
-
-
-def tick_step(highest: int, *, smallest: int, intervals: int = 4) -> int:
-    """Return the least of 1, 2, 2.5 and 5 times a power of ten that covers `highest` in at most `intervals` steps."""
-    if highest <= 0:
-        return max(smallest, 1_000_000)
-    needed = -(-highest // intervals)
-    power = 1
-    while True:
-        for tenths in (10, 20, 25, 50):
-            step, rest = divmod(tenths * power, 10)
-            if not rest and step >= max(needed, min(smallest, highest)):
-                return step
-        power *= 10
-
-
-def css_class(key: str) -> str:
-    """Return the class that colors a series: "series-add-on" for "add_on"."""
-    return f"series-{key.replace('_', '-')}"
 
 
 def _spans(starts_on: date, ends_on: date) -> list[tuple[date, date]]:
@@ -424,42 +266,3 @@ def _column(
         total=total,
         before=mark,
     )
-
-
-@lru_cache(maxsize=128)
-def places(count: int) -> tuple[Place, ...]:
-    """Return where each of `count` columns stands."""
-    slot = Fraction(1, count)
-    bar = min(slot * _BAR_SHARE, _WIDEST_BAR)
-    return tuple(
-        Place(
-            left=percent(left),
-            width=percent(slot),
-            center=percent(left + slot / 2),
-            bar_left=percent(left + (slot - bar) / 2),
-            bar_width=percent(bar),
-            bar_right=percent(left + (slot + bar) / 2),
-        )
-        for left in (slot * index for index in range(count))
-    )
-
-
-def tick_levels(count: int) -> list[str]:
-    """Say for every column whether its label shows always ("narrow"), only where there is room ("wide"), or never."""
-    wide = next(step for step in (1, 2, 5, 7, 10, 14, 20, 25) if count <= step * 12)
-    narrow = wide * next(factor for factor in (1, 2, 3, 4, 5) if count <= wide * factor * 5)
-    return ["narrow" if index % narrow == 0 else "wide" if index % wide == 0 else "" for index in range(count)]
-
-
-def pixels(above: int, top: int, plot_height: int) -> float:
-    """Return how far from the plot's upper edge an amount ends that leaves `above` of `top` free."""
-    return round(above * plot_height / top, 2)
-
-
-def percent(part: Fraction) -> str:
-    """Return a part of the plot's width: "12.5%"."""
-    return f"{_number(part * 100)}%"
-
-
-def _number(value: Fraction) -> str:
-    return f"{float(value):.3f}".rstrip("0").rstrip(".")

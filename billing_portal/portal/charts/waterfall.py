@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from billing_portal.portal import charts, formats
+from billing_portal.portal import formats
+from billing_portal.portal.charts import frame
 
 # Totals that dwarf the changes are cut, so that the changes take about two thirds of the width.
 _CUT_FROM = Fraction(35, 100)
@@ -96,7 +97,7 @@ def _floor(levels: Sequence[int], currency: str) -> int:
         return low
     if high - low >= high * _CUT_FROM or high == low:
         return 0
-    step = charts.tick_step(high - low, smallest=10 ** (6 - formats.minor_digits(currency)))
+    step = frame.tick_step(high - low, smallest=10 ** (6 - formats.minor_digits(currency)))
     return max(0, (low - (high - low) // 2) // step * step)
 
 
@@ -117,8 +118,8 @@ def _row(step: Step, start: int, end: int, floor: int, span: int, currency: str)
         detail=step.detail,
         text=text,
         kind=kind,
-        left=charts.percent(left),
-        width=charts.percent(width),
-        joint=charts.percent(Fraction(end - floor, span)),
+        left=frame.percent(left),
+        width=frame.percent(width),
+        joint=frame.percent(Fraction(end - floor, span)),
         href=step.href,
     )

@@ -8,8 +8,8 @@ from html import escape
 from django import template
 from django.utils.safestring import SafeString, mark_safe
 
-from billing_portal.portal.balance_chart import Day
-from billing_portal.portal.charts import Column, StackedChart
+from billing_portal.portal.charts.balance_chart import Day
+from billing_portal.portal.charts.stacked import Column, StackedChart
 
 register = template.Library()
 

@@ -16,7 +16,8 @@ from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing.models import Dispute
 from billing_portal.ledger import outcome_funding
 from billing_portal.ledger.accounts import AccountFrozen, AccountMissing
-from billing_portal.portal import charts, conversation_list, conversation_page, date_ranges, usage_tabs
+from billing_portal.portal import conversation_list, conversation_page, date_ranges, usage_tabs
+from billing_portal.portal.charts import frame, stacked
 from billing_portal.portal.conversation_list import Filters
 from billing_portal.portal.date_ranges import Days
 from usage import periods
@@ -34,7 +35,7 @@ def outcomes(request: OrganizationRequest) -> HttpResponse:
     days = date_ranges.of(request.GET, today, default="month")
     found = summaries.of_days(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on)
     here, list_url = (reverse(name, args=[organization.public_id]) for name in ("outcomes", "conversations"))
-    labels = dict(charts.OUTCOMES)
+    labels = dict(frame.OUTCOMES)
     context: dict[str, Any] = {
         "days": days,
         "tabs": usage_tabs.of(organization, days, current="outcomes"),
@@ -131,13 +132,13 @@ def _conversation(request: OrganizationRequest, reference: str) -> Conversation:
     return found
 
 
-def _chart(organization: Organization, days: Days) -> charts.StackedChart:
-    return charts.stacked_by_day(
+def _chart(organization: Organization, days: Days) -> stacked.StackedChart:
+    return stacked.by_day(
         summaries.by_day(organization.pk, starts_on=days.starts_on, ends_on=days.ends_on),
         starts_on=days.starts_on,
         ends_on=days.ends_on,
         currency="",
-        series=charts.OUTCOMES,
+        series=frame.OUTCOMES,
     )
 
 

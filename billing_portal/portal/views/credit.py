@@ -15,7 +15,8 @@ from billing_portal.billing import invoices
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger import authorization, balances, standing, statements
 from billing_portal.ledger.models import Account, Check, Grant
-from billing_portal.portal import arrears, balance_chart, credit_lots, credit_sales, discount_words
+from billing_portal.portal import arrears, credit_lots, credit_sales, discount_words
+from billing_portal.portal.charts import balance_chart
 from usage import periods
 
 _CHART_DAYS = 90

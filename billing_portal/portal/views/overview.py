@@ -12,7 +12,8 @@ from accounts.organization_view import OrganizationRequest, organization_view
 from billing_portal.billing import interims
 from billing_portal.ledger import authorization, balances, standing, totals
 from billing_portal.ledger.models import Account
-from billing_portal.portal import arrears, call_list, charts, month_forecast, usage_figures
+from billing_portal.portal import arrears, call_list, month_forecast, usage_figures
+from billing_portal.portal.charts import sparkline
 from usage import periods, rollups
 from usage.outcomes import summaries
 
@@ -48,7 +49,7 @@ def overview(request: OrganizationRequest) -> HttpResponse:
         "forecast": month_forecast.of(organization, found, now=now),
         "chart": figures.chart,
         "shares": figures.shares,
-        "line": charts.sparkline([column.micros for column in figures.chart.columns]),
+        "line": sparkline.of([column.micros for column in figures.chart.columns]),
         "latest": call_list.latest(organization, limit=_LATEST),
     }
     return render(request, "portal/overview.html", context)
