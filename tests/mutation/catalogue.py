@@ -161,9 +161,17 @@ def _variants(node: cst.CSTNode) -> Iterable[cst.CSTNode]:
         return
     for kind, operator in mutation_operators:
         if isinstance(node, kind):
-            variants = list(operator(node))
+            variants = [each for each in operator(node) if _keeps_what_is_skipped(node, each)]
             # Of a text one change is enough: in capitals or not, it is another text.
             yield from variants[:1] if isinstance(node, cst.BaseString) else variants
+
+
+def _keeps_what_is_skipped(node: cst.CSTNode, changed: cst.CSTNode) -> bool:
+    """Whether a call keeps the arguments that are left out: a change of the call may take one away as a whole."""
+    if not isinstance(node, cst.Call) or not isinstance(changed, cst.Call):
+        return True
+    kept = {*map(id, changed.args)}
+    return all(id(argument) in kept for argument in node.args if _is_skipped(argument))
 
 
 def _sql_variants(node: cst.SimpleString | cst.FormattedStringText) -> Iterator[cst.CSTNode]:

@@ -49,6 +49,10 @@ class Pair:
 
 def queries():
     return [ALL, [each for each in range(LIMIT) if each > 0]]
+
+
+def pairs():
+    return list(zip("ab", "cd", strict=True))
 '''
 
 
@@ -123,6 +127,12 @@ def test_nothing_is_made_of_annotations_docstrings_decorators_and_fields(host):
     names = " ".join(mutants_of(host))
     for left_alone in ("Add.", "@", ": [int", "kept = ["):
         assert left_alone not in names
+
+
+def test_what_only_guards_stays_in_its_call(host):
+    sources = [mutant.source for mutant in mutants_of(host).values() if "zip(" in mutant.source]
+    assert any('zip("ab", None' in source for source in sources)
+    assert all("strict=True" in source for source in sources)
 
 
 def test_a_file_that_changed_since_it_was_loaded_is_refused(host):
