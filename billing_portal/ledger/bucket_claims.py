@@ -53,7 +53,7 @@ def follow(
     """
     with transaction.atomic():
         account = accounts.lock(bucket.organization_id)
-        claim = _claim(bucket, paid_micros, reason=reason, now=now)
+        claim = _claim(bucket, paid_micros)
         claimed = whole_units(claim, claimed_micros)
         held = max(claimed, whole_units(claim, held_micros))
         if (claimed, held) == (claim.claimed_units, claim.held_units):
@@ -65,7 +65,7 @@ def follow(
 def preview(*, bucket: Bucket, paid_micros: int, claimed_micros: int, now: datetime) -> Change:
     """Return what would change if so much of the payment had gone back for good by now; nothing is written."""
     known = BucketClaim.objects.filter(organization_id=bucket.organization_id, bucket=bucket).first()
-    claim = known or _new(bucket, paid_micros, reason="", now=now)
+    claim = known or _new(bucket, paid_micros)
     owed_before = claim.owed_units
     claim.claimed_units = max(claim.claimed_units, whole_units(claim, claimed_micros))
     claim.held_units = max(claim.held_units, claim.claimed_units)
@@ -100,21 +100,19 @@ def whole_units(claim: BucketClaim, micros: int) -> int:
     return claim.bought_units * min(max(0, micros), claim.paid_micros) // claim.paid_micros
 
 
-def _claim(bucket: Bucket, paid_micros: int, *, reason: str, now: datetime) -> BucketClaim:
+def _claim(bucket: Bucket, paid_micros: int) -> BucketClaim:
     known = BucketClaim.objects.filter(organization_id=bucket.organization_id, bucket=bucket).first()
     if known is not None and known.paid_micros != paid_micros:
         raise journal.ReferenceReused(bucket.reference, known.paid_micros, paid_micros)
-    return known or _new(bucket, paid_micros, reason=reason, now=now)
+    return known or _new(bucket, paid_micros)
 
 
-def _new(bucket: Bucket, paid_micros: int, *, reason: str, now: datetime) -> BucketClaim:
+def _new(bucket: Bucket, paid_micros: int) -> BucketClaim:
     return BucketClaim(
         organization_id=bucket.organization_id,
         bucket=bucket,
         bought_units=bucket.entries.get(kind=Kind.BOUGHT).units,
         paid_micros=paid_micros,
-        reason=reason[:200],
-        changed_at=now,
     )
 
 

@@ -27,7 +27,7 @@ def taken(organization_id: int, month: date, *, through: int | None = None) -> C
     lines = DiscountLine.objects.filter(organization_id=organization_id, posting__month=month)
     if through is not None:
         lines = lines.filter(posting__transaction_id__lte=through)
-    sums = lines.order_by("discount", "component").values_list("discount", "component").annotate(Sum("micros"))
+    sums = lines.order_by().values_list("discount", "component").annotate(Sum("micros"))
     return Counter({(discount, component): int(micros) for discount, component, micros in sums if micros})
 
 

@@ -66,14 +66,14 @@ def reason_of(call_id: str, revision: int, reason: str) -> str:
 
 def _parts(given: Iterable[GivenBack], settlement: Settlement) -> list[_Part]:
     parts: list[_Part] = []
-    backfills: dict[int, list[GivenBack]] = {}
+    backfills: dict[int | None, list[GivenBack]] = {}
     for each in given:
         if each.origin == CallRevision.Origin.BACKFILL:
-            backfills.setdefault(each.author_id or 0, []).append(each)
+            backfills.setdefault(each.author_id, []).append(each)
             continue
         reason = reason_of(each.call_id, each.revision, each.reason)
         parts.append(_Part(reference_of(each.call_id, each.revision), reason, 1, each.components, each.in_month_micros))
-    for number, calls in sorted(backfills.items()):
+    for number, calls in backfills.items():
         components: Counter[str] = Counter()
         for each in calls:
             components.update(each.components)

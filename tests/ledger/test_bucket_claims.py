@@ -7,9 +7,10 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing_portal.ledger import alerts, bucket_claims, bucket_layers, buckets, settling
+from billing_portal.ledger import accounts, alerts, bucket_claims, bucket_layers, buckets, settling
 from billing_portal.ledger.bucket_layers import Vessel
-from billing_portal.ledger.models import Account, Alert, Bucket, BucketClaim, BucketEntry
+from billing_portal.ledger.journal import ReferenceReused
+from billing_portal.ledger.models import Account, Alert, Bucket, BucketClaim, BucketEntry, Transaction
 from tests.ledger.test_buckets import START, assert_lawful, books, bucket, charge_of, come_back, resolve
 
 __all__ = ["books"]
@@ -149,6 +150,9 @@ def test_units_that_went_back_raise_no_alert_that_they_were_used(books, now):
 def test_a_preview_says_what_a_claim_then_does(books, now):
     held = bucket(books, 10)
     use(books, "c_1", "c_2", now=now)
+    first = bucket_claims.preview(bucket=held, paid_micros=held.price_micros, claimed_micros=9 * UNIT, now=now)
+    assert (first.units, first.debt_micros) == (8, UNIT)
+    assert not BucketClaim.objects.exists()
     claim(held, 3, now=now)
     seen = bucket_claims.preview(bucket=held, paid_micros=held.price_micros, claimed_micros=9 * UNIT, now=now)
     done = claim(held, 9, now=now)
@@ -164,6 +168,77 @@ def test_units_bought_first_are_used_first_along_a_chain_of_upgrades():
     found = bucket_layers.shares(family)
     assert [found[each].used for each in (1, 2, 3)] == [9, 2, 0]
     assert [found[each].left for each in (1, 2, 3)] == [{}, {3: 3}, {3: 2}]
+
+
+def test_a_claim_is_kept_as_it_was_told_and_each_change_is_entered_by_its_number(books, other, now):
+    held, later = bucket(books, 3), now + timedelta(hours=1)
+    assert bucket_claims.of(held) is None
+    use(books, "c_1", now=now)
+    claim(held, 0, 1, now=now)
+    told = {"paid_micros": 7, "claimed_micros": 6, "held_micros": 0, "now": later}
+    with pytest.raises(ReferenceReused) as reused:
+        bucket_claims.follow(bucket=held, reason="Refunded", **told)
+    assert (reused.value.reference, reused.value.known, reused.value.given) == ("b", 3 * UNIT, 7)
+    whole = told | {"paid_micros": 3 * UNIT, "claimed_micros": 3 * UNIT}
+    done = bucket_claims.follow(bucket=held, reason="r" * 300, **whole)
+    kept = bucket_claims.of(held)
+    assert (done.claim, done.units, done.debt_micros) == (kept, 1, UNIT)
+    assert (kept.organization, kept.bucket, kept.bought_units, kept.paid_micros) == (books, held, 3, 3 * UNIT)
+    assert (kept.claimed_units, kept.held_units, kept.owed_units, kept.changes) == (3, 3, 1, 2)
+    assert (kept.reason, kept.changed_at) == ("r" * 200, later)
+    entries = kept.entries.order_by("id")
+    assert list(entries.values_list("organization", "bucket", "kind", "units", "reference", "occurred_at")) == [
+        (books.pk, held.pk, "claimed", -1, f"claimed:{kept.pk}:1:{held.pk}", now),
+        (books.pk, held.pk, "claimed", -1, f"claimed:{kept.pk}:2:{held.pk}", later),
+    ]
+    posted = Transaction.objects.get(kind="claim")
+    assert (posted.reference, posted.reason, posted.occurred_at) == ("claim:b:1", "r" * 200, later)
+    assert set(posted.entries.values_list("book", "micros")) == {("receivable", -UNIT), ("claimed", UNIT)}
+    accounts.open(organization=other, now=START)
+    assert bucket_claims.of(bucket(books, 3, reference="b2")) is None
+    claim(held, 0, now=later)
+    assert bucket_claims.of(held) is None
+    assert bucket_claims.of(held) is None
+
+
+@pytest.mark.parametrize(
+    ("bought", "paid", "micros", "units"),
+    [(10, 5, 0, 0), (10, 5, -3, 0), (10, 5, 1, 2), (10, 5, 99, 10), (3, 10, 9, 2), (3, 10, 10, 3)],
+)
+def test_f38_part_of_a_payment_stands_for_whole_units_rounded_down(bought, paid, micros, units):
+    assert bucket_claims.whole_units(BucketClaim(bought_units=bought, paid_micros=paid), micros) == units
+
+
+def test_f38_units_are_taken_from_the_oldest_bucket_that_has_some_and_no_more_than_are_claimed(books, now):
+    """Two come back to the first bucket and one to the second, after all else was carried to a third."""
+    first = bucket(books, 6)
+    use(books, "c_1", "c_2", "c_3", "c_4", now=now)
+    second = buckets.upgrade(books.pk, first.pk, units=3, price_micros=3 * UNIT, reference="u", now=now)
+    use(books, "c_5", "c_6", now=now)
+    third = buckets.upgrade(books.pk, second.pk, units=1, price_micros=UNIT, reference="v", now=now)
+    come_back(books, "c_1", "c_2", "c_5", now=now)
+    settling.settle_all(books.pk, now=now)
+    family = [first, second, third]
+    assert [stands(books, each)[:2] for each in family] == [(2, 0), (1, 0), (4, 0)]
+    claim(first, 0, 2, now=now)
+    assert [stands(books, each)[:2] for each in family] == [(0, 2), (1, 0), (4, 0)]
+    claim(first, 0, 6, now=now)
+    assert [stands(books, each)[:2] for each in family] == [(0, 2), (0, 1), (4, 0)]
+    claim(first, 0, 1, now=now)
+    assert [stands(books, each)[:2] for each in family] == [(2, 0), (0, 1), (4, 0)]
+    claim(first, 0, 0, now=now)
+    assert [stands(books, each)[:2] for each in family] == [(2, 0), (1, 0), (4, 0)]
+    assert_lawful(books)
+
+
+def test_units_that_were_used_are_not_left_in_any_bucket():
+    family = [
+        Vessel(id=1, bought=4, used=3, remaining=0),
+        Vessel(id=2, bought=5, used=3, remaining=1, came_from=1, carried_in=1),
+        Vessel(id=3, bought=1, used=0, remaining=3, came_from=2, carried_in=2),
+    ]
+    found = bucket_layers.shares(family)
+    assert [(found[each].used, found[each].left) for each in (1, 2, 3)] == [(4, {}), (2, {2: 1, 3: 2}), (0, {3: 1})]
 
 
 STEPS = st.one_of(

@@ -63,6 +63,12 @@ def test_at_a_free_mail_domain_each_mailbox_counts_by_itself(open_books, now):
         ("a@mail.acme.com.br", "acme.com.br"),
         ("a@mail.acme.de", "acme.de"),
         ("a@Localhost", "localhost"),
+        ("a@uk", "uk"),
+        ("a@acme.com.", "acme.com"),
+        ("a@acme.shop.uk", "shop.uk"),
+        ("a@acme.net.uk", "acme.net.uk"),
+        ("a@acme.co.info", "co.info"),
+        ("a@b@acme.com", "acme.com"),
     ],
 )
 def test_a_company_is_known_by_the_domain_it_registered(email, company):
