@@ -4,6 +4,7 @@ import random
 import threading
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -32,6 +33,8 @@ from usage.outcomes import charges, recording, rules
 
 PRICE = 990_000
 YEAR = timedelta(days=365)
+TICK = timedelta(microseconds=1)
+TERMS = buckets.Terms(("resolution",), 10, 8_000_000, starts_at=START - YEAR / 2, expires_at=START + YEAR / 2)
 
 
 @pytest.fixture
@@ -174,10 +177,75 @@ def test_a_bucket_is_added_once_for_its_reference(books):
     assert BucketEntry.objects.count() == 1
 
 
-@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": -1}, {"expires_at": START - YEAR}, {"outcomes": ()}], ids=str)
+NONSENSE = [
+    {"size": 0},
+    {"size": -1},
+    {"expires_at": START - YEAR},
+    {"expires_at": START - YEAR / 2},
+    {"outcomes": ()},
+    {"price_micros": -1},
+]
+
+
+@pytest.mark.parametrize("wrong", NONSENSE, ids=str)
 def test_a_bucket_without_sense_is_refused(books, wrong):
-    with pytest.raises(buckets.TermInvalid):
-        bucket(books, **{"size": 10, **wrong})
+    terms = replace(TERMS, **wrong)
+    with pytest.raises(buckets.TermInvalid) as refused:
+        buckets.add(books.pk, terms, reference="b", now=START)
+    assert refused.value.args == (terms,)
+    assert not Bucket.objects.exists()
+
+
+def test_a_bucket_is_kept_as_it_was_bought_even_for_nothing(books, now):
+    terms = replace(TERMS, outcomes=("resolution", "qualification"), size=1, price_micros=0)
+    held = buckets.add(books.pk, terms, reference="b", now=now)
+    held.refresh_from_db()
+    assert (held.organization, held.reference, held.replaces, held.created_at) == (books, "b", None, now)
+    assert held.outcomes == ["qualification", "resolution"]
+    assert (held.size, held.remaining_units, held.price_micros, held.currency) == (1, 1, 0, "USD")
+    assert (held.starts_at, held.expires_at) == (terms.starts_at, terms.expires_at)
+    [entry] = held.entries.all()
+    assert (entry.organization, entry.kind, entry.units) == (books, "bought", 1)
+    assert (entry.reference, entry.occurred_at) == (f"bought:{held.pk}", now)
+    again = replace(terms, outcomes=("qualification", "resolution"))
+    assert buckets.add(books.pk, again, reference="b", now=now) == held
+    for changed in ({"price_micros": 1}, {"size": 2}, {"outcomes": ("resolution",)}):
+        with pytest.raises(ReferenceReused) as reused:
+            buckets.add(books.pk, replace(terms, **changed), reference="b", now=now)
+    assert reused.value.reference == "b"
+    assert reused.value.known == (1, 0, ["qualification", "resolution"])
+    assert reused.value.given == (1, 0, ("resolution",))
+
+
+def test_two_organizations_may_use_the_same_reference(books, other):
+    accounts.open(organization=other, now=START)
+    assert bucket(books) != bucket(other)
+
+
+def test_units_are_used_by_expiry_then_creation_then_id_and_only_where_some_are_left(books, other, now):
+    accounts.open(organization=other, now=START)
+    bucket(other, reference="theirs")
+    terms = {"late": (9, 0), "newer": (8, 1), "older": (8, 0), "as old": (8, 0), "empty": (7, 0), "one": (8, 2)}
+    for reference, (days, seconds) in terms.items():
+        made_at, expires_at = START + timedelta(seconds=seconds), START + timedelta(days=days)
+        size = 1 if reference == "one" else 10
+        buckets.add(books.pk, replace(TERMS, size=size, expires_at=expires_at), reference=reference, now=made_at)
+    Bucket.objects.filter(reference="empty").update(remaining_units=0)
+    order = [each.reference for each in buckets.spendable(accounts.open(organization=books, now=now))]
+    assert order == ["older", "as old", "newer", "one", "late"]
+
+
+def test_a_bucket_pays_from_its_first_instant_to_before_its_last(books):
+    held = bucket(books, outcomes=("resolution", "qualification"))
+    instants = [held.starts_at - TICK, held.starts_at, held.expires_at - TICK, held.expires_at]
+    assert [buckets.pays_for(held, "resolution", each) for each in instants] == [False, True, True, False]
+    assert not buckets.pays_for(held, "disqualification", held.starts_at)
+
+
+@pytest.mark.parametrize(("price_micros", "size", "unit"), [(10, 4, 3), (9, 4, 2), (0, 3, 0)])
+def test_a_unit_costs_its_part_of_the_price_rounded_half_up(books, price_micros, size, unit):
+    held = buckets.add(books.pk, replace(TERMS, price_micros=price_micros, size=size), reference="b", now=START)
+    assert buckets.unit_price_micros(held) == unit
 
 
 @pytest.mark.parametrize("units", [-1, 11])
@@ -323,15 +391,18 @@ def test_f50_an_upgrade_is_made_once_for_its_reference(books, now):
     small = bucket(books, 3)
     terms = {"units": 4, "price_micros": 1, "reference": "u", "now": now}
     assert buckets.upgrade(books.pk, small.pk, **terms) == buckets.upgrade(books.pk, small.pk, **terms)
-    with pytest.raises(ReferenceReused):
+    with pytest.raises(ReferenceReused) as reused:
         buckets.upgrade(books.pk, small.pk, **terms | {"units": 5})
+    assert reused.value.reference == "u"
+    assert (reused.value.known, reused.value.given) == ((small.pk, 4), (small.pk, 5))
     with pytest.raises(ReferenceReused):
         bucket(books, 7, reference="u")
     with pytest.raises(ReferenceReused):
         buckets.upgrade(books.pk, small.pk, **terms | {"reference": "b"})
-    for wrong in ({"units": 0}, {"price_micros": -1}):
-        with pytest.raises(buckets.TermInvalid):
+    for wrong, told in (({"units": 0}, (0, 1)), ({"price_micros": -1}, (4, -1))):
+        with pytest.raises(buckets.TermInvalid) as refused:
             buckets.upgrade(books.pk, small.pk, **terms | wrong | {"reference": "v"})
+        assert refused.value.args == told
     assert Bucket.objects.count() == 2
     assert_lawful(books)
 
@@ -346,6 +417,77 @@ def test_f50_after_the_end_of_a_term_nothing_is_carried_and_the_new_units_have_t
     large.refresh_from_db()
     assert (large.remaining_units, large.expires_at) == (4, later + timedelta(days=9))
     assert_lawful(books)
+
+
+def test_f50_of_an_upgrade_all_is_entered_where_it_came_from_and_went_to(books, now):
+    small = buckets.add(books.pk, replace(TERMS, size=3, price_micros=10), reference="b", now=START)
+    resolve(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    large = buckets.upgrade(books.pk, small.pk, units=1, price_micros=0, reference="u", now=now)
+    large.refresh_from_db()
+    assert (large.size, large.price_micros, large.outcomes) == (3, 7, ["resolution"])  # two thirds of ten, rounded
+    assert (large.reference, large.created_at, large.organization) == ("u", now, books)
+    carried = BucketEntry.objects.filter(kind="carried").order_by("id")
+    assert list(carried.values_list("bucket", "units", "reference", "occurred_at")) == [
+        (small.pk, -2, f"carried:to:{large.pk}", now),
+        (large.pk, 2, f"carried:from:{small.pk}:{large.pk}", now),
+    ]
+    bought = large.entries.get(kind="bought")
+    assert (bought.units, bought.reference, bought.occurred_at) == (1, f"bought:{large.pk}", now)
+    emptied = buckets.upgrade(books.pk, small.pk, units=1, price_micros=5, reference="v", now=now)
+    assert (emptied.size, emptied.price_micros, emptied.entries.count()) == (1, 5, 1)
+    assert_lawful(books)
+
+
+def test_f50_at_the_very_end_of_a_term_nothing_is_carried(books, make_organization):
+    ends = TERMS.expires_at
+    small = bucket(books, 3)
+    late = buckets.upgrade(books.pk, small.pk, units=4, price_micros=1, reference="u", now=ends)
+    assert (late.size, late.starts_at, late.expires_at) == (4, small.starts_at, ends)
+    longer = {"units": 4, "price_micros": 1, "lasts_until": ends + YEAR}
+    assert buckets.upgrade(books.pk, small.pk, reference="v", now=ends, **longer).expires_at == ends + YEAR
+    in_time = buckets.upgrade(books.pk, small.pk, reference="w", now=ends - TICK, **longer)
+    assert (in_time.size, in_time.expires_at) == (7, ends)
+
+
+def test_what_is_left_at_the_end_of_a_term_is_taken_out_and_each_time_by_a_name_of_its_own(books, other, now):
+    accounts.open(organization=other, now=START)
+    ends = TERMS.expires_at
+    last, _, theirs = bucket(books, 1), bucket(books, 2, reference="later", expires_at=ends + TICK), bucket(other, 1)
+    assert buckets.expire(books.pk, now=ends - TICK) == 0
+    assert buckets.expire(books.pk, now=ends) == 1
+    entry = BucketEntry.objects.get(kind="expired")
+    assert (entry.bucket, entry.units, entry.occurred_at) == (last, -1, ends)
+    assert entry.reference == f"expired:{last.pk}:1"
+    last.refresh_from_db()
+    theirs.refresh_from_db()
+    assert (last.remaining_units, theirs.remaining_units) == (0, 1)
+    # A unit that came back meanwhile expires too.
+    Bucket.objects.filter(pk=last.pk).update(remaining_units=1)
+    BucketEntry.objects.create(
+        organization=books, bucket=last, kind="returned", units=1, reference="r", occurred_at=ends
+    )
+    assert buckets.expire(books.pk, now=ends + TICK) == 2
+    names = BucketEntry.objects.filter(kind="expired", bucket=last).order_by("id").values_list("reference", flat=True)
+    assert list(names) == [f"expired:{last.pk}:1", f"expired:{last.pk}:3"]
+
+
+def test_what_a_settlement_took_and_gave_back_is_entered_by_its_reference(books, now):
+    idle, busy = bucket(books, 5, reference="idle"), bucket(books, 5, reference="busy")
+    busy.remaining_units = 4
+    buckets.move([idle, busy], "settle:1-3", Counter({busy.pk: 2}), Counter({busy.pk: 1}), now=now)
+    moved = BucketEntry.objects.exclude(kind="bought").order_by("id")
+    assert list(moved.values_list("bucket", "kind", "units", "reference", "occurred_at")) == [
+        (busy.pk, "used", -2, f"used:settle:1-3:{busy.pk}", now),
+        (busy.pk, "returned", 1, f"returned:settle:1-3:{busy.pk}", now),
+    ]
+    busy.refresh_from_db()
+    assert busy.remaining_units == 4
+    for used, returned, left in ((1, 0, 3), (0, 1, 4)):
+        busy.remaining_units = left
+        buckets.move([busy], f"{used}", Counter({busy.pk: used}), Counter({busy.pk: returned}), now=now)
+        busy.refresh_from_db()
+        assert busy.remaining_units == left
 
 
 def test_i16_a_bucket_of_another_organization_is_not_upgraded(books, make_organization, now):

@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 
+import pgtrigger
 import pytest
 
 from billing_portal.ledger import accounts, credits, outcome_funding, settling
 from billing_portal.ledger.models import Grant
 from tests.ledger.test_buckets import PRICE, START, books, bucket, charge_of, come_back, resolve
-from usage.models import Conversation, OutcomeCharge
+from usage.models import Conversation, ConversationEvent, EventKind, OutcomeCharge
 
 __all__ = ["books"]
 pytestmark = pytest.mark.django_db
@@ -79,3 +80,20 @@ def test_a_conversation_whose_events_bear_its_outcome_keeps_it(books, now):
     conversation = Conversation.objects.get(reference="c_1")
     assert outcome_funding.reconsider(conversation, now=now) is False
     assert not OutcomeCharge.objects.filter(kind="reversal").exists()
+
+
+def test_what_a_conversations_events_do_not_bear_is_given_back_at_once(books, now):
+    grant = give(books, PRICE, "g")
+    resolve(books, "c_1", "c_2", now=now)
+    settling.settle_all(books.pk, now=now)
+    conversation = Conversation.objects.get(reference="c_1")
+    with pgtrigger.ignore("usage.ConversationEvent:insert_only"):
+        ConversationEvent.objects.filter(kind=EventKind.AI_ANSWERED, conversation_id=conversation.pk).delete()
+    later = now + timedelta(days=2)
+    assert outcome_funding.reconsider(conversation, now=later) is True
+    back = outcome_funding.given_back(reversal_of("c_1"))
+    assert (back.grant.amount_micros, back.grant.created_at) == (PRICE, later)
+    assert paid("c_1") == (None, {grant: PRICE}, 0)
+    conversation.refresh_from_db()
+    assert outcome_funding.reconsider(conversation, now=later) is False
+    assert Grant.objects.filter(kind="correction").count() == 1

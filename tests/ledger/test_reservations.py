@@ -249,6 +249,21 @@ def test_the_sweep_expires_what_is_due_and_nothing_else(funded, now):
     }
 
 
+def test_so_many_expire_and_are_forgotten_at_a_time_the_first_first(funded, now, monkeypatch):
+    monkeypatch.setattr(reservations, "_AT_ONCE", 1)
+    monkeypatch.setattr(reservations, "_FORGOTTEN_AT_ONCE", 1)
+    for reference, days in (("later", 36), ("sooner", 37)):
+        made, _ = reservations.reserve(funded.pk, wish(reference), now=now)
+        for _ in range(days):
+            let_pass(made)
+    for ended in ("sooner", "later"):
+        assert reservations.expire() == 1
+        assert Reservation.objects.filter(state=State.EXPIRED).order_by("-ended_at").first().reference == ended
+    for left in (1, 0):
+        assert reservations.forget() == 1
+        assert Reservation.objects.count() == left
+
+
 def test_what_ended_long_ago_is_forgotten(funded, now):
     for reference in ("old", "open"):
         reservation, _ = reservations.reserve(funded.pk, wish(reference), now=now)
@@ -374,6 +389,18 @@ def test_at_no_moment_is_a_call_neither_held_nor_spent(calling, now, monkeypatch
     ]
 
 
+def test_of_many_that_name_calls_those_that_end_first_come_first(calling, now, monkeypatch):
+    monkeypatch.setattr(reservations, "_AT_ONCE", 1)
+    reservations.reserve(calling.pk, wish("without a call", lasts_seconds=30), now=now)
+    for number, seconds in ((0, 90), (1, 60)):
+        name = {"call_id": f"call_1_{number}", "lasts_seconds": seconds}
+        reservations.reserve(calling.pk, wish(f"r{number}", **name), now=now)
+    world.record_calls(calling, 2, starts_at=now, now=now + timedelta(hours=1))
+    assert reservations.use_recorded(calling.pk, now=now) == 1
+    named = Reservation.objects.exclude(call_id="")
+    assert dict(named.values_list("reference", "state")) == {"r0": "open", "r1": "used"}
+
+
 def test_settling_uses_the_reservations_of_the_calls_it_settled(calling, now, monkeypatch):
     monkeypatch.setattr("accounts.clock.now", lambda: now)
     reservations.reserve(calling.pk, wish("a", call_id="call_1_0"), now=now)
@@ -420,12 +447,13 @@ def refuse(organization, call_id, now):
 
 
 def test_a_refused_reservation_is_kept_as_a_refused_call(funded, now):
-    for name, options in (("by call", {"call_id": "call_7"}), ("by reference", {})):
+    for name, options in (("by call", {"call_id": "call_7", "direction": Direction.INBOUND}), ("by reference", {})):
         with pytest.raises(reservations.SpendRefused):
             reservations.reserve(funded.pk, wish(name, micros=10_001, **options), now=now)
     refused = {each.call_id: each for each in refusals.newest(funded.pk, limit=10)}
     assert refused.keys() == {"call_7", "by reference"}
     assert (refused["call_7"].reason, refused["call_7"].amount_micros) == ("credit_used_up", 10_001)
+    assert [refused[each].direction for each in ("call_7", "by reference")] == ["inbound", ""]
 
 
 def test_i06_a_call_refused_again_is_one_refused_call(acme, now):

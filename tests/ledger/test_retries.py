@@ -56,6 +56,22 @@ def test_f16_another_failure_is_not_repeated():
     assert len(calls) == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_f16_between_attempts_it_waits_a_random_moment_that_grows(monkeypatch):
+    class Longest:
+        def uniform(self, least, most):
+            assert least == 0
+            return most
+
+    slept = []
+    monkeypatch.undo()
+    monkeypatch.setattr(retries.secrets, "SystemRandom", Longest)
+    monkeypatch.setattr(retries.time, "sleep", slept.append)
+    with pytest.raises(OperationalError):
+        failing(100)[0]()
+    assert slept == [0.1, 0.2, 0.4]
+
+
 @pytest.mark.django_db
 def test_f16_within_a_callers_transaction_nothing_is_repeated():
     command, calls = failing(1)

@@ -186,6 +186,8 @@ def test_what_was_forgiven_is_put_back_only_while_its_month_is_open(with_calls, 
     periods.close(acme.pk, october, now=november)
     with pytest.raises(reversals.NotReversible, match=r"reversed. Its month is closed, so it stands on the invoice.$"):
         undo(acme, second, november, reference="u2")
+    paid = collections.collect(organization=acme, accrued_micros=5, paid_micros=5, reference="c", now=november)
+    assert undo(acme, paid, november, reference="u3").reverses == paid  # whatever else was forgiven
     assert laws_broken(acme) == []
 
 
