@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from billing_portal.ledger import (
     accounts,
-    bucket_claims,
     buckets,
     credits,
     outcome_settlement,
@@ -26,7 +25,6 @@ from billing_portal.ledger import (
 from billing_portal.ledger.journal import ReferenceReused
 from billing_portal.ledger.models import Bucket, BucketEntry, Grant, Settlement
 from tests.billing import world
-from tests.ledger import falsifying
 from tests.usage.outcomes.conftest import DOCUMENT, START, event, raw
 from usage.models import DailyOutcomes, OutcomeCharge
 from usage.outcomes import charges, recording, rules
@@ -523,60 +521,3 @@ def test_f50_however_upgrades_and_outcomes_alternate_units_are_neither_lost_nor_
         assert left + paid == bought
         assert_lawful(books)
         transaction.set_rollback(True)
-
-
-FALSIFICATIONS = {
-    "UPDATE ledger_bucket SET remaining_units = remaining_units + 1 WHERE remaining_units < size - claimed_units": (
-        "I2 a bucket's remainder is the sum of its entries"
-    ),
-    "UPDATE ledger_bucket SET size = size + 1": "I3 a bucket's size is what came into it",
-    "UPDATE ledger_bucketentry SET units = units - 1 WHERE kind = 'carried' AND units < 0": (
-        "F50 what one bucket carries over comes into the one in its place"
-    ),
-    "UPDATE ledger_bucketentry SET units = units - 1 WHERE kind = 'used'": (
-        "I4 a bucket's units are the outcomes that it paid for"
-    ),
-    "UPDATE ledger_grant SET reference = 'lost' WHERE reference LIKE 'outcome-reversal:%'": (
-        "I4 a reversed outcome was given back once"
-    ),
-    "UPDATE ledger_bucket SET claimed_units = claimed_units - 1 WHERE claimed_units > 0": (
-        "I2 a bucket's claimed units are those of its entries"
-    ),
-    "UPDATE ledger_bucketclaim SET held_units = held_units - 1, claimed_units = claimed_units - 1": (
-        "F38 a claim takes what it holds of a bucket, as far as it is there"
-    ),
-    "UPDATE ledger_bucketclaim SET owed_units = owed_units + 1": (
-        "F38 what was used of a bucket whose payment went back is owed"
-    ),
-}
-
-
-SAID = {
-    "I2 a bucket's remainder is the sum of its entries": [("bucket #", 1)] * 2,
-    "I3 a bucket's size is what came into it": [("bucket #", 1)] * 4,
-    "F50 what one bucket carries over comes into the one in its place": [("bucket #", -1)],
-    "I4 a bucket's units are the outcomes that it paid for": [("bucket #", 1)],
-    "I4 a reversed outcome was given back once": [("reversal #", -1)],
-    "I2 a bucket's claimed units are those of its entries": [("bucket #", -1)],
-    "F38 a claim takes what it holds of a bucket, as far as it is there": [("claim on bucket #", 1)],
-    "F38 what was used of a bucket whose payment went back is owed": [
-        ("claim on bucket #", 1),
-        ("debt for bucket #", -800_000),
-    ],
-}
-
-
-def test_i02_a_falsified_row_of_outcomes_is_named(books, now):
-    bucket(books, 2)
-    carried = bucket(books, 1, reference="carried", outcomes=("qualification",))
-    buckets.upgrade(books.pk, carried.pk, units=1, price_micros=1, reference="upgrade", now=now)
-    resolve(books, "c_1", "c_2", "c_3", now=now)
-    settling.settle_all(books.pk, now=now)
-    come_back(books, "c_3", now=now)
-    settling.settle_all(books.pk, now=now)
-    lost = bucket(books, 2, reference="lost", starts_at=START - YEAR)
-    claim = {"paid_micros": lost.price_micros, "claimed_micros": lost.price_micros, "held_micros": 0}
-    bucket_claims.follow(bucket=lost, **claim, reason="Refunded", now=now)
-    assert_lawful(books)
-    for statement, law in FALSIFICATIONS.items():
-        assert falsifying.said(falsifying.differences(books, statement), law) == SAID[law], law
