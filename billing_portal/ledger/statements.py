@@ -1,6 +1,6 @@
 """The journal as a customer reads it: month by month, every movement of credit and debt with the balances after it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
@@ -166,17 +166,17 @@ def credit_by_day(account: Account, *, starts_on: date, ends_on: date, zone: tzi
     Derived backward from what is left now, so that it reads only the movements since `starts_on`.
     """
     left = _credit_by_kind(account)
-    moved: dict[date, Counter[str]] = {}
+    moved: defaultdict[date, Counter[str]] = defaultdict(Counter)
     with connection.cursor() as cursor:
         cursor.execute(_BY_DAY, [str(zone), account.organization_id, periods.starts_at(starts_on, zone)])
         for day, kind, micros in cursor.fetchall():
-            moved.setdefault(day, Counter())[kind] += int(micros)
+            moved[day][kind] = int(micros)
     found = {}
     day = max([ends_on, *moved])
     while day >= starts_on:
         if day <= ends_on:
             found.update({(day, kind): micros for kind, micros in left.items() if micros})
-        left.subtract(moved.get(day, Counter()))
+        left.subtract(moved[day])
         day -= timedelta(days=1)
     return found
 

@@ -1,11 +1,12 @@
 """The nightly proof: what it does to books that do not hold, and how staff end it."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings
 from django.core import mail as outbox
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from accounts import posting
 from accounts.models import Letter
@@ -54,11 +55,35 @@ def test_a_difference_freezes_the_account_and_tells_staff_what_and_what_to_do(ac
     posting.post(Letter.objects.all(), now=now)
     message = outbox.outbox[0]
     assert message.to == settings.STAFF_NOTICE_EMAILS
-    assert "Acme Robotics is frozen" in message.subject
+    assert message.subject == "Acme Robotics is frozen: 2 differences in its books"
+    reason = "2 differences in the books, the first: I1 issued = consumed + expired + reversed + remaining."
+    assert (Account.objects.get().frozen_reason, Letter.objects.get().written_at) == (reason, now)
     assert "expected 5000000, found 4999999" in message.body
     assert f"/staff/organizations/{acme.public_id}/" in message.body
     assert "lift the freeze" in message.body
     assert f"/staff/organizations/{acme.public_id}/" in message.alternatives[0].content
+
+
+def test_one_difference_is_told_as_one(acme, books, now):
+    Account.objects.filter(organization=acme).update(last_sequence=1)
+    [finding] = checks.check(acme.pk, now=now)
+    law = "I4 the account's last sequence is the last settlement's"
+    assert (finding.law, finding.subject, finding.expected, finding.found) == (law, "account", 0, 1)
+    assert Account.objects.get().frozen_reason == f"1 difference in the books, the first: {law}."
+
+
+def test_charges_are_proved_for_the_month_of_six_weeks_ago_and_none_before_it(with_calls, now):
+    organization = with_calls("metered", 3)
+    settlement.settle_all(organization.pk, now=now)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")  # no trigger keeps it then
+        cursor.execute("DELETE FROM usage_call")
+        cursor.execute("SET LOCAL session_replication_role = origin")
+    first_unread = datetime(2026, 12, 16, tzinfo=UTC)  # 45 days before is the first of November
+    assert checks.check(organization.pk, now=first_unread) == []
+    found = checks.check(organization.pk, now=first_unread - timedelta(microseconds=1))
+    charges = {"I4 a settlement's charges are all there", "I4 a settlement's gross is the sum of its charges"}
+    assert {each.law for each in found} == charges
 
 
 def test_i06_proving_again_finds_the_same_once_and_writes_once(acme, books, now):
@@ -123,6 +148,28 @@ def test_what_staff_accepted_does_not_freeze_again_but_anything_new_does(acme, b
     falsify(4_999_998)
     assert checks.check(acme.pk, now=now) != []
     assert is_frozen(acme)
+
+
+def test_accepting_again_leaves_when_it_was_accepted(acme, books, now):
+    falsify()
+    checks.check(acme.pk, now=now)
+    checks.accept(acme.pk, now=now)
+    falsify(4_999_998)
+    later = now + timedelta(days=1)
+    checks.check(acme.pk, now=later)
+    Finding.objects.filter(accepted_at=now).update(resolved_at=None)  # as if it were found beside the new ones
+    checks.accept(acme.pk, now=later)
+    assert Finding.objects.filter(accepted_at=now).count() == 2
+    assert Finding.objects.filter(accepted_at=later).exists()
+
+
+def test_who_was_never_proved_comes_first_in_the_order_of_their_accounts(acme, other, books, make_organization, now):
+    checks.check(acme.pk, now=now - timedelta(days=2))
+    third = make_organization("third")
+    for organization in (other, third):
+        accounts.open(organization=organization, now=now)
+    Account.objects.filter(organization=other).update(has_card=True)  # which moves its row to the end
+    assert checks.due(now=now, limit=5) == [other.pk, third.pk, acme.pk]
 
 
 def test_what_is_put_right_is_resolved_and_counts_anew_when_it_comes_back(acme, books, now):

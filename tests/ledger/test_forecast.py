@@ -126,9 +126,10 @@ def by_hand(days, today, spent_micros):
     )
 
 
-def test_a_second_hand_comes_to_the_same_forecast():
+@pytest.mark.parametrize("seeds", [range(start, start + 50) for start in range(0, 250, 50)], ids=str)
+def test_a_second_hand_comes_to_the_same_forecast(seeds):
     rough, none = 0, 0
-    for seed in range(250):
+    for seed in seeds:
         rng = random.Random(seed)
         today = date(2026, rng.randrange(1, 13), rng.randrange(1, 29))
         length = rng.choice([rng.randrange(1, 12), rng.randrange(10, 30), rng.randrange(28, 90)])
@@ -142,4 +143,4 @@ def test_a_second_hand_comes_to_the_same_forecast():
         assert found == by_hand(days, today, spent), seed
         none += found is None
         rough += found is not None and found.is_rough
-    assert none > 10 < rough
+    assert none > 1 < rough

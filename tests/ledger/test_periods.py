@@ -115,3 +115,20 @@ def test_f45_a_month_opened_between_two_others_ends_where_the_later_one_began(ac
     [_, november, december] = spans_of(acme)
     assert november == (NOVEMBER, "Asia/Tokyo", FIRST_OF_NOVEMBER, datetime(2026, 12, 1, tzinfo=UTC))
     assert december[2] == november[3]
+
+
+def test_what_invoices_bill_of_a_month_is_noted_for_that_month_and_organization(acme, other, books, now):
+    accounts.open(organization=other, now=now)
+    for account in (books, Account.objects.get(organization=other)):
+        for instant in (now, FIRST_OF_NOVEMBER):
+            periods.of_instant(account, instant)
+    assert periods.invoiced(acme.pk, OCTOBER) == periods.invoiced(acme.pk, DECEMBER) == 0
+    for organization, month, micros in (
+        (other, OCTOBER, 90),
+        (acme, NOVEMBER, 30),
+        (acme, OCTOBER, 7),
+        (acme, OCTOBER, -2),
+    ):
+        periods.note_invoiced(organization.pk, month, micros)
+    assert [periods.invoiced(acme.pk, month) for month in (OCTOBER, NOVEMBER, DECEMBER)] == [5, 30, 0]
+    assert [periods.invoiced(other.pk, month) for month in (OCTOBER, NOVEMBER)] == [90, 0]

@@ -228,6 +228,57 @@ def test_what_usage_took_of_credit_is_counted_from_an_instant_on(with_calls, now
     assert statements.spent_since(account_of(acme), later + timedelta(microseconds=1)) == 0
 
 
+def test_what_moved_after_the_month_is_taken_off_credit_and_debt_apart(with_calls, now):
+    acme, other = with_calls("acme", 4), with_calls("other", 4)
+    november = datetime(2026, 11, 1, tzinfo=UTC)
+    for organization in (acme, other):
+        settlement.settle_all(organization.pk, now=now)
+        give(organization, 9, "g", november)
+        assert october(organization, november).closing_credit_micros == 0
+        owed = balances.balance(account_of(organization), now=now).accrued_micros
+        assert october(organization, november).closing_owed_micros == owed > 0  # only credit has moved since
+        collect = {"organization": organization, "accrued_micros": owed - 3, "paid_micros": owed - 3, "now": november}
+        collections.collect(reference="c", **collect)
+        statement = october(organization, november)
+        assert (statement.closing_credit_micros, statement.closing_owed_micros) == (0, owed)
+    following = statements.of_month(account_of(acme), date(2026, 11, 1), zone=UTC, now=november)
+    assert (following.opening_owed_micros, following.closing_owed_micros, following.closing_credit_micros) == (
+        owed,
+        3,
+        9,
+    )
+    assert october(acme, november - timedelta(microseconds=1)).closing_owed_micros == 3  # the month goes on
+
+
+def test_only_debt_moved_after_the_month(with_calls, now):
+    acme = with_calls("acme", 4)
+    give(acme, 9, "g", now - timedelta(days=1))
+    settlement.settle_all(acme.pk, now=datetime(2026, 11, 1, tzinfo=UTC))
+    before = october(acme, now + timedelta(days=40))
+    assert (before.closing_credit_micros, before.closing_owed_micros) == (9, 0)
+
+
+def test_a_grant_s_reason_is_told_where_it_was_given_and_not_where_it_expired(with_calls, now):
+    acme = with_calls("acme", 0)
+    give(acme, 9, "g", now, reason="Outage", expires_at=now + timedelta(days=1))
+    credits.expire(acme.pk, now=now + timedelta(days=1))
+    told = [(line.label, line.reason) for line in october(acme, now + timedelta(days=2)).lines]
+    assert told == [("Goodwill credit expired", ""), ("Goodwill credit", "Outage")]
+
+
+def test_a_long_statement_takes_no_more_queries_than_a_short_one(with_calls, now, django_assert_num_queries):
+    acme = with_calls("acme", 0)
+    for number in range(4):
+        wrong = give(acme, 9, f"g{number}", now)
+        taken = {"organization": acme, "reason": "r", "now": now}
+        back = reversals.reverse_grant(grant_id=wrong.pk, reference=f"r{number}", **taken)
+        reversals.reverse(transaction_id=back.pk, reference=f"rr{number}", **taken)
+    account = account_of(acme)
+    with django_assert_num_queries(7):
+        lines = statements.of_month(account, OCTOBER, zone=UTC, now=now).lines
+        assert len({(line.label, line.reason) for line in lines}) == 3
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 10**9), st.integers(0, 90), st.sampled_from(Grant.Kind.values)), max_size=12))
 def test_i02_months_follow_on_from_one_another_and_days_agree_with_them(acme_with_books, now, gifts):

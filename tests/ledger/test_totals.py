@@ -2,8 +2,8 @@ from datetime import date
 
 import pytest
 
-from billing_portal.ledger import accounts, credits, reversals, settlement, totals, write_offs
-from billing_portal.ledger.models import Grant, Settlement, Transaction
+from billing_portal.ledger import accounts, credits, discounts, reversals, settlement, totals, write_offs
+from billing_portal.ledger.models import Account, Burn, Grant, SetOff, Settlement, SettlementLine, Transaction
 from billing_portal.ledger.totals import Position
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +78,53 @@ def test_what_was_forgiven_counts_as_goodwill_until_it_is_put_back(acme, now):
     assert adds_up(after)
     assert by_kind(after) == {"welcome": 200_000, "goodwill": 303_000}
     assert totals.month(acme.pk, NOVEMBER).burnt == {}
+
+
+def test_what_credit_paid_afterwards_counts_beside_what_it_burnt_and_discounts_by_themselves(acme, with_calls, now):
+    """A correction that was burnt and one that was set off; of both, and of discounts, others have had theirs too."""
+    month = {"month": OCTOBER, "settled_at": now}
+    books = []
+    for name in ("one", "two"):
+        organization = with_calls(name, 0)
+        account = Account.objects.get(organization=organization)
+        give = {"organization": organization, "now": now, "kind": Grant.Kind.CORRECTION}
+        first = credits.grant(micros=40, reference="c1", **give)
+        settled = Settlement.objects.create(
+            organization=organization,
+            first_sequence=1,
+            last_sequence=1,
+            gross_micros=1_000,
+            accrued_micros=960,
+            **month,
+        )
+        line = {"organization": organization, "settlement": settled, "component": "voice"}
+        SettlementLine.objects.create(gross_micros=1_000, accrued_micros=960, **line)
+        Burn.objects.create(grant=first, micros=40, **line)
+        posted = Transaction.objects.filter(organization=organization).first()
+        for component, micros in (("voice", 100), ("llm", 5)):
+            SetOff.objects.create(
+                organization=organization,
+                transaction=posted,
+                grant=first,
+                month=OCTOBER,
+                component=component,
+                micros=micros,
+            )
+        discounts.take_off(
+            account, OCTOBER, {("ten", "voice"): 86, ("five", "voice"): 4}, terms=[], reason="r", now=now
+        )
+        books.append((organization, posted))
+    one, posted = books[0]
+    found = totals.month(one.pk, OCTOBER)
+    assert found.burnt == {
+        ("correction", "voice"): 140,
+        ("correction", "llm"): 5,
+        ("discount", "voice"): 90,
+    }
+    assert found.accrued == {"voice": 960 - 100 - 90, "llm": -5}
+    assert found.gross == {"voice": 1_000}
+    seen = totals.month(one.pk, OCTOBER, through=Position(1, posted.pk - 1))
+    assert set(seen.burnt) == {("correction", "voice")}
 
 
 def test_what_came_later_than_a_position_is_left_out_at_any_time(acme, now):
