@@ -102,7 +102,7 @@ def _set_off(
         for grant, components in wanted:
             for component in components if own_first else Billable.values:
                 most = components[component] if own_first else grant.remaining_micros
-                taken = min(most, grant.remaining_micros, accrued[component], owed)
+                taken = min(most, accrued[component], owed)
                 if taken > 0:
                     paid[grant.pk, component] += taken
                     grant.remaining_micros -= taken

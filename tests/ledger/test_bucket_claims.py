@@ -113,6 +113,17 @@ def test_f38_a_unit_that_comes_back_to_a_refunded_bucket_is_owed_no_more(books, 
     assert_lawful(books)
 
 
+def test_f38_the_only_unit_that_comes_back_after_its_refund_is_taken_and_owed_no_more(books, now):
+    held = bucket(books, 1)
+    use(books, "c_1", now=now)
+    claim(held, 1, now=now)
+    assert stands(books, held) == (0, 0, 1)
+    come_back(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    assert stands(books, held) == (0, 1, 0)
+    assert_lawful(books)
+
+
 def test_f38_what_expired_unused_is_not_owed(books, now):
     held = bucket(books, 10, expires_at=START + timedelta(hours=2))
     use(books, "c_1", now=now)
@@ -175,6 +186,7 @@ def test_a_claim_is_kept_as_it_was_told_and_each_change_is_entered_by_its_number
     assert bucket_claims.of(held) is None
     use(books, "c_1", now=now)
     claim(held, 0, 1, now=now)
+    assert (bucket_claims.of(held).held_units, bucket_claims.of(held).is_whole) == (1, False)
     told = {"paid_micros": 7, "claimed_micros": 6, "held_micros": 0, "now": later}
     with pytest.raises(ReferenceReused) as reused:
         bucket_claims.follow(bucket=held, reason="Refunded", **told)
@@ -185,6 +197,7 @@ def test_a_claim_is_kept_as_it_was_told_and_each_change_is_entered_by_its_number
     assert (done.claim, done.units, done.debt_micros) == (kept, 1, UNIT)
     assert (kept.organization, kept.bucket, kept.bought_units, kept.paid_micros) == (books, held, 3, 3 * UNIT)
     assert (kept.claimed_units, kept.held_units, kept.owed_units, kept.changes) == (3, 3, 1, 2)
+    assert kept.is_whole
     assert (kept.reason, kept.changed_at) == ("r" * 200, later)
     entries = kept.entries.order_by("id")
     assert list(entries.values_list("organization", "bucket", "kind", "units", "reference", "occurred_at")) == [

@@ -154,6 +154,7 @@ def test_the_days_that_are_left_are_those_of_the_customers_calendar(acme, books,
     assert credits.days_left(grant, zone=berlin, now=now) == 2  # the 17th is the last day, and it is the 15th
     assert credits.days_left(grant, zone=berlin, now=midnight_in_berlin - timedelta(hours=1)) == 0
     assert credits.days_left(grant, zone=ZoneInfo("Asia/Tokyo"), now=now) == 3
+    assert credits.days_left(grant, zone=berlin, now=midnight_in_berlin - timedelta(days=2)) == 1
     grant.expires_at += timedelta(microseconds=1)
     assert credits.days_left(grant, zone=berlin, now=now) == 3
     assert credits.days_left(give(acme, now, reference="never"), zone=berlin, now=now) is None

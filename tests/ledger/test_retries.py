@@ -19,8 +19,8 @@ def failing(times, cause=Undone):
     calls = []
 
     @retries.whole
-    def command():
-        calls.append(None)
+    def command(*given, **named):
+        calls.append((given, named))
         if len(calls) <= times:
             raise OperationalError from cause()
         return "done"
@@ -36,8 +36,8 @@ def _no_pause(monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_f16_a_command_that_was_undone_is_run_again_as_a_whole():
     command, calls = failing(retries.ATTEMPTS - 1)
-    assert command() == "done"
-    assert len(calls) == retries.ATTEMPTS
+    assert command(1, now=2) == "done"
+    assert calls == [((1,), {"now": 2})] * retries.ATTEMPTS
 
 
 @pytest.mark.django_db(transaction=True)

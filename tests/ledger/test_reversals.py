@@ -134,6 +134,14 @@ def test_a_reversal_is_reversed_once_and_the_credit_is_back(acme, books, grant, 
     assert laws_broken(acme) == []
 
 
+def test_a_reversal_can_be_reversed_again_and_again(acme, books, grant, now):
+    posted = take_back(acme, grant, now)
+    for number, left in enumerate((5_000_000, 0, 5_000_000)):
+        posted = undo(acme, posted, now, reference=f"u{number}")
+        assert balances.balance(books, now=now).credit_micros == left
+    assert laws_broken(acme) == []
+
+
 def test_a_payment_that_bounced_is_owed_again(with_calls, now):
     acme = with_calls("acme", 5)
     settlement.settle_all(acme.pk, now=now)

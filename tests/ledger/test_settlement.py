@@ -74,6 +74,17 @@ def test_i04_every_charge_is_funded_exactly(with_calls, now):
     assert accrued == totals.month(acme.pk, date(2026, 10, 1)).accrued_micros
 
 
+def test_i04_a_single_micro_of_credit_is_named_by_the_charge_that_it_paid_for(with_calls, now):
+    acme = with_calls("acme", 3)
+    grant = credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=1, reference="g", now=now)
+    first = next(charge for charge in charges_of(acme) if charge.amount_micros)
+    assert settlement.funding(first) is None  # it waits
+    settlement.settle_all(acme.pk, now=now)
+    funded = [settlement.funding(charge) for charge in charges_of(acme) if charge.amount_micros]
+    assert [each.grants for each in funded] == [[(grant, 1)], *[[] for _ in funded[1:]]]
+    assert funded[0].accrued_micros == first.amount_micros - 1
+
+
 def test_i08_small_batches_end_like_one_large_one(with_calls, now):
     acme, other = with_calls("acme", 30), with_calls("other", 30)
     for organization in (acme, other):

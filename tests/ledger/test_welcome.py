@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from billing_portal.ledger import accounts, balances, settlement, verification, welcome
+from billing_portal.ledger import accounts, balances, credits, settlement, verification, welcome
 from billing_portal.ledger.models import Account, Grant, Transaction, WelcomeClaim
 from tests.billing import world
 
@@ -115,6 +115,23 @@ def test_a_card_that_earned_another_s_credit_takes_back_what_is_left(open_books,
     assert balances.balance(Account.objects.get(organization=first), now=now).credit_micros == 10_000_000
     assert claim(second, now) is None
     assert list(verification.verify(second.pk)) == []
+
+
+def test_other_credit_is_no_welcome_credit(open_books, now):
+    first, second = open_books(), open_books()
+    for organization in (first, second):
+        given = {"organization": organization, "kind": Grant.Kind.GOODWILL, "micros": 5, "reference": "g", "now": now}
+        goodwill = credits.grant(**given)
+        assert claim(organization, now) is None
+        assert give(organization, now, f"a@{organization.reference}.example") != goodwill
+    assert not WelcomeClaim.objects.filter(key__startswith="card:").exists()
+    claim(first, now)
+    claim(second, now)
+    assert list(Grant.objects.filter(remaining_micros__gt=0).order_by("id").values_list("organization", "kind")) == [
+        (first.pk, "goodwill"),
+        (first.pk, "welcome"),
+        (second.pk, "goodwill"),
+    ]
 
 
 def test_what_was_spent_of_it_stays_free(open_books, now, monkeypatch):
