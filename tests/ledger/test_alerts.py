@@ -158,6 +158,7 @@ def test_what_a_correction_took_back_is_checked_once_too(capped, now):
     MonthSpend.objects.update(given_back_micros=150)
     assert alerts.check(capped.pk, now=now) == []
     assert alerts.due(limit=5) == []
+    assert MonthSpend.objects.get().checked_micros == 250
     MonthSpend.objects.update(given_back_micros=160)
     assert alerts.due(limit=5) == [capped.pk]
 

@@ -7,6 +7,7 @@ from django.test import Client
 from accounts import api_keys
 from accounts.models import ApiKey
 from billing_portal.ledger import accounts, credits, limits, refusals, standing
+from billing_portal.ledger.api import answers
 from billing_portal.ledger.models import Account, Grant, Refusal, Reservation
 from tests.billing import world
 from tests.conftest import NOW
@@ -83,6 +84,22 @@ def test_the_answer_says_whether_how_much_and_from_what(funded, platform, now):
         "accrued_micros": 0,
         "cap": {"micros": 50_000, "mode": "stop", "stops_at_micros": 50_000},
     }
+
+
+def test_without_a_cap_none_is_named_and_live_calls_finish(funded, platform):
+    found = ask(platform, direction="outbound").json()
+    assert (found["cap"], found["live_calls"], found["direction"]) == (None, "finish", "outbound")
+
+
+def test_a_cap_that_warns_stops_nowhere(funded, platform, now):
+    limits.set(funded.pk, limits.Terms(cap_micros=50, mode="warn"), by=None, now=now)
+    assert ask(platform).json()["cap"] == {"micros": 50, "mode": "warn", "stops_at_micros": None}
+
+
+def test_a_refusal_says_in_words_what_to_do(acme, platform, now):
+    accounts.open(organization=acme, now=now)
+    found = ask(platform).json()
+    assert (found["allowed"], found["detail"]) == (False, answers.DETAILS["credit_used_up"])
 
 
 def test_a_direction_has_its_own_part_of_the_cap(funded, platform, now):
@@ -174,7 +191,9 @@ def test_more_than_there_is_is_refused_with_what_there_is(funded, platform):
 
 def test_a_replayed_reference_with_other_content_is_a_conflict(funded, platform, now):
     reserve(platform)
-    assert_problem(reserve(platform, amount_micros=2_000), 409, "reference-reused")
+    document = assert_problem(reserve(platform, amount_micros=2_000), 409, "reference-reused")
+    assert document["title"] == "The reference is taken"
+    assert document["detail"].startswith("r1 names a reservation of other content.")
     assert standing.of(funded.pk, now=now).held_micros == 1_000
 
 
@@ -182,10 +201,14 @@ def test_a_reservation_ends_as_it_is_told_and_again_changes_nothing(funded, plat
     for reference, verb, state in (("a", "release", "released"), ("b", "use", "used")):
         reserve(platform, reference=reference)
         first, again = end(platform, verb, reference), end(platform, verb, reference)
-        assert (first.status_code, first.json()["state"]) == (200, state)
+        document, kept = first.json(), Reservation.objects.get(reference=reference)
+        assert (first.status_code, document["state"]) == (200, state)
+        assert (document["organization"], document["reference"]) == ("acme", reference)
+        assert document["created_at"] == kept.created_at.isoformat().replace("+00:00", "Z")
         assert again.json() == first.json()
     document = assert_problem(end(platform, "use", "a"), 409, "reservation-ended")
-    assert document["state"] == "released"
+    assert (document["state"], document["title"]) == ("released", "The reservation is released already")
+    assert document["detail"] == "It stays as it is."
     assert platform.get("/api/v1/organizations/acme/reservations/a").json()["state"] == "released"
 
 
@@ -194,7 +217,8 @@ def test_an_expired_reservation_is_named_as_such(funded, platform):
     let_pass(Reservation.objects.get())
     for response in (end(platform, "use"), end(platform, "release"), reserve(platform)):
         document = assert_problem(response, 409, "reservation-expired")
-        assert document["state"] == "expired"
+        assert (document["state"], document["title"]) == ("expired", "The reservation has expired")
+        assert "with another reference" in document["detail"]
     assert platform.get("/api/v1/organizations/acme/reservations/r1").json()["state"] == "expired"
 
 

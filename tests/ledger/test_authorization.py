@@ -248,3 +248,35 @@ def test_more_spend_or_more_held_never_leaves_more_room(acme, now):
         for spent, held in ((0, 0), (1, 0), (1, 1), (999, 0), (999, 1), (5_000, 5_000))
     ]
     assert rooms == [1_000, 999, 998, 1, 0, 0]
+
+
+def test_people_read_both_ways(acme, now):
+    accounts.open(organization=acme, now=now)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=500, reference="w", now=now)
+    cap(acme, now, 100, outbound_percent=40, inbound_percent=130)
+    both = authorization.both_ways(standing.of(acme.pk, now=now))
+    assert {name: found.available_micros for name, found in both.items()} == {"authorization": 130, "outbound": 40}
+
+
+def test_a_part_of_a_cap_is_whole_micros_rounded_down(acme, now):
+    accounts.open(organization=acme, now=now)
+    cap(acme, now, 101, outbound_percent=50)
+    found = authorization.cap_of(standing.of(acme.pk, now=now), OUTBOUND)
+    assert (found, type(found)) == (50, int)
+
+
+def test_an_organization_without_books_is_named(acme, now):
+    with pytest.raises(accounts.AccountMissing, match=f"Organization {acme.pk} has no"):
+        standing.of(acme.pk, now=now)
+
+
+def test_an_invoice_that_is_unpaid_for_too_long_stops_usage_from_its_instant_on(acme, now):
+    accounts.open(organization=acme, now=now)
+    Account.objects.filter(organization=acme).update(has_card=True, unpaid_stops_at=now)
+    before = standing.of(acme.pk, now=now - timedelta(microseconds=1))
+    assert (before.is_overdue, before.unpaid_stops_at) == (False, now)
+    assert authorization.decide(before).allowed
+    decision = authorization.authorize(acme.pk, now=now)
+    assert (decision.allowed, decision.reason, decision.standing.is_overdue) == (False, Reason.INVOICE_OVERDUE, True)
+    Account.objects.filter(organization=acme).update(unpaid_stops_at=None)
+    assert standing.of(acme.pk, now=now).is_overdue is False

@@ -7,7 +7,7 @@ import pytest
 from accounts.models import Letter
 from billing_portal.ledger import accounts, alerts, bucket_claims, buckets, settling, tasks
 from billing_portal.ledger.alerts import Terms
-from billing_portal.ledger.models import Alert, Bucket
+from billing_portal.ledger.models import Alert, AlertSettings, Bucket
 from tests.ledger.test_buckets import START, YEAR, books, bucket, come_back, resolve
 
 __all__ = ["books"]
@@ -115,3 +115,27 @@ def test_f20_a_lost_check_of_a_bucket_is_made_by_the_sweep(books, now, monkeypat
     tasks.sweep_alerts()
     assert told(books) == [(f"bucket:{held.pk}", 50)]
     assert alerts.due(limit=10) == []
+
+
+def test_a_bucket_of_which_a_single_unit_went_back_is_told_of_while_others_are_left(books, now):
+    held = bucket(books, 3)
+    use(books, "c_1", now=now)
+    Bucket.objects.filter(pk=held.pk).update(claimed_units=1, remaining_units=1)
+    assert [(alert.percent, alert.used, alert.base) for alert in alerts.check(books.pk, now=now)] == [(50, 1, 2)]
+
+
+def test_of_buckets_that_end_together_the_first_is_told_of_first(books, now):
+    first, second = bucket(books, 1), bucket(books, 1, reference="second")
+    Bucket.objects.filter(pk=first.pk).update(remaining_units=0)  # which moves its row to the end
+    Bucket.objects.filter(pk=second.pk).update(remaining_units=0)
+    Bucket.objects.filter(pk=first.pk).update(checked_units=1)
+    assert [alert.period for alert in alerts.check(books.pk, now=now)] == [
+        f"bucket:{each.pk}" for each in (first, second)
+    ]
+
+
+def test_whose_settings_are_older_than_buckets_is_told_of_the_usual_parts(books, now):
+    fields = {"spend_percents": [50], "credit_percents": [50], "recipients": [], "set_at": now}
+    AlertSettings.objects.create(organization=books, **fields)
+    assert alerts.terms_of(books.pk) == Terms(spend_percents=(50,), credit_percents=(50,))
+    assert alerts.terms_of(books.pk).bucket_percents == (50, 80, 90, 100)

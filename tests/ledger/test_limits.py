@@ -129,3 +129,9 @@ def test_the_database_refuses_terms_that_make_no_sense(wrong, constraint, acme, 
 def test_an_organization_without_books_is_named(acme, now):
     with pytest.raises(accounts.AccountMissing):
         limits.set(acme.pk, Terms(cap_micros=1), by=None, now=now)
+
+
+def test_who_is_frozen_may_still_lower_the_cap(acme_spent, now):
+    accounts.freeze(acme_spent.pk, reason="A difference", now=now)
+    limits.set(acme_spent.pk, Terms(cap_micros=1), by=None, now=now, even_if_usage_stops=True)
+    assert limits.current(acme_spent.pk).cap_micros == 1

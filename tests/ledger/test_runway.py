@@ -61,3 +61,23 @@ def test_the_range_holds_the_expected(units, left, days):
         assert (found.earliest or far) <= (found.expected or far) <= (found.latest or far)
         assert 0 <= found.slowest <= found.pace <= found.fastest
         assert 0 <= found.left_units <= left
+
+
+def test_a_week_of_days_is_enough_and_of_today_nothing_counts():
+    week = daily(2, days=7)
+    assert runway.of_bucket(week, left=10, today=TODAY, ends_on=END).pace == 2
+    assert runway.of_bucket(week | {TODAY: 900}, left=10, today=TODAY, ends_on=END).fastest == 2
+
+
+def test_the_range_looks_back_eight_weeks_and_no_further():
+    busy = {TODAY - timedelta(days=57): 700}
+    found = runway.of_bucket(daily(10) | busy, left=300, today=TODAY, ends_on=END)
+    assert (found.fastest, found.slowest) == (10, 10)
+    busy = {TODAY - timedelta(days=56): 80}
+    assert runway.of_bucket(daily(10) | busy, left=300, today=TODAY, ends_on=END).fastest == 20
+
+
+def test_on_the_last_day_and_after_it_all_that_is_left_will_be_left():
+    for ends_on in (TODAY, TODAY - timedelta(days=3)):
+        found = runway.of_bucket(daily(10), left=300, today=TODAY, ends_on=ends_on)
+        assert (found.expected, found.left_units) == (None, 300)
