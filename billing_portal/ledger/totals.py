@@ -92,6 +92,6 @@ def _forgiven(organization_id: int, month: date, through: Position | None) -> di
     put_back = Q(write_off__transaction__reversed_by__isnull=False)
     if through is not None:
         lines = lines.filter(write_off__transaction_id__lte=through.transaction_id)
-        put_back &= Q(write_off__transaction__reversed_by__lte=through.transaction_id)
+        put_back = Q(write_off__transaction__reversed_by__lte=through.transaction_id)
     standing = lines.exclude(put_back).order_by("component")
     return {component: int(micros) for component, micros in standing.values_list("component").annotate(Sum("micros"))}

@@ -55,6 +55,7 @@ def assert_problem(response, status, slug):
     assert response.headers["Content-Type"] == PROBLEM
     document = response.json()
     assert document["type"] == f"urn:problem-type:{slug}"
+    assert document["title"]
     return document
 
 
@@ -301,3 +302,10 @@ def test_a_reservation_is_one_short_transaction(funded, platform, django_assert_
     # The key, the organization, begin, the lock, what is known of the reference, the standing, the row, commit.
     with django_assert_max_num_queries(8):
         reserve(platform)
+
+
+def test_what_cannot_be_read_of_a_body_is_named(funded, platform):
+    path = "/api/v1/organizations/acme/reservations"
+    body = b'{"reference": "\xff", "amount_micros": 1}'
+    document = assert_problem(platform.post(path, body, content_type="application/json"), 400, "unreadable-body")
+    assert document["detail"] == "The value of reference cannot be read."

@@ -280,3 +280,10 @@ def test_an_invoice_that_is_unpaid_for_too_long_stops_usage_from_its_instant_on(
     assert (decision.allowed, decision.reason, decision.standing.is_overdue) == (False, Reason.INVOICE_OVERDUE, True)
     Account.objects.filter(organization=acme).update(unpaid_stops_at=None)
     assert standing.of(acme.pk, now=now).is_overdue is False
+
+
+def test_a_single_micro_is_enough_to_begin(acme, now):
+    accounts.open(organization=acme, now=now)
+    credits.grant(organization=acme, kind=Grant.Kind.WELCOME, micros=1, reference="w", now=now)
+    assert authorization.authorize(acme.pk, now=now).allowed
+    assert not authorization.decide(standing.of(acme.pk, now=now), micros=2).allowed

@@ -22,7 +22,7 @@ from billing_portal.ledger import (
     tasks,
     write_offs,
 )
-from billing_portal.ledger.models import Account, Check, Finding, Grant
+from billing_portal.ledger.models import Account, Check, Finding, Grant, Period
 
 pytestmark = pytest.mark.django_db
 
@@ -170,6 +170,39 @@ def test_who_was_never_proved_comes_first_in_the_order_of_their_accounts(acme, o
         accounts.open(organization=organization, now=now)
     Account.objects.filter(organization=other).update(has_card=True)  # which moves its row to the end
     assert checks.due(now=now, limit=5) == [other.pk, third.pk, acme.pk]
+
+
+def test_books_are_due_again_twenty_hours_after_they_were_proved(acme, books, now):
+    checks.check(acme.pk, now=now)
+    again = now + timedelta(hours=20)
+    assert checks.due(now=again - timedelta(microseconds=1), limit=1) == []
+    assert checks.due(now=again, limit=1) == [acme.pk]
+
+
+def test_what_is_found_of_one_says_nothing_of_another(acme, other, books, now):
+    accounts.open(organization=other, now=now)
+    Account.objects.filter(organization=other).update(last_sequence=1)
+    checks.check(other.pk, now=now)
+    falsify()
+    checks.check(acme.pk, now=now)
+    checks.accept(acme.pk, now=now)
+    [finding] = Finding.objects.filter(organization=other)
+    assert (finding.accepted_at, finding.resolved_at) == (None, None)
+
+
+def test_a_letter_tells_of_twenty_differences_and_how_many_there_are(acme, books, now):
+    Account.objects.filter(organization=acme).update(last_sequence=1)
+    Period.objects.bulk_create(
+        Period(organization=acme, month=month, time_zone="UTC", starts_at=month, ends_at=month + timedelta(days=1))
+        for month in (datetime(2020 + number, 1, 1, tzinfo=UTC) for number in range(-20, 1))
+    )
+    month = datetime(2026, 1, 1, tzinfo=UTC)
+    closed = {"time_zone": "UTC", "starts_at": month, "ends_at": month + timedelta(days=1), "closed_at": now}
+    Period.objects.create(organization=acme, month=month, **closed)
+    assert len(checks.check(acme.pk, now=now)) == 22
+    letter = Letter.objects.get()
+    assert "22 differences" in letter.subject
+    assert letter.text.count(": expected ") == 20
 
 
 def test_what_is_put_right_is_resolved_and_counts_anew_when_it_comes_back(acme, books, now):

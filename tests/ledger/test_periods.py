@@ -61,6 +61,10 @@ def test_many_instants_are_placed_as_each_by_itself_and_in_their_order(
         assert found == [periods.of_instant(account, instant) for account, instant in asked]
         assert [period.organization_id for period in found] == [account.organization_id for account, _ in asked]
     beyond = FIRST_OF_NOVEMBER + timedelta(days=30)
+    periods.close(made[2].organization_id, NOVEMBER, now=beyond)
+    december = periods.of_instant(made[2], beyond)
+    with django_assert_num_queries(1):
+        assert periods.of_instants([(made[2], now)]) == [december]
     assert [period.month for period in periods.of_instants([(made[0], beyond), (made[1], now)])] == [DECEMBER, NOVEMBER]
 
 

@@ -81,3 +81,8 @@ def test_on_the_last_day_and_after_it_all_that_is_left_will_be_left():
     for ends_on in (TODAY, TODAY - timedelta(days=3)):
         found = runway.of_bucket(daily(10), left=300, today=TODAY, ends_on=ends_on)
         assert (found.expected, found.left_units) == (None, 300)
+
+
+def test_a_day_without_an_entry_is_one_without_use():
+    used = {TODAY - timedelta(days=8): 7, TODAY - timedelta(days=1): 9}
+    assert runway.of_bucket(used, left=10, today=TODAY, ends_on=END).pace == 2

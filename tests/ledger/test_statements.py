@@ -247,6 +247,8 @@ def test_what_moved_after_the_month_is_taken_off_credit_and_debt_apart(with_call
         3,
         9,
     )
+    moved = [(line.credit_micros, line.owed_micros, line.owed_after_micros) for line in following.lines]
+    assert moved == [(0, 3 - owed, 3), (9, 0, owed)]
     assert october(acme, november - timedelta(microseconds=1)).closing_owed_micros == 3  # the month goes on
 
 
@@ -256,6 +258,33 @@ def test_only_debt_moved_after_the_month(with_calls, now):
     settlement.settle_all(acme.pk, now=datetime(2026, 11, 1, tzinfo=UTC))
     before = october(acme, now + timedelta(days=40))
     assert (before.closing_credit_micros, before.closing_owed_micros) == (9, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "credit_micros", "label"),
+    [
+        ("grant", 5, "Goodwill credit"),
+        ("expire", -5, "Goodwill credit expired"),
+        ("reverse", -5, "Goodwill credit taken back"),
+        ("set_off", -5, "Goodwill credit set off against this month's usage"),
+        ("claim", -1, "Goodwill credit taken back with its payment"),
+        ("claim", 0, "Goodwill credit taken back with its payment"),
+        ("claim", 1, "Goodwill credit given back"),
+        ("collect", None, "Payment"),
+        ("write_off", None, "Forgiven"),
+        ("reverse", None, "Reversal"),
+        ("credit_note", None, "Credit note"),
+        ("claim", None, "Payment taken back"),
+        ("discount", None, "Discount"),
+    ],
+)
+def test_every_movement_has_its_name(kind, credit_micros, label, now):
+    grant = None if credit_micros is None else Grant(kind=Grant.Kind.GOODWILL)
+    moved = {"credit_micros": credit_micros or 0, "owed_micros": 0, "credit_after_micros": 0, "owed_after_micros": 0}
+    line = statements.StatementLine(
+        occurred_at=now, kind=Transaction.Kind(kind), transaction=Transaction(kind=kind), grant=grant, **moved
+    )
+    assert line.label == label
 
 
 def test_a_grant_s_reason_is_told_where_it_was_given_and_not_where_it_expired(with_calls, now):

@@ -110,9 +110,9 @@ def test_reservations_of_who_is_frozen_wait(acme, other, now, monkeypatch):
     accounts.freeze(acme.pk, reason="A difference", now=now)
     tried = []
     monkeypatch.setattr(tasks.reservations, "organizations_awaiting_calls", lambda: [acme.pk, other.pk])
-    monkeypatch.setattr(tasks.reservations, "use_recorded", lambda each, **_: tried.append(each))
+    monkeypatch.setattr(tasks.reservations, "use_recorded", lambda each, *, now: tried.append((each, now)))
     tasks.sweep_reservations()
-    assert tried == [other.pk]
+    assert tried == [(other.pk, now.replace(year=now.year + 1))]
 
 
 def test_a_settlement_is_asked_for_once_until_it_has_begun(with_calls, other, monkeypatch):
@@ -146,8 +146,9 @@ def test_shares_hold_everyone_once(monkeypatch):
     assert tasks._shares([]) == []
 
 
-def test_who_watches_hears_when_it_was_settled_one_by_one_and_together(with_calls, now):
-    later, told = now.replace(year=now.year + 1), []
+def test_who_watches_hears_when_it_was_settled_one_by_one_and_together(with_calls, now, monkeypatch):
+    later, told, used = now.replace(year=now.year + 1), [], []
+    monkeypatch.setattr(tasks.reservations, "use_recorded", lambda each, *, now: used.append((each, now)))
 
     def hear(sender, organization_id, now, **_):
         told.append((organization_id, now))
@@ -159,7 +160,7 @@ def test_who_watches_hears_when_it_was_settled_one_by_one_and_together(with_call
         tasks.settle_waiting()
     finally:
         usage_settled.disconnect(hear, sender=Account)
-    assert told == [(alone.pk, later), (together.pk, later)]
+    assert told == used == [(alone.pk, later), (together.pk, later)]
 
 
 def test_outcomes_that_wait_are_settled_one_organization_after_another(books, other, heard, monkeypatch, now):
@@ -208,8 +209,13 @@ def test_f50_a_bucket_whose_term_is_over_ends_once_its_outcomes_are_settled(book
 def test_f24_credit_and_buckets_of_one_that_cannot_be_expired_hold_up_no_other(with_calls, now, monkeypatch):
     ends = now + timedelta(days=1)
     made = [with_calls(name, 0) for name in ("a", "b", "c")]
-    for organization in made:
-        credits.grant(organization=organization, kind="welcome", micros=9, reference="w", now=now, expires_at=ends)
+    later, spent = with_calls("later", 0), with_calls("spent", 0)
+    for organization, micros in zip([*made, later, spent], (9, 9, 1, 9, 9), strict=True):
+        expires_at = ends.replace(year=now.year + 2) if organization == later else ends
+        credits.grant(
+            organization=organization, kind="welcome", micros=micros, reference="w", now=now, expires_at=expires_at
+        )
+    Grant.objects.filter(organization=spent).update(remaining_micros=0)
     tried, expire = [], credits.expire
 
     def failing(organization_id, *, now):
@@ -220,4 +226,4 @@ def test_f24_credit_and_buckets_of_one_that_cannot_be_expired_hold_up_no_other(w
     monkeypatch.setattr(credits, "expire", failing)
     tasks.expire_credit()
     assert tried == [each.pk for each in made]
-    assert list(Grant.objects.order_by("organization_id").values_list("remaining_micros", flat=True)) == [9, 0, 0]
+    assert list(Grant.objects.order_by("organization_id").values_list("remaining_micros", flat=True)) == [9, 0, 0, 9, 0]

@@ -72,6 +72,7 @@ def test_what_was_forgiven_counts_as_goodwill_until_it_is_put_back(acme, now):
     forgiven = [forgive(acme, micros, f"f{micros}", now) for micros in (20_000, 3_000)]
     assert by_kind(totals.month(acme.pk, OCTOBER)) == {"welcome": 200_000, "goodwill": 323_000}
     assert totals.month(acme.pk, OCTOBER).accrued_micros == before.accrued_micros - 23_000
+    assert sum(totals.month(acme.pk, OCTOBER).forgiven.values()) == 23_000
     undo = {"organization": acme, "reason": "Not so", "now": now}
     reversals.reverse(transaction_id=forgiven[0].pk, reference="u", **undo)
     after = totals.month(acme.pk, OCTOBER)
