@@ -7,7 +7,7 @@ Every comparison that fails is a `Difference` that names its level and its subje
 again and asks Stripe for its sums; without it only totals are compared, which is what a page can afford.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -19,67 +19,23 @@ from billing_portal.billing import (
     credit_notes,
     crediting,
     cycles,
-    debts,
-    deductions,
+    expected_lines,
     interims,
     invoices,
     meter_sums,
     metering,
     minor_units,
     outcome_audit,
-    seats,
 )
 from billing_portal.billing.call_audit import Difference
-from billing_portal.billing.models import CreditLine, CreditNote, InterimInvoice, Invoice, InvoiceLine, Purchase
+from billing_portal.billing.expected_lines import LineReconciliation
+from billing_portal.billing.models import CreditLine, CreditNote, InterimInvoice, Invoice, Purchase
 from billing_portal.ledger import credit_notes as ledger_notes
 from billing_portal.ledger import totals
 from billing_portal.ledger.models import Entry, Settlement
-from billing_portal.ledger.totals import MonthTotals
 from usage import rollups
 from usage.models import Billable
-from usage.outcomes import billed as billed_outcomes
 from usage.outcomes import charges as outcome_charges
-from usage.outcomes.billed import AtPrice
-
-
-@dataclass(frozen=True, slots=True)
-class LineReconciliation:
-    """One line of the invoice beside what it should be. Quantities are micros, amounts minor units.
-
-    `line` is None for a line that Stripe's invoice lacks; `calls` counts the calls that used the component, or the
-    outcomes paid in money, whose `prices` say how the quantity comes about.
-    """
-
-    line: InvoiceLine | None
-    kind: str
-    component: str
-    grant_kind: str
-    label: str
-    calls: int
-    stripe_quantity: int | None
-    our_quantity: int | None
-    stripe_amount_minor: int
-    our_amount_minor: int
-    prices: Sequence[AtPrice] = ()
-
-    @property
-    def amount_difference_minor(self) -> int:
-        return self.stripe_amount_minor - self.our_amount_minor
-
-    @property
-    def quantity_difference(self) -> int:
-        if self.kind != InvoiceLine.Kind.USAGE:
-            return 0
-        return (self.stripe_quantity or 0) - (self.our_quantity or 0)
-
-    @property
-    def agrees(self) -> bool:
-        return not self.amount_difference_minor and not self.quantity_difference
-
-    @property
-    def opens_calls(self) -> bool:
-        """Say whether calls or outcomes stand behind the line one by one."""
-        return self.kind in {InvoiceLine.Kind.USAGE, InvoiceLine.Kind.INTERIM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +66,7 @@ class InvoiceReconciliation:
 def reconcile_invoice(invoice: Invoice, *, deep: bool) -> InvoiceReconciliation:
     """Compare an invoice with what stands behind it. `deep` takes seconds for 100,000 calls, and asks Stripe."""
     interim = interims.of_invoice(invoice)
-    lines = list(_interim_lines(invoice, interim) if interim else _lines(invoice))
+    lines = expected_lines.of(invoice, interim)
     differences: list[Difference] = []
     is_put_right, notes = False, list[CreditNote]()
     is_final = invoice.state not in {Invoice.State.DRAFT, Invoice.State.VOID}
@@ -156,7 +112,9 @@ def report_differences(organization_id: int, month: date, *, deep: bool) -> Iter
         yield Difference("reports accepted", report.identifier, report.micros, 0, cause)
     if deep and settled:
         for component, ours, theirs in meter_sums.differences(organization_id, month, reported):
-            yield Difference("Stripe's sums", _name(component), ours, theirs, "Stripe counted other events than ours.")
+            yield Difference(
+                "Stripe's sums", expected_lines.name(component), ours, theirs, "Stripe counted other events than ours."
+            )
 
 
 def unbilled(*, now: datetime) -> Iterator[tuple[int, date, int]]:
@@ -172,185 +130,9 @@ def unbilled(*, now: datetime) -> Iterator[tuple[int, date, int]]:
 def _compare(level: str, ours: dict[str, int], theirs: dict[str, int], cause: str) -> Iterator[Difference]:
     for component in Billable.values:
         if ours.get(component, 0) != theirs.get(component, 0):
-            yield Difference(level, _name(component), ours.get(component, 0), theirs.get(component, 0), cause)
-
-
-# ── Lines ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _totals(invoice: Invoice) -> MonthTotals:
-    if invoice.month is None:
-        return MonthTotals(gross={}, burnt={}, accrued={})
-    return totals.month(invoice.organization_id, invoice.month)
-
-
-@dataclass(frozen=True, slots=True)
-class _Behind:
-    """What stands behind a month's lines: calls by component, outcomes by type at their prices."""
-
-    calls: dict[str, int]
-    prices: dict[str, list[AtPrice]]
-
-    @classmethod
-    def of(cls, invoice: Invoice) -> "_Behind":
-        if invoice.month is None:
-            return cls({}, {})
-        calls = rollups.component_calls(invoice.organization_id, invoice.month)
-        return cls(calls, billed_outcomes.at_prices(invoice.organization_id, invoice.month))
-
-    def count(self, component: str) -> int:
-        return self.calls.get(component, 0) + sum(each.outcomes for each in self.prices.get(component, ()))
-
-
-def _lines(invoice: Invoice) -> Iterator[LineReconciliation]:
-    """Yield Stripe's lines in their order beside ours, then ours that Stripe's invoice lacks."""
-    behind = _Behind.of(invoice)
-    usage = dict(_totals(invoice).gross)
-    credit = {(due.grant_kind, due.component): due.amount_minor for due in credit_lines.due(invoice)}
-    deducted = {due.component: due.amount_minor for due in deductions.due(invoice)}
-    rest = {InvoiceLine.Kind.OTHER: _bought_minor(invoice), InvoiceLine.Kind.DEBT: debts.due_minor(invoice)}
-    for line in invoice.lines.order_by("position", "id"):
-        if line.kind == InvoiceLine.Kind.USAGE:
-            yield _usage_line(line, line.component, usage.pop(line.component, 0), invoice.currency, behind)
-        elif line.kind == InvoiceLine.Kind.CREDIT:
-            amount = credit.pop((line.grant_kind, line.component), 0)
-            yield _credit_line(line, line.grant_kind, line.component, amount, behind)
-        elif line.kind == InvoiceLine.Kind.DEDUCTION:
-            yield _deduction_line(line, line.component, deducted.pop(line.component, 0))
-        else:
-            yield _other_line(line, _take(rest.get(InvoiceLine.Kind(line.kind), []), line.amount_minor))
-    for component, micros in usage.items():
-        if micros:
-            yield _usage_line(None, component, micros, invoice.currency, behind)
-    for (grant_kind, component), amount in credit.items():
-        if amount:
-            yield _credit_line(None, grant_kind, component, amount, behind)
-    for component, amount in deducted.items():
-        yield _deduction_line(None, component, amount)
-    yield from map(_missing_debt, rest[InvoiceLine.Kind.DEBT])
-
-
-def _interim_lines(invoice: Invoice, interim: InterimInvoice) -> Iterator[LineReconciliation]:
-    """Yield the lines of an interim invoice beside what the settlements it covers come to."""
-    due = {line.component: line for line in interims.rederived(interim)}
-    for line in invoice.lines.order_by("position", "id"):
-        if line.kind == InvoiceLine.Kind.INTERIM:
-            yield _interim_line(line, line.component, due.pop(line.component, None))
-        else:
-            yield _other_line(line, 0)
-    for component, missing in due.items():
-        if missing.amount_minor:
-            yield _interim_line(None, component, missing)
-
-
-def _interim_line(line: InvoiceLine | None, component: str, due: interims.Due | None) -> LineReconciliation:
-    """Compare one line of an interim invoice. Its quantity is ours alone: accrued micros, after credit."""
-    return LineReconciliation(
-        line=line,
-        kind=InvoiceLine.Kind.INTERIM,
-        component=component,
-        grant_kind="",
-        label=_name(component),
-        calls=0,
-        stripe_quantity=None,
-        our_quantity=due.micros if due else 0,
-        stripe_amount_minor=line.amount_minor if line else 0,
-        our_amount_minor=due.amount_minor if due else 0,
-    )
-
-
-def _deduction_line(line: InvoiceLine | None, component: str, amount_minor: int) -> LineReconciliation:
-    return LineReconciliation(
-        line=line,
-        kind=InvoiceLine.Kind.DEDUCTION,
-        component=component,
-        grant_kind="",
-        label=deductions.label(component),
-        calls=0,
-        stripe_quantity=None,
-        our_quantity=None,
-        stripe_amount_minor=line.amount_minor if line else 0,
-        our_amount_minor=-amount_minor,
-    )
-
-
-def _usage_line(
-    line: InvoiceLine | None, component: str, micros: int, currency: str, behind: _Behind
-) -> LineReconciliation:
-    return LineReconciliation(
-        line=line,
-        kind=InvoiceLine.Kind.USAGE,
-        component=component,
-        grant_kind="",
-        label=_name(component),
-        calls=behind.count(component),
-        stripe_quantity=line.quantity if line else None,
-        our_quantity=micros,
-        stripe_amount_minor=line.amount_minor if line else 0,
-        our_amount_minor=minor_units.from_micros(micros, currency),
-        prices=behind.prices.get(component, ()),
-    )
-
-
-def _credit_line(
-    line: InvoiceLine | None, grant_kind: str, component: str, amount_minor: int, behind: _Behind
-) -> LineReconciliation:
-    return LineReconciliation(
-        line=line,
-        kind=InvoiceLine.Kind.CREDIT,
-        component=component,
-        grant_kind=grant_kind,
-        label=credit_lines.label(grant_kind, component),
-        calls=behind.count(component),
-        stripe_quantity=line.quantity if line else None,
-        our_quantity=None,
-        stripe_amount_minor=line.amount_minor if line else 0,
-        our_amount_minor=-amount_minor,
-    )
-
-
-def _bought_minor(invoice: Invoice) -> list[int]:
-    """Return what the invoice should bill for what was bought ahead, line by line, in minor units."""
-    purchase = Purchase.objects.filter(invoice=invoice).first()
-    bought = [minor_units.from_micros(purchase.amount_micros, purchase.currency)] if purchase else []
-    return bought + seats.due_minor(invoice)
-
-
-def _take(due: list[int], amount_minor: int) -> int:
-    """Take from what is due the amount that a line has; where none is the same, the first; 0 where nothing is left."""
-    if not due:
-        return 0
-    return due.pop(due.index(amount_minor) if amount_minor in due else 0)
-
-
-def _other_line(line: InvoiceLine, our_amount_minor: int) -> LineReconciliation:
-    return LineReconciliation(
-        line=line,
-        kind=line.kind,
-        component=line.component,
-        grant_kind="",
-        label=line.description,
-        calls=0,
-        stripe_quantity=line.quantity,
-        our_quantity=None,
-        stripe_amount_minor=line.amount_minor,
-        our_amount_minor=our_amount_minor,
-    )
-
-
-def _missing_debt(amount_minor: int) -> LineReconciliation:
-    return LineReconciliation(
-        line=None,
-        kind=InvoiceLine.Kind.DEBT,
-        component="",
-        grant_kind="",
-        label=str(InvoiceLine.Kind.DEBT.label),
-        calls=0,
-        stripe_quantity=None,
-        our_quantity=None,
-        stripe_amount_minor=0,
-        our_amount_minor=amount_minor,
-    )
+            yield Difference(
+                level, expected_lines.name(component), ours.get(component, 0), theirs.get(component, 0), cause
+            )
 
 
 def _line_differences(lines: list[LineReconciliation]) -> Iterator[Difference]:
@@ -467,7 +249,3 @@ def _payment_differences(invoice: Invoice) -> Iterator[Difference]:
         if micros != billed_micros or not entries.exists():
             cause = "The ledger has not recorded that what was billed came in."
             yield Difference("payment", reference, billed_micros, micros, cause)
-
-
-def _name(component: str) -> str:
-    return str(Billable(component).label) if component in Billable.values else component

@@ -15,8 +15,9 @@ from accounts import clock
 from accounts.models import Organization
 from billing_portal.billing import interims, invoices, minor_units, reconciliation
 from billing_portal.billing.call_audit import Difference
+from billing_portal.billing.expected_lines import LineReconciliation
 from billing_portal.billing.models import Invoice
-from billing_portal.billing.reconciliation import InvoiceReconciliation, LineReconciliation
+from billing_portal.billing.reconciliation import InvoiceReconciliation
 
 _NARROWEST = 150
 
