@@ -71,7 +71,8 @@ def settle_everything(organization, now):
     for micros in (10, 7):
         discounts.take_off(account, month, {("ten", component): micros}, terms=terms, reason="Partner", now=now)
     periods.close(organization.pk, date(2026, 11, 1), now=now + timedelta(days=60))
-    periods.of_instant(account, now + timedelta(days=60))
+    for days in (60, 90):
+        periods.of_instant(account, now + timedelta(days=days))
     credits.grant(kind=Grant.Kind.PREPAID, micros=700, reference="p", **give)
     assert list(verification.verify(organization.pk)) == []
     return organization
@@ -98,6 +99,8 @@ STRANGER = "(SELECT organization_id FROM ledger_account WHERE currency = 'EUR')"
 MOVED = f"""UPDATE ledger_settlement SET organization_id = {STRANGER},
     first_sequence = 1000 + id, last_sequence = 1000 + id"""
 ONE_GIVEN_BACK = "UPDATE usage_callrevision SET given_back_micros = 1 WHERE given_back_micros > 0"
+ONLY_SET_OFF = """UPDATE ledger_setoff SET micros = 1; DELETE FROM ledger_settlementline;
+    DELETE FROM ledger_writeoffline; DELETE FROM ledger_discountline"""
 COMPONENTS = ["add_on", "llm", "per_call", "platform", "token_surcharge", "voice"]
 FEW = {"add_on", "token_surcharge"}  # no call of the last settlement had them
 
@@ -225,6 +228,11 @@ FALSIFICATIONS = {
             "DELETE FROM ledger_setoff; DELETE FROM ledger_settlementline",
             [("add_on of #-#-#", 7), ("platform of #-#-#", 5_000)],
         ),
+        (
+            "DELETE FROM ledger_setoff; UPDATE ledger_settlementline SET accrued_micros = 1",
+            [("add_on of #-#-#", 5), ("platform of #-#-#", 4_997)],
+        ),
+        (ONLY_SET_OFF, [(f"{each} of #-#-#", 1 if each == "per_call" else 2) for each in COMPONENTS]),
     ],
     "I4 settlements follow one another without a gap": [
         (
@@ -337,3 +345,10 @@ def test_i04_a_call_that_is_gone_or_costs_another_amount_breaks_its_settlement(a
         cursor.execute(falsify)
         cursor.execute("SET LOCAL session_replication_role = origin")
     assert {each.law for each in verification.verify(acme.pk)} == laws
+
+
+def test_the_last_ids_of_a_block_of_ten_thousand_are_found_in_their_range(acme):
+    of_two = "(SELECT first_id FROM usage_callrange ORDER BY first_id DESC LIMIT 1)"
+    moved = f"""UPDATE usage_call SET id = id + 9998 WHERE id >= {of_two};
+        UPDATE usage_callrange SET first_id = first_id + 9998, last_id = last_id + 9998 WHERE first_id = {of_two}"""
+    assert falsifying.differences(acme, moved) == []
