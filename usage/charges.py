@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
-from usage import columns, deltas, prices, rating, revisions, rollups
+from usage import columns, deltas, prices, rating, revisions, rollup_upkeep
 from usage.models import Call, CallRange, CallRevision, PriceVersion
-from usage.rollups import Folded
+from usage.rollup_upkeep import Folded
 
 _CHUNK = 2_000
 
@@ -293,7 +293,7 @@ def settle(batches: Sequence[Batch]) -> Folded:
         )
     ]
     ranges = [each for batch in batches for each in batch.ranges]
-    folded = rollups.fold(
+    folded = rollup_upkeep.fold(
         _NUMBER,
         columns.of(("organizations", "ids", "sequences", "months", "zones"), rows),
         starts_at=min(each.starts_at for each in ranges),
@@ -302,7 +302,7 @@ def settle(batches: Sequence[Batch]) -> Folded:
     if folded.ranges != len(rows):
         raise AlreadySettled(f"Only {folded.ranges} of {len(rows)} ranges waited.")
     if folded.has_corrections:
-        rollups.correct([row[0] for row in rows], [row[1] for row in rows])
+        rollup_upkeep.correct([row[0] for row in rows], [row[1] for row in rows])
     return folded
 
 

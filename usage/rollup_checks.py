@@ -1,7 +1,7 @@
 """All organizations' calls against their ranges and rollups at once: one pass over each table, for who operates.
 
-`rollups.verify` names the cells of one organization that are wrong; this names the organizations, in the time that it
-takes to read the calls once.
+`rollup_upkeep.verify` names the cells of one organization that are wrong; this names the organizations, in the time
+that it takes to read the calls once.
 """
 
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ from billing_portal.ledger.models import Account, Grant, Settlement
 from billing_portal.ledger.settlement_rows import Funded
 from usage import charges, dimensions, prices, revisions
 from usage.charges import Batch, Charge, WaitingRange
-from usage.rollups import MixMicros
+from usage.rollup_upkeep import MixMicros
 
 _CALLS = Settlement.Source.CALLS
 

@@ -14,7 +14,7 @@ from billing_portal.ledger import settlement, totals, verification
 from billing_portal.ledger.models import Grant
 from tests.billing.world import CLOSING, MIDMONTH, MONTH, invoice_of
 from tests.stripe.conftest import RunningSandbox
-from usage import calls, charges, ingestion, rollups
+from usage import calls, charges, ingestion, rollup_upkeep, rollups
 
 Used = Callable[..., Organization]
 
@@ -72,7 +72,7 @@ def assert_true(*invoices: Invoice) -> None:
     for invoice in invoices:
         assert reconciliation.reconcile_invoice(Invoice.objects.get(pk=invoice.pk), deep=True).differences == []
         assert list(verification.verify(invoice.organization_id)) == []
-        assert rollups.verify(invoice.organization_id) == []
+        assert rollup_upkeep.verify(invoice.organization_id) == []
 
 
 def given_back(organization: Organization) -> int:

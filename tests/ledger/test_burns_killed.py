@@ -15,7 +15,7 @@ from billing_portal.ledger import alerts, credits, limits, settlement, tasks, ve
 from billing_portal.ledger.models import Account, Alert, Burn, Entry, Grant, MonthSpend, Settlement, SettlementLine
 from tests.billing import killing
 from tests.ledger import racing
-from usage import rollups
+from usage import rollup_upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,7 +77,7 @@ def books(organization: Organization) -> dict[str, object]:
 def assert_as_if_nobody_had_died(organization: Organization, control: Organization, place: str) -> None:
     assert books(organization) == books(control), place
     assert [str(each) for each in verification.verify(organization.pk)] == [], place
-    assert rollups.verify(organization.pk) == [], place
+    assert rollup_upkeep.verify(organization.pk) == [], place
 
 
 def test_f13_f14_i04_a_burn_killed_at_every_lock_write_and_commit(

@@ -14,7 +14,7 @@ from accounts.models import Letter, Organization
 from billing_portal.ledger import alerts, credits, limits, reservations, settlement, tasks, totals, verification
 from billing_portal.ledger.models import Alert, Check, Entry, Grant, Reservation
 from tests.ledger import racing
-from usage import rollups
+from usage import rollup_upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,7 +61,7 @@ def books(organization: Organization) -> list[object]:
         list(Reservation.objects.filter(**of).values_list("reference", "state")),
         Letter.objects.filter(**of).count(),
         [str(each) for each in verification.verify(organization.pk)],
-        rollups.verify(organization.pk),
+        rollup_upkeep.verify(organization.pk),
     ]
 
 

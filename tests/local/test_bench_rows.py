@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from billing_portal.local.bench import load, rows
-from usage import charges, rollups
+from usage import charges, rollup_upkeep, rollups
 from usage.models import Call, CallKey, CallRange
 from usage.storage import key_of
 
@@ -52,6 +52,6 @@ def test_rollups_of_made_calls_are_their_sums():
     organizations = load.organizations(2)
     rows.hold(organizations, CALLS)
     rows.roll_up(organizations)
-    assert [rollups.verify(organization.pk) for organization in organizations] == [[], []]
+    assert [rollup_upkeep.verify(organization.pk) for organization in organizations] == [[], []]
     totals = [rollups.component_totals(organization.pk, load.MONTH.date()) for organization in organizations]
     assert sum(sum(each.values()) for each in totals) > 0

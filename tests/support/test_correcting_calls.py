@@ -13,7 +13,7 @@ from billing_portal.support.models import StaffAction
 from tests.support.conftest import SETTLED
 from tests.support.test_desk import text_of
 from tests.support.test_organization_desk import action_of, colleague, send  # noqa: F401 - a fixture
-from usage import calls, charges, rollups
+from usage import calls, charges, rollup_upkeep
 from usage.models import Call, CallRevision
 
 
@@ -56,7 +56,7 @@ def test_a_cancelled_call_is_given_back_once_however_often_the_form_is_sent(
     assert grant.amount_micros == price
     assert grant.reason == f"Call {dear.call_id}, revision 2 instead of 1: Outage on 12 October"
     assert calls.find(furnished.pk, dear.call_id).kind.status == "cancelled"
-    assert rollups.verify(furnished.pk) == []
+    assert rollup_upkeep.verify(furnished.pk) == []
     assert list(verification.verify(furnished.pk)) == []
 
 

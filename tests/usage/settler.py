@@ -20,7 +20,7 @@ from accounts import api_keys  # noqa: E402
 from accounts.models import ApiKey, Organization  # noqa: E402
 from billing_portal.ledger import accounts, settlement, verification  # noqa: E402
 from tests.billing import world  # noqa: E402
-from usage import partitions, rollups  # noqa: E402
+from usage import partitions, rollup_upkeep  # noqa: E402
 
 ORGANIZATIONS = ("acme", "other")
 
@@ -55,7 +55,7 @@ def run() -> None:
 def finish() -> None:
     for organization in Organization.objects.order_by("id"):
         settlement.settle_all(organization.pk, now=datetime.now(UTC))
-        for each in (*verification.verify(organization.pk), *rollups.verify(organization.pk)):
+        for each in (*verification.verify(organization.pk), *rollup_upkeep.verify(organization.pk)):
             sys.stdout.write(f"{organization.reference} {each}\n")
 
 

@@ -27,7 +27,7 @@ from billing_portal.ledger import (
 from billing_portal.ledger.models import Account, GiveBack, Grant, SetOff
 from tests.usage.conftest import call_object
 from tests.usage.test_rollups import kept
-from usage import calls, charges, deltas, ingestion, prices, rollups
+from usage import calls, charges, deltas, ingestion, prices, rollup_upkeep, rollups
 from usage.models import Call, CallRevision, DailyUsage, UnratedCall
 
 pytestmark = pytest.mark.django_db
@@ -54,9 +54,9 @@ def net(organization, now):
 def assert_sound(organization):
     """Every proof there is of an organization's calls, sums and books."""
     assert list(verification.verify(organization.pk)) == []
-    assert rollups.verify(organization.pk) == []
+    assert rollup_upkeep.verify(organization.pk) == []
     live = kept(organization)
-    rollups.rebuild(organization.pk)
+    rollup_upkeep.rebuild(organization.pk)
     assert kept(organization) == live
     for month in DailyUsage.objects.filter(organization=organization).values_list("billed_month", flat=True).distinct():
         assert list(reconciliation.usage_differences(organization.pk, month, deep=True)) == []

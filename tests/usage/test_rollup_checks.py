@@ -5,7 +5,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tests.usage.conftest import call_object
-from usage import partitions, rollup_checks, rollups
+from usage import partitions, rollup_checks, rollup_upkeep
 from usage.models import Call, DailyUsage
 
 pytestmark = pytest.mark.django_db
@@ -74,6 +74,6 @@ def test_i09_rebuilding_many_calls_of_many_batches_gives_the_same_rollups(priced
         record(*[call_object(f"b{batch}-{number}", duration_ms=1_000 * number) for number in range(60)])
     settle(acme)
     kept = list(DailyUsage.objects.values_list("date", "mix", "calls", "micros", "line_micros"))
-    rollups.rebuild(acme.pk)
+    rollup_upkeep.rebuild(acme.pk)
     assert list(DailyUsage.objects.values_list("date", "mix", "calls", "micros", "line_micros")) == kept != []
-    assert rollups.verify(acme.pk) == []
+    assert rollup_upkeep.verify(acme.pk) == []

@@ -6,7 +6,7 @@ import pytest
 from billing_portal.ledger import accounts, settlement
 from tests.charged import all_charges
 from tests.usage.conftest import call_object
-from usage import periods, rollups
+from usage import periods, rollup_upkeep, rollups
 from usage.models import DailyAgentUsage, DailyUsage, HourlyUsage
 
 pytestmark = pytest.mark.django_db
@@ -48,11 +48,11 @@ def test_i09_what_was_folded_equals_what_is_rebuilt(priced, make_organization, r
     organization = make_organization("acme", time_zone=zone)
     record(*some_calls(150))
     settle(organization)
-    assert rollups.verify(organization.pk) == []
+    assert rollup_upkeep.verify(organization.pk) == []
     live = kept(organization)
-    rollups.rebuild(organization.pk)
+    rollup_upkeep.rebuild(organization.pk)
     assert kept(organization) == live
-    assert rollups.verify(organization.pk) == []
+    assert rollup_upkeep.verify(organization.pk) == []
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
@@ -98,11 +98,11 @@ def test_a_changed_cell_is_named(priced, acme, record, settle):
     cell = DailyUsage.objects.filter(organization=acme).first()
     DailyUsage.objects.filter(pk=cell.pk).update(micros=cell.micros + 1)
     HourlyUsage.objects.filter(organization=acme).first().delete()
-    found = rollups.verify(acme.pk)
+    found = rollup_upkeep.verify(acme.pk)
     assert len(found) == 3
     assert any(line.startswith(f"usage_dailyusage is {acme.pk} {cell.billed_month} {cell.date}") for line in found)
-    rollups.rebuild(acme.pk)
-    assert rollups.verify(acme.pk) == []
+    rollup_upkeep.rebuild(acme.pk)
+    assert rollup_upkeep.verify(acme.pk) == []
 
 
 def test_f45_totals_of_a_day_in_a_half_hour_zone_hold_exactly_its_calls(priced, make_organization, record, settle):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.usage.conftest import call_object
 from tests.usage.test_rating import LIST_PRICES, PRODUCTS
-from usage import prices, rating, rollups
+from usage import prices, rating, rollup_upkeep, rollups
 from usage.models import Call, CallRange, ProductMix
 from usage.rating import CallFacts
 from usage.what_if import choices, rerating
@@ -164,7 +164,7 @@ def test_what_a_correction_was_charged_stays(used):
         billed_month=OCTOBER,
         time_zone="UTC",
     )
-    rollups.rebuild(used.pk)
+    rollup_upkeep.rebuild(used.pk)
     after = rerating.month(used.pk, OCTOBER, choice)
     for side in ("now", "then"):
         assert sum(getattr(after, side).values()) - sum(getattr(before, side).values()) == 7

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from billing_portal.local.bench import Figure, at_most, load, rows
-from usage import rollup_checks, rollups
+from usage import rollup_checks, rollup_upkeep
 
 _FULL, _ORGANIZATIONS, _SECONDS = 30_000_000, 2_000, 150
 
@@ -23,12 +23,12 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     organizations = load.organizations(options.organizations or share)
     rows.hold(organizations, options.holding)
     started = time.perf_counter()
-    rollups.rebuild(organizations[0].pk)
+    rollup_upkeep.rebuild(organizations[0].pk)
     yield Figure("rebuild of the largest organization", time.perf_counter() - started, "s")
     started = time.perf_counter()
     rows.roll_up(organizations)
     seconds = time.perf_counter() - started
     goal = at_most(_SECONDS * max(options.holding, 1_000_000) / _FULL)
     yield Figure("rebuild of all rollups", seconds, "s", goal=goal)
-    wrong = len(rollup_checks.differing()) + sum(len(rollups.verify(each.pk)) for each in organizations[::100])
+    wrong = len(rollup_checks.differing()) + sum(len(rollup_upkeep.verify(each.pk)) for each in organizations[::100])
     yield Figure("  cells and organizations that are wrong", wrong, "", goal=at_most(0))

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from accounts.models import Organization
 from billing_portal.local.bench import load
-from usage import ingestion, partitions, periods, rollups
+from usage import ingestion, partitions, periods, rollup_upkeep
 
 BATCH = 1_000
 _PATTERN = 1_000
@@ -48,7 +48,7 @@ def hold(organizations: Sequence[Organization], calls: int, *, month: datetime =
 
 def roll_up(organizations: Sequence[Organization]) -> None:
     """Add up the rollups of all organizations."""
-    rollups.rebuild(*(organization.pk for organization in organizations))
+    rollup_upkeep.rebuild(*(organization.pk for organization in organizations))
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE usage_dailyusage, usage_dailyagentusage, usage_hourlyusage")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from usage import rollup_checks, rollups
+from usage import rollup_checks, rollup_upkeep
 
 
 class Command(BaseCommand):
@@ -16,7 +16,7 @@ class Command(BaseCommand):
         differing = rollup_checks.differing()
         for each in differing:
             self.stdout.write(str(each))
-            for cell in rollups.verify(each.organization_id):
+            for cell in rollup_upkeep.verify(each.organization_id):
                 self.stdout.write(f"  {cell}")
         if differing:
             raise CommandError(f"{len(differing)} organizations do not agree.")
