@@ -58,12 +58,10 @@ def of_month(days: Mapping[date, int], *, today: date, spent_micros: int) -> For
 
 
 def _expected(history: Mapping[date, int], day: date, *, before: date) -> int:
-    """Return the mean of the last same weekdays before `before`, or of the last week where there is none."""
+    """Return the mean of the last same weekdays before `before`; `history` holds the week before it."""
     newest = before - timedelta(days=(before.weekday() - day.weekday()) % 7 or 7)
     same = [newest - timedelta(days=7 * week) for week in range(_WEEKS)]
     found = [history[each] for each in same if each in history]
-    if not found:
-        found = [history[each] for each in _span(before - timedelta(days=7), before) if each in history]
     return sum(found) // len(found)
 
 

@@ -363,3 +363,11 @@ def test_i06_eight_checks_at_once_tell_once(acme, now):
     assert failures == []
     assert told(acme) == [("spend", "2026-10", 80)]
     assert Letter.objects.count() == 1
+
+
+def test_i16_a_grant_is_not_taken_for_another_organizations_of_the_same_reference(acme, other, now):
+    for organization in (other, acme):
+        accounts.open(organization=organization, now=now)
+        credits.grant(organization=organization, kind=Grant.Kind.GOODWILL, micros=10, reference="g", now=now)
+    [reading] = alerts.readings(standing.of(acme.pk, now=now), Terms())
+    assert (reading.gauge, reading.used, reading.base) == ("credit", 0, 10)

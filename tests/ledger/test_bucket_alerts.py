@@ -124,6 +124,23 @@ def test_a_bucket_of_which_a_single_unit_went_back_is_told_of_while_others_are_l
     assert [(alert.percent, alert.used, alert.base) for alert in alerts.check(books.pk, now=now)] == [(50, 1, 2)]
 
 
+def test_a_bucket_of_which_nothing_is_left_but_what_went_back_is_told_of_no_more(books, now):
+    held = bucket(books, 4)
+    use(books, "c_1", "c_2", "c_3", now=now)
+    assert [alert.percent for alert in alerts.check(books.pk, now=now)] == [50]
+    Bucket.objects.filter(pk=held.pk).update(claimed_units=1, remaining_units=0)
+    assert alerts.check(books.pk, now=now) == []
+
+
+def test_i16_another_organizations_buckets_stay_unchecked(books, other, now):
+    accounts.open(organization=other, now=START)
+    bucket(books, 2)
+    theirs = bucket(other, 2)
+    alerts.check(books.pk, now=now)
+    theirs.refresh_from_db()
+    assert theirs.checked_units is None
+
+
 def test_of_buckets_that_end_together_the_first_is_told_of_first(books, now):
     first, second = bucket(books, 1), bucket(books, 1, reference="second")
     Bucket.objects.filter(pk=first.pk).update(remaining_units=0)  # which moves its row to the end

@@ -86,12 +86,11 @@ def by_hand(days, today, spent_micros):
 
     def mean_before(known, day, before):
         recent = {each: micros for each, micros in known.items() if each < before}
-        same = [
+        found = [
             micros
             for each, micros in recent.items()
             if each.weekday() == day.weekday() and each >= before - timedelta(days=28)
         ]
-        found = same or [micros for each, micros in recent.items() if each >= before - timedelta(days=7)]
         return sum(found) // len(found)
 
     first = min((day for day, micros in days.items() if micros and day < today), default=today)

@@ -181,6 +181,7 @@ def test_credit_of_each_kind_is_known_at_the_end_of_each_day_of_the_zone(with_ca
     back = datetime(2026, 10, 5, 12, tzinfo=UTC)
     reversals.reverse_grant(organization=acme, grant_id=wrong.pk, reason="r", reference="r", now=back)
     give(acme, 9, "late", datetime(2026, 10, 9, tzinfo=UTC))
+    give(with_calls("other", 0), 1_000, "theirs", datetime(2026, 10, 4, tzinfo=UTC))
 
     def by_day(zone):
         span = {"starts_on": date(2026, 10, 3), "ends_on": date(2026, 10, 5), "zone": zone}
@@ -252,12 +253,15 @@ def test_what_moved_after_the_month_is_taken_off_credit_and_debt_apart(with_call
     assert october(acme, november - timedelta(microseconds=1)).closing_owed_micros == 3  # the month goes on
 
 
-def test_only_debt_moved_after_the_month(with_calls, now):
+def test_what_moved_only_debt_after_the_month_leaves_its_credit(with_calls, now):
     acme = with_calls("acme", 4)
-    give(acme, 9, "g", now - timedelta(days=1))
-    settlement.settle_all(acme.pk, now=datetime(2026, 11, 1, tzinfo=UTC))
-    before = october(acme, now + timedelta(days=40))
-    assert (before.closing_credit_micros, before.closing_owed_micros) == (9, 0)
+    settlement.settle_all(acme.pk, now=now)
+    owed = balances.balance(account_of(acme), now=now).accrued_micros
+    give(acme, 9, "g", now)
+    november = datetime(2026, 11, 1, tzinfo=UTC)
+    collections.collect(organization=acme, accrued_micros=owed, paid_micros=owed, reference="c", now=november)
+    before = october(acme, november)
+    assert (before.closing_credit_micros, before.closing_owed_micros) == (9, owed)
 
 
 @pytest.mark.parametrize(
