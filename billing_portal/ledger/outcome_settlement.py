@@ -128,7 +128,7 @@ def _give_back(account: Account, to_credit: list[tuple[Waiting, int]], *, now: d
                 kind=Grant.Kind.CORRECTION,
                 micros=micros,
                 reference=reversal_reference(waiting.id),
-                reason=f"Conversation {waiting.conversation}: {waiting.outcome.replace('_', ' ')} taken back"[:200],
+                reason=f"Conversation {waiting.conversation}: {waiting.outcome.replace('_', ' ')} taken back",
                 now=now,
             )
 

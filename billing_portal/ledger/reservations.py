@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from billing_portal.ledger import accounts, authorization, refusals, retries, settlement, standing
@@ -185,8 +185,7 @@ def organizations_awaiting_calls() -> list[int]:
 def held(organization_id: int, *, limit: int) -> tuple[list[tuple[Reservation, timedelta]], int]:
     """Return what holds money now, each with the time it has left, the one that expires first first; and how many."""
     open_ones = Reservation.objects.filter(organization_id=organization_id, state=State.OPEN, expires_at__gt=Now())
-    left = ExpressionWrapper(F("expires_at") - Now(), output_field=DurationField())
-    rows = list(open_ones.annotate(time_left=left).order_by("expires_at", "id")[:limit])
+    rows = list(open_ones.annotate(time_left=F("expires_at") - Now()).order_by("expires_at", "id")[:limit])
     return [(each, each.time_left) for each in rows], open_ones.count()
 
 

@@ -124,6 +124,17 @@ def test_f38_the_only_unit_that_comes_back_after_its_refund_is_taken_and_owed_no
     assert_lawful(books)
 
 
+def test_a_unit_that_comes_back_leaves_a_dispute_that_was_won_alone(books, now):
+    won, lost = bucket(books, 2, reference="won"), bucket(books, 2, reference="lost")
+    use(books, "c_1", now=now)
+    for each, claimed in ((won, 2), (won, 0), (lost, 1)):
+        claim(each, 0, claimed, now=now)
+    come_back(books, "c_1", now=now)
+    settling.settle_all(books.pk, now=now)
+    assert dict(BucketClaim.objects.values_list("bucket__reference", "changes")) == {"won": 2, "lost": 1}
+    assert_lawful(books)
+
+
 def test_f38_what_expired_unused_is_not_owed(books, now):
     held = bucket(books, 10, expires_at=START + timedelta(hours=2))
     use(books, "c_1", now=now)
@@ -162,8 +173,10 @@ def test_a_preview_says_what_a_claim_then_does(books, now):
     held = bucket(books, 10)
     use(books, "c_1", "c_2", now=now)
     first = bucket_claims.preview(bucket=held, paid_micros=held.price_micros, claimed_micros=9 * UNIT, now=now)
-    assert (first.units, first.debt_micros) == (8, UNIT)
+    assert (first.claim.bucket, first.units, first.debt_micros) == (held, 8, UNIT)
     assert not BucketClaim.objects.exists()
+    another = bucket(books, 2, reference="another")
+    claim(another, 1, now=now)
     claim(held, 3, now=now)
     seen = bucket_claims.preview(bucket=held, paid_micros=held.price_micros, claimed_micros=9 * UNIT, now=now)
     done = claim(held, 9, now=now)

@@ -217,7 +217,11 @@ def test_a_bucket_is_kept_as_it_was_bought_even_for_nothing(books, now):
 
 def test_two_organizations_may_use_the_same_reference(books, other):
     accounts.open(organization=other, now=START)
-    assert bucket(books) != bucket(other)
+    theirs, ours = bucket(other), bucket(books)
+    assert theirs != ours
+    terms = {"units": 1, "price_micros": 1, "reference": "u", "now": START}
+    larger = buckets.upgrade(other.pk, theirs.pk, **terms)
+    assert buckets.upgrade(books.pk, ours.pk, **terms | {"units": 2}) != larger
 
 
 def test_units_are_used_by_expiry_then_creation_then_id_and_only_where_some_are_left(books, other, now):

@@ -21,7 +21,7 @@ def give(organization, now, *, micros=5_000_000, reference="r1", kind=Grant.Kind
 
 def test_a_grant_raises_the_balance(acme, books, now):
     give(acme, now)
-    assert balances.balance(books, now=now).credit_micros == 5_000_000
+    assert balances.balance(books, now=now) == balances.Balance(5_000_000, accrued_micros=0, currency="USD")
     assert list(verification.verify(acme.pk)) == []
 
 

@@ -94,6 +94,11 @@ def test_each_credit_pays_its_own_components_first_and_then_the_others_in_their_
     assert totals.month(books.organization_id, OCTOBER).accrued == {}
 
 
+def test_what_a_credit_pays_of_one_component_first_and_later_is_one_row(books, now):
+    give_backs.give(books, settle(books, {"llm": 10}, now), [cheaper({"llm": 3, "voice": 4})], now=now)
+    assert (set_off(), left()) == ([("correction:c_1:3", "llm", 7)], {"correction:c_1:3": 0})
+
+
 def test_what_is_paid_or_on_an_invoice_is_not_paid_again(acme, books, now):
     settlement = settle(books, {"llm": 10, "voice": 10}, now)
     periods.of_instant(books, now)

@@ -29,6 +29,7 @@ def reversal_of(reference):
 
 
 def test_i04_each_outcome_is_paid_by_a_unit_or_by_its_own_part_of_the_credit(books, now):
+    bucket(books, 1, reference="of others", outcomes=("qualification",))
     held = bucket(books, 1)
     first, second = give(books, PRICE + 10, "first"), give(books, PRICE, "second")
     resolve(books, "c_1", "c_2", now=now)

@@ -72,6 +72,7 @@ def test_everything_is_settled_however_few_at_a_time_and_counted(books, now, mon
         outcome_settlement, "settle", lambda organization_id, *, now: settle(organization_id, now=now, limit=2)
     )
     assert outcome_settlement.settle_all(books.pk, now=now) == 3
+    assert list(Settlement.objects.values_list("first_sequence", "last_sequence")) == [(1, 2), (3, 3)]
     assert [charge_of(f"c_{number}").sequence for number in (1, 2, 3)] == [1, 2, 3]
     assert outcome_settlement.settle_all(books.pk, now=now) == 0
 

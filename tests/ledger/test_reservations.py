@@ -76,6 +76,8 @@ def test_a_reservation_is_kept_and_answered_as_it_was_wished(funded, now):
     assert (kept.amount_micros, kept.currency, kept.lasts_seconds) == (1, "USD", 90)
     assert kept.expires_at - kept.created_at == timedelta(seconds=90)
     assert (kept.state, kept.ended_at) == (State.OPEN, None)
+    plain, _ = reservations.reserve(funded.pk, wish("plain"), now=now)
+    assert (plain.direction, plain.call_id) == ("", "")
     assert (wish().content(), asked.content()) == ((1_000, 60, "", ""), (1, 90, "c", "outbound"))
 
 
@@ -217,6 +219,19 @@ def test_i14_what_expired_cannot_be_ended_otherwise(end, funded, now):
     assert expired.value.reservation == reservation
     reservation.refresh_from_db()
     assert (reservation.state, reservation.ended_at) == (State.EXPIRED, reservation.expires_at)
+
+
+def test_i14_a_sweep_that_comes_between_has_ended_it(funded, now, monkeypatch):
+    reservation, _ = reservations.reserve(funded.pk, wish(), now=now)
+
+    def be_overtaken(found):
+        Reservation.objects.filter(pk=found.pk).update(state=State.EXPIRED, ended_at=F("expires_at"))
+        return found
+
+    monkeypatch.setattr(reservations, "_expire_if_due", be_overtaken)
+    with pytest.raises(reservations.ReservationExpired) as expired:
+        reservations.release(funded.pk, "r1")
+    assert expired.value.reservation == reservation
 
 
 def test_i14_the_reference_of_an_expired_reservation_does_not_reserve_again(funded, now):
@@ -399,6 +414,18 @@ def test_of_many_that_name_calls_those_that_end_first_come_first(calling, now, m
     assert reservations.use_recorded(calling.pk, now=now) == 1
     named = Reservation.objects.exclude(call_id="")
     assert dict(named.values_list("reference", "state")) == {"r0": "open", "r1": "used"}
+    assert reservations.use_recorded(calling.pk, now=now) == 1
+    assert set(named.values_list("state", flat=True)) == {"used"}
+
+
+def test_i14_what_was_released_while_its_call_was_settled_stays_released(calling, now, monkeypatch):
+    reservations.reserve(calling.pk, wish("a", call_id="call_1_0"), now=now)
+    world.record_calls(calling, 1, starts_at=now, now=now + timedelta(hours=1))
+    monkeypatch.setattr(
+        settlement, "settle_all", lambda organization_id, *, now: reservations.release(organization_id, "a")
+    )
+    assert reservations.use_recorded(calling.pk, now=now) == 0
+    assert Reservation.objects.get().state == State.RELEASED
 
 
 def test_settling_uses_the_reservations_of_the_calls_it_settled(calling, now, monkeypatch):
@@ -436,6 +463,8 @@ def test_a_cap_holds_against_what_is_spent_and_held_together(calling, now):
         reservations.reserve(calling.pk, wish("b", micros=41), now=now)
     assert refused.value.refused.reason == Reason.SPEND_CAP
     reservations.reserve(calling.pk, wish("c", micros=40), now=now)
+    limits.set(calling.pk, limits.Terms(cap_micros=1_000, inbound_percent=110), by=None, now=now)
+    reservations.reserve(calling.pk, wish("d", micros=100, direction=Direction.INBOUND), now=now)
 
 
 # ── Refused calls ─────────────────────────────────────────────────────────────────────────────────────────────────────

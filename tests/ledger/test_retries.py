@@ -11,6 +11,10 @@ class Undone(Exception):
     sqlstate = "40P01"
 
 
+class Conflicting(Exception):
+    sqlstate = "40001"
+
+
 class Broken(Exception):
     sqlstate = "57P01"
 
@@ -35,9 +39,10 @@ def _no_pause(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_f16_a_command_that_was_undone_is_run_again_as_a_whole():
-    command, calls = failing(retries.ATTEMPTS - 1)
-    assert command(1, now=2) == "done"
-    assert calls == [((1,), {"now": 2})] * retries.ATTEMPTS
+    for cause in (Undone, Conflicting):
+        command, calls = failing(retries.ATTEMPTS - 1, cause)
+        assert command(1, now=2) == "done"
+        assert calls == [((1,), {"now": 2})] * retries.ATTEMPTS
 
 
 @pytest.mark.django_db(transaction=True)
@@ -50,10 +55,11 @@ def test_f16_it_gives_up_after_a_few_attempts():
 
 @pytest.mark.django_db(transaction=True)
 def test_f16_another_failure_is_not_repeated():
-    command, calls = failing(1, cause=Broken)
-    with pytest.raises(OperationalError):
-        command()
-    assert len(calls) == 1
+    for cause in (Broken, ValueError):
+        command, calls = failing(1, cause=cause)
+        with pytest.raises(OperationalError):
+            command()
+        assert len(calls) == 1
 
 
 @pytest.mark.django_db(transaction=True)

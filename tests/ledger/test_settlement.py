@@ -75,7 +75,8 @@ def test_i04_every_charge_is_funded_exactly(with_calls, now):
 
 
 def test_i04_a_single_micro_of_credit_is_named_by_the_charge_that_it_paid_for(with_calls, now):
-    acme = with_calls("acme", 3)
+    acme, other = with_calls("acme", 3), with_calls("other", 3)
+    settlement.settle_all(other.pk, now=now)
     grant = credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=1, reference="g", now=now)
     first = next(charge for charge in charges_of(acme) if charge.amount_micros)
     assert settlement.funding(first) is None  # it waits

@@ -49,9 +49,12 @@ def test_a_domain_earns_as_many_as_the_setting_allows(open_books, now, settings)
 
 
 def test_at_a_free_mail_domain_each_mailbox_counts_by_itself(open_books, now):
-    addresses = ["ann@gmail.com", "bob@gmail.com", "a.nn+2@gmail.com", "bob@web.de"]
+    addresses = ["ann@gmail.com", "bob@gmail.com", "a.nn+2@gmail.com", "bob@web.de", '"Ann@home"@gmail.com']
     given = [give(open_books(), now, address) for address in addresses]
-    assert [grant is not None for grant in given] == [True, True, False, True]
+    assert [grant is not None for grant in given] == [True, True, False, True, True]
+    kept = set(WelcomeClaim.objects.values_list("key", flat=True))
+    names = ["ann@gmail.com", "bob@gmail.com", "bob@web.de", '"ann@home"@gmail.com']
+    assert kept == {f"mailbox:{name}" for name in names}
 
 
 @pytest.mark.parametrize(
