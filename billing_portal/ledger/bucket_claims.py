@@ -175,9 +175,9 @@ def _value(claim: BucketClaim, units: int) -> int:
 def _family(bucket: Bucket) -> list[Vessel]:
     """Return a bucket with all that it replaces or that stand in its place, in the order in which they were opened."""
     links = dict(
-        Bucket.objects.filter(organization_id=bucket.organization_id)
-        .filter(Q(replaces__isnull=False) | Q(pk=bucket.pk))
-        .values_list("pk", "replaces")
+        Bucket.objects.filter(organization_id=bucket.organization_id, replaces__isnull=False).values_list(
+            "pk", "replaces"
+        )
     )
     root = bucket.pk
     while (before := links.get(root)) is not None:

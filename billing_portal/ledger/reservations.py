@@ -225,7 +225,6 @@ def _hold(organization_id: int, currency: str, wish: Wish) -> Reservation:
         amount_micros=wish.micros,
         currency=currency,
         lasts_seconds=wish.lasts_seconds,
-        state=State.OPEN,
         created_at=created_at,
         expires_at=expires_at,
     )

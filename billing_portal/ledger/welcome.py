@@ -66,8 +66,7 @@ def company_of(email: str) -> str:
     Without a list of all registries: two labels, or three below a country's short second level.
     """
     labels = email.rpartition("@")[2].lower().removesuffix(".").split(".")
-    *_, second_level, country = ["", *labels]
-    below_country = len(country) == 2 and len(second_level) <= _LONGEST_SECOND_LEVEL
+    below_country = len(labels[-1]) == 2 and len(labels[-2:][0]) <= _LONGEST_SECOND_LEVEL
     return ".".join(labels[-3:] if below_country else labels[-2:])
 
 

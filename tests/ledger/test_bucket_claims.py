@@ -158,6 +158,14 @@ def test_f50_a_claim_on_the_smaller_bucket_finds_its_units_in_the_larger(books, 
     assert_lawful(books)
 
 
+def test_f50_a_claim_finds_the_only_unit_that_was_carried(books, now):
+    small = bucket(books, 1)
+    large = buckets.upgrade(books.pk, small.pk, units=1, price_micros=UNIT, reference="u", now=now)
+    assert claim(small, 1, now=now).units == 1
+    assert stands(books, large) == (1, 1, 0)
+    assert_lawful(books)
+
+
 def test_units_that_went_back_raise_no_alert_that_they_were_used(books, now):
     held = bucket(books, 10)
     use(books, "c_1", now=now)

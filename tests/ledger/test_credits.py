@@ -110,6 +110,8 @@ def test_i05_of_two_alike_the_one_given_first_is_burnt_first_and_the_last_micro_
     give(acme, now - timedelta(days=1), reference="as early")
     others = accounts.open(organization=other, now=now)
     give(other, now, reference="theirs", kind=Grant.Kind.CORRECTION)
+    give(acme, now, reference="spent")
+    Grant.objects.filter(reference="spent").update(remaining_micros=0)
     mine = ["earlier", "as early", "later"]
     assert [grant.reference for grant in credits.spendable(books, now=now)] == mine
     assert [grant.reference for grant in credits.spendable(others, books, now=now)] == [*mine, "theirs"]

@@ -5,9 +5,21 @@ from datetime import date, timedelta
 
 import pytest
 
-from billing_portal.ledger import accounts, collections, credits, give_backs, periods, settlement_rows, totals
+from billing_portal.ledger import (
+    accounts,
+    collections,
+    credits,
+    give_backs,
+    periods,
+    settlement,
+    settlement_rows,
+    totals,
+    verification,
+)
 from billing_portal.ledger.allocation import Allocation
 from billing_portal.ledger.models import GiveBack, Grant, MonthSpend, SetOff, Settlement, Transaction
+from tests.usage.conftest import call_object, raw
+from usage import ingestion
 from usage.models import CallRevision
 from usage.revisions import GivenBack
 
@@ -64,6 +76,23 @@ def test_f48_what_a_revision_costs_less_is_granted_and_pays_what_its_month_accru
     assert set(rows) == {(acme.pk, posted.pk, grant.pk, OCTOBER)}
     books.refresh_from_db()
     assert books.accrued_micros == 0
+
+
+def test_f48_a_call_that_is_corrected_lowers_what_its_month_is_judged_by(priced, acme, books, now):
+    def told(**fields):
+        ingestion.record(
+            [raw(call_object(start_timestamp=int(now.timestamp() * 1000), end_timestamp=..., **fields))], now=now
+        )
+        settlement.settle_all(acme.pk, now=now)
+        return MonthSpend.objects.get()
+
+    before = told(duration_ms=197_000)
+    after = told(duration_ms=60_000, correction=True, revision=1)
+    [given] = GiveBack.objects.all()
+    assert (given.settlement.first_sequence, given.settlement.month, given.calls) == (2, OCTOBER, 1)
+    assert given.in_month_micros == given.grant.amount_micros == after.given_back_micros > 0
+    assert after.gross_micros == before.gross_micros
+    assert list(verification.verify(acme.pk)) == []
 
 
 def test_a_revision_without_a_reason_names_the_call_and_both_revisions():

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from billing_portal.ledger import accounts, credits, outcome_settlement, periods, settling
+from billing_portal.ledger import accounts, credits, outcome_funding, outcome_settlement, periods, settling
 from billing_portal.ledger.models import Grant, Settlement
 from tests.billing import world
 from tests.ledger.test_buckets import (
@@ -118,6 +118,7 @@ def test_what_cost_nothing_gives_nothing_back(db, acme, now):
     assert settling.settle_all(acme.pk, now=now) == 1
     assert reversal_of("c_1").sequence == 2
     assert not Grant.objects.exists()
+    assert outcome_funding.of_charge(charge_of("c_1")) == outcome_funding.OutcomeFunding(None, [], 0)
 
 
 def test_i16_another_organizations_buckets_and_credit_pay_for_nothing(books, other, now):

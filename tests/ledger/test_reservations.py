@@ -404,15 +404,18 @@ def test_at_no_moment_is_a_call_neither_held_nor_spent(calling, now, monkeypatch
     ]
 
 
-def test_of_many_that_name_calls_those_that_end_first_come_first(calling, now, monkeypatch):
+def test_of_many_that_name_calls_those_that_end_first_come_first(calling, other, now, monkeypatch):
     monkeypatch.setattr(reservations, "_AT_ONCE", 1)
+    accounts.open(organization=other, now=now)
+    Account.objects.filter(organization=other).update(has_card=True)
+    reservations.reserve(other.pk, wish("theirs", call_id="call_1_0", lasts_seconds=30), now=now)
     reservations.reserve(calling.pk, wish("without a call", lasts_seconds=30), now=now)
     for number, seconds in ((0, 90), (1, 60)):
         name = {"call_id": f"call_1_{number}", "lasts_seconds": seconds}
         reservations.reserve(calling.pk, wish(f"r{number}", **name), now=now)
     world.record_calls(calling, 2, starts_at=now, now=now + timedelta(hours=1))
     assert reservations.use_recorded(calling.pk, now=now) == 1
-    named = Reservation.objects.exclude(call_id="")
+    named = Reservation.objects.filter(organization=calling).exclude(call_id="")
     assert dict(named.values_list("reference", "state")) == {"r0": "open", "r1": "used"}
     assert reservations.use_recorded(calling.pk, now=now) == 1
     assert set(named.values_list("state", flat=True)) == {"used"}

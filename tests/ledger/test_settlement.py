@@ -9,6 +9,7 @@ from django.db import connection
 from accounts import organizations
 from billing_portal.ledger import accounts, balances, credits, periods, settlement, totals, verification
 from billing_portal.ledger.models import Burn, Grant, Settlement
+from tests.billing import world
 from tests.charged import all_charges
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +77,7 @@ def test_i04_every_charge_is_funded_exactly(with_calls, now):
 
 def test_i04_a_single_micro_of_credit_is_named_by_the_charge_that_it_paid_for(with_calls, now):
     acme, other = with_calls("acme", 3), with_calls("other", 3)
+    world.record_calls(acme, 3, starts_at=now + timedelta(hours=1), now=now.replace(year=now.year + 1), seed=2)
     settlement.settle_all(other.pk, now=now)
     grant = credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=1, reference="g", now=now)
     first = next(charge for charge in charges_of(acme) if charge.amount_micros)
@@ -84,6 +86,12 @@ def test_i04_a_single_micro_of_credit_is_named_by_the_charge_that_it_paid_for(wi
     funded = [settlement.funding(charge) for charge in charges_of(acme) if charge.amount_micros]
     assert [each.grants for each in funded] == [[(grant, 1)], *[[] for _ in funded[1:]]]
     assert funded[0].accrued_micros == first.amount_micros - 1
+    # In the next settlement too it is the first that is paid for.
+    grant = credits.grant(organization=acme, kind=Grant.Kind.GOODWILL, micros=1, reference="h", now=now)
+    world.record_calls(acme, 3, starts_at=now + timedelta(hours=2), now=now.replace(year=now.year + 1), seed=3)
+    settlement.settle_all(acme.pk, now=now)
+    funded = [settlement.funding(charge) for charge in charges_of(acme)[6:] if charge.amount_micros]
+    assert [each.grants for each in funded] == [[(grant, 1)], *[[] for _ in funded[1:]]]
 
 
 def test_i08_small_batches_end_like_one_large_one(with_calls, now):
@@ -173,7 +181,7 @@ def test_a_call_from_before_the_account_is_billed_in_its_first_month(with_calls,
 
 def test_calls_of_two_months_are_settled_apart(with_calls, now):
     acme = with_calls("acme", 10, starts_at=datetime(2026, 10, 31, 23, 55, tzinfo=UTC))
-    settlement.settle_all(acme.pk, now=datetime(2026, 11, 1, 1, tzinfo=UTC))
+    assert settlement.settle_all(acme.pk, now=datetime(2026, 11, 1, 1, tzinfo=UTC)) == 10
     assert list(Settlement.objects.values_list("month", "first_sequence", "last_sequence")) == [
         (date(2026, 10, 1), 1, 5),
         (date(2026, 11, 1), 6, 10),

@@ -53,11 +53,12 @@ def test_calls_of_several_organizations_are_settled_month_by_month_until_none_wa
     assert settling.settle_calls([one.pk, two.pk], now=now) == {}
 
 
-def test_who_waits_is_found_by_calls_and_by_outcomes_up_to_a_number_of_each(books, with_calls, now):
+def test_who_waits_is_found_by_calls_and_by_outcomes_up_to_a_number_of_each(books, other, with_calls, now):
     assert settling.organizations(limit=5) == settling.with_outcomes(limit=5) == set()
     callers = [with_calls("one", 1).pk, with_calls("two", 1).pk]
     resolve(books, "c_1", now=now)
-    assert settling.with_outcomes(limit=5) == {books.pk}
-    assert settling.organizations(limit=5) == {books.pk, *callers}
+    resolve(other, "c_1", now=now)
+    assert settling.with_outcomes(limit=5) == {books.pk, other.pk}
+    assert settling.organizations(limit=5) == {books.pk, other.pk, *callers}
     assert len(settling.organizations(limit=1)) == 2
     assert settling.with_outcomes(limit=0) == set()

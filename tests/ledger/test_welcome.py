@@ -67,6 +67,7 @@ def test_at_a_free_mail_domain_each_mailbox_counts_by_itself(open_books, now):
         ("a@mail.acme.de", "acme.de"),
         ("a@Localhost", "localhost"),
         ("a@uk", "uk"),
+        ("a@my.acme.de", "acme.de"),
         ("a@acme.com.", "acme.com"),
         ("a@acme.shop.uk", "shop.uk"),
         ("a@acme.net.uk", "acme.net.uk"),
