@@ -189,6 +189,8 @@ def test_a_preview_says_what_a_claim_then_does(books, now):
     seen = bucket_claims.preview(bucket=held, paid_micros=held.price_micros, claimed_micros=9 * UNIT, now=now)
     done = claim(held, 9, now=now)
     assert (seen.units, seen.debt_micros) == (done.units, done.debt_micros) == (5, UNIT)
+    seen = bucket_claims.preview(bucket=another, paid_micros=2 * UNIT, claimed_micros=2 * UNIT, now=now)
+    assert (seen.claim.bucket, seen.units, seen.debt_micros) == (another, 1, 0)
 
 
 def test_units_bought_first_are_used_first_along_a_chain_of_upgrades():

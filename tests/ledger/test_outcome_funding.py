@@ -8,7 +8,9 @@ import pytest
 from billing_portal.ledger import accounts, credits, outcome_funding, settling
 from billing_portal.ledger.models import Grant
 from tests.ledger.test_buckets import PRICE, START, books, bucket, charge_of, come_back, resolve
+from tests.usage.outcomes.conftest import event, raw
 from usage.models import Conversation, ConversationEvent, EventKind, OutcomeCharge
+from usage.outcomes import recording
 
 __all__ = ["books"]
 pytestmark = pytest.mark.django_db
@@ -98,3 +100,14 @@ def test_what_a_conversations_events_do_not_bear_is_given_back_at_once(books, no
     conversation.refresh_from_db()
     assert outcome_funding.reconsider(conversation, now=later) is False
     assert Grant.objects.filter(kind="correction").count() == 1
+
+
+def test_f48_the_credit_for_an_outcome_says_which_it_was_in_words(books, now):
+    told = [event("ai_answered", conversation="c_1"), event("procedure_handoff", 1, conversation="c_1")]
+    recording.record([raw(each | {"organization": books.reference}) for each in told], now=now)
+    settling.settle_all(books.pk, now=now)
+    conversation = Conversation.objects.get(reference="c_1")
+    with pgtrigger.ignore("usage.ConversationEvent:insert_only"):
+        ConversationEvent.objects.filter(kind=EventKind.AI_ANSWERED, conversation_id=conversation.pk).delete()
+    assert outcome_funding.reconsider(conversation, now=now)
+    assert Grant.objects.get().reason == "Conversation c_1: procedure handoff taken back"
