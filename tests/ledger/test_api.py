@@ -109,6 +109,7 @@ def test_a_direction_has_its_own_part_of_the_cap(funded, platform, now):
     outbound, inbound = ask(platform, direction="outbound").json(), ask(platform, direction="inbound").json()
     assert (outbound["allowed"], outbound["reason"], outbound["cap"]["stops_at_micros"]) == (False, "spend_cap", 90)
     assert (inbound["allowed"], inbound["reason"], inbound["available_micros"]) == (True, None, 5)
+    assert inbound["cap"]["stops_at_micros"] == 100
     assert ask(platform).json()["allowed"] is False
 
 

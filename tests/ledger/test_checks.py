@@ -23,6 +23,7 @@ from billing_portal.ledger import (
     write_offs,
 )
 from billing_portal.ledger.models import Account, Check, Finding, Grant, Period
+from tests.billing import world
 
 pytestmark = pytest.mark.django_db
 
@@ -73,17 +74,20 @@ def test_one_difference_is_told_as_one(acme, books, now):
 
 
 def test_charges_are_proved_for_the_month_of_six_weeks_ago_and_none_before_it(with_calls, now):
-    organization = with_calls("metered", 3)
+    organization, later = with_calls("metered", 3), datetime(2026, 11, 10, tzinfo=UTC)
     settlement.settle_all(organization.pk, now=now)
+    world.record_calls(organization, 2, starts_at=later, now=later + timedelta(days=1), seed=2)
+    settlement.settle_all(organization.pk, now=later + timedelta(days=1))
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")  # no trigger keeps it then
         cursor.execute("DELETE FROM usage_call")
         cursor.execute("SET LOCAL session_replication_role = origin")
+    laws = ["I4 a settlement's charges are all there", "I4 a settlement's gross is the sum of its charges"]
     first_unread = datetime(2026, 12, 16, tzinfo=UTC)  # 45 days before is the first of November
-    assert checks.check(organization.pk, now=first_unread) == []
-    found = checks.check(organization.pk, now=first_unread - timedelta(microseconds=1))
-    charges = {"I4 a settlement's charges are all there", "I4 a settlement's gross is the sum of its charges"}
-    assert {each.law for each in found} == charges
+    found = checks.check(organization.pk, now=first_unread)
+    assert [(each.law, each.subject.split()[-1]) for each in found] == [(law, "4") for law in laws]
+    both = checks.check(organization.pk, now=first_unread - timedelta(microseconds=1))
+    assert {(each.law, each.subject.split()[-1]) for each in both} == {(law, at) for law in laws for at in ("1", "4")}
 
 
 def test_i06_proving_again_finds_the_same_once_and_writes_once(acme, books, now):
