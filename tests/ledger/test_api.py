@@ -206,7 +206,8 @@ def test_a_reservation_ends_as_it_is_told_and_again_changes_nothing(funded, plat
         document, kept = first.json(), Reservation.objects.get(reference=reference)
         assert (first.status_code, document["state"]) == (200, state)
         assert (document["organization"], document["reference"]) == ("acme", reference)
-        assert document["created_at"] == kept.created_at.isoformat().replace("+00:00", "Z")
+        for name, instant in (("created_at", kept.created_at), ("expires_at", kept.expires_at)):
+            assert document[name] == instant.isoformat().replace("+00:00", "Z")
         assert again.json() == first.json()
     document = assert_problem(end(platform, "use", "a"), 409, "reservation-ended")
     assert (document["state"], document["title"]) == ("released", "The reservation is released already")

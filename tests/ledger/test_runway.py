@@ -83,6 +83,11 @@ def test_on_the_last_day_and_after_it_all_that_is_left_will_be_left():
         assert (found.expected, found.left_units) == (None, 300)
 
 
+def test_where_more_came_back_than_was_used_there_is_no_pace():
+    found = runway.of_bucket(daily(-1), left=10, today=TODAY, ends_on=END)
+    assert (found.pace, found.slowest, found.expected, found.left_units) == (0, 0, None, 10)
+
+
 def test_a_day_without_an_entry_is_one_without_use():
     used = {TODAY - timedelta(days=8): 7, TODAY - timedelta(days=1): 9}
     assert runway.of_bucket(used, left=10, today=TODAY, ends_on=END).pace == 2
