@@ -369,5 +369,6 @@ def test_i16_a_grant_is_not_taken_for_another_organizations_of_the_same_referenc
     for organization in (other, acme):
         accounts.open(organization=organization, now=now)
         credits.grant(organization=organization, kind=Grant.Kind.GOODWILL, micros=10, reference="g", now=now)
+    credits.grant(organization=other, kind=Grant.Kind.GOODWILL, micros=7, reference="later", now=now)
     [reading] = alerts.readings(standing.of(acme.pk, now=now), Terms())
     assert (reading.gauge, reading.used, reading.base) == ("credit", 0, 10)

@@ -206,13 +206,14 @@ def test_a_reservation_ends_as_it_is_told_and_again_changes_nothing(funded, plat
         document, kept = first.json(), Reservation.objects.get(reference=reference)
         assert (first.status_code, document["state"]) == (200, state)
         assert (document["organization"], document["reference"]) == ("acme", reference)
-        for name, instant in (("created_at", kept.created_at), ("expires_at", kept.expires_at)):
-            assert document[name] == instant.isoformat().replace("+00:00", "Z")
+        for name in ("created_at", "expires_at", "ended_at"):
+            assert document[name] == getattr(kept, name).isoformat().replace("+00:00", "Z")
         assert again.json() == first.json()
     document = assert_problem(end(platform, "use", "a"), 409, "reservation-ended")
     assert (document["state"], document["title"]) == ("released", "The reservation is released already")
     assert document["detail"] == "It stays as it is."
-    assert platform.get("/api/v1/organizations/acme/reservations/a").json()["state"] == "released"
+    found = platform.get("/api/v1/organizations/acme/reservations/a").json()
+    assert (found["organization"], found["state"]) == ("acme", "released")
 
 
 def test_an_expired_reservation_is_named_as_such(funded, platform):

@@ -179,11 +179,13 @@ def test_outcomes_that_wait_are_settled_one_organization_after_another(books, ot
 
 
 def test_f50_a_bucket_whose_term_is_over_ends_once_its_outcomes_are_settled(books, make_organization, now, monkeypatch):
-    frozen, going_on, used_up = (make_organization(name) for name in ("frozen", "going-on", "used-up"))
+    names = ("frozen", "going-on", "used-up", "single")
+    frozen, going_on, used_up, single = (make_organization(name) for name in names)
     ends = START + timedelta(days=2)
-    for organization in (frozen, going_on, used_up):
+    for organization in (frozen, going_on, used_up, single):
         accounts.open(organization=organization, now=START)
     over = [bucket(each, 3, expires_at=ends) for each in (books, frozen)]
+    over.append(bucket(single, 1, expires_at=ends))
     held = bucket(going_on, 3, expires_at=now.replace(year=now.year + 2))
     empty = bucket(used_up, 1, expires_at=ends)
     for organization in (books, used_up):
@@ -195,10 +197,10 @@ def test_f50_a_bucket_whose_term_is_over_ends_once_its_outcomes_are_settled(book
     monkeypatch.setattr(tasks, "_expire_buckets", lambda each, *, now: [tried.append(each), expire(each, now=now)])
     tasks.expire_buckets()
     tasks.expire_buckets()
-    assert tried == [books.pk]
+    assert tried == [books.pk, single.pk]
     for each in (*over, held, empty):
         each.refresh_from_db()
-    assert [each.remaining_units for each in (*over, held, empty)] == [0, 3, 3, 0]
+    assert [each.remaining_units for each in (*over, held, empty)] == [0, 3, 0, 3, 0]
     assert list(over[0].entries.order_by("id").values_list("kind", "units")) == [
         ("bought", 3),
         ("used", -1),
