@@ -167,6 +167,15 @@ def test_accepting_again_leaves_when_it_was_accepted(acme, books, now):
     assert Finding.objects.filter(accepted_at=later).exists()
 
 
+def test_what_is_put_right_before_staff_accept_is_not_accepted(acme, books, now):
+    falsify()
+    checks.check(acme.pk, now=now)
+    falsify(5_000_000)
+    checks.check(acme.pk, now=now)
+    checks.accept(acme.pk, now=now)
+    assert set(Finding.objects.values_list("resolved_at", "accepted_at")) == {(now, None)}
+
+
 def test_who_was_never_proved_comes_first_in_the_order_of_their_accounts(acme, other, books, make_organization, now):
     checks.check(acme.pk, now=now - timedelta(days=2))
     third = make_organization("third")

@@ -92,7 +92,9 @@ def test_the_overshoot_is_what_inbound_calls_may_and_the_dearest_hour_of_thirty_
     acme = with_calls("acme", 90, starts_at=now - timedelta(days=29))
     settlement.settle_all(acme.pk, now=now)
     hours = rollups.by_hour(acme.pk, starts_at=now - timedelta(days=60), ends_at=now)
-    world.record_calls(acme, 200, starts_at=now - timedelta(days=40), now=now.replace(year=now.year + 1), seed=2)
+    world.record_calls(
+        acme, 200, starts_at=now - timedelta(days=30, hours=5), now=now.replace(year=now.year + 1), seed=2
+    )
     settlement.settle_all(acme.pk, now=now)
     assert limits.overshoot(standing.of(acme.pk, now=now), now=now) == limits.Overshoot(0, 0)
     put = {"by": None, "now": now, "even_if_usage_stops": True}

@@ -83,6 +83,10 @@ def test_on_the_last_day_and_after_it_all_that_is_left_will_be_left():
         assert (found.expected, found.left_units) == (None, 300)
 
 
+def test_the_last_unit_has_its_day():
+    assert runway.of_bucket(daily(1), left=1, today=TODAY, ends_on=END).expected == TODAY + timedelta(days=1)
+
+
 def test_where_more_came_back_than_was_used_there_is_no_pace():
     found = runway.of_bucket(daily(-1), left=10, today=TODAY, ends_on=END)
     assert (found.pace, found.slowest, found.expected, found.left_units) == (0, 0, None, 10)
