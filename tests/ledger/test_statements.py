@@ -171,6 +171,8 @@ def test_a_month_has_debt_where_any_was_owed_before_in_or_after_it(with_calls, n
     settled = replace(statement, opening_owed_micros=0, closing_owed_micros=0, lines=[line])
     assert not settled.has_debt
     assert replace(settled, lines=[replace(line, owed_micros=1)]).has_debt
+    assert replace(settled, opening_owed_micros=1).has_debt
+    assert replace(settled, closing_owed_micros=1).has_debt
 
 
 def test_credit_of_each_kind_is_known_at_the_end_of_each_day_of_the_zone(with_calls, now):
