@@ -251,3 +251,12 @@ def test_the_command_exits_non_zero_on_a_difference(acme, books, capsys):
     with pytest.raises(CommandError, match="2 differences"):
         call_command("verify_ledger", "--organization", "acme")
     assert "acme: I2 a grant's remainder" in capsys.readouterr().out
+
+
+def test_what_was_put_right_keeps_the_time_at_which_it_was(acme, books, now):
+    falsify()
+    checks.check(acme.pk, now=now)
+    falsify(5_000_000)
+    for later in (timedelta(days=1), timedelta(days=2)):
+        checks.check(acme.pk, now=now + later)
+    assert set(Finding.objects.values_list("resolved_at", flat=True)) == {now + timedelta(days=1)}
