@@ -1,4 +1,5 @@
 import threading
+from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -71,8 +72,9 @@ def test_f16_between_attempts_it_waits_a_random_moment_that_grows(monkeypatch):
 
     slept = []
     monkeypatch.undo()
-    monkeypatch.setattr(retries.secrets, "SystemRandom", Longest)
-    monkeypatch.setattr(retries.time, "sleep", slept.append)
+    # The module's own names: other threads of the process sleep, too.
+    monkeypatch.setattr(retries, "secrets", SimpleNamespace(SystemRandom=Longest))
+    monkeypatch.setattr(retries, "time", SimpleNamespace(sleep=slept.append))
     with pytest.raises(OperationalError):
         failing(100)[0]()
     assert slept == [0.1, 0.2, 0.4]
