@@ -104,6 +104,7 @@ time = st.one_of(
     verb("time_passes", st.integers(1, 120) | st.integers(60 * 24, 60 * 24 * 20)),
     verb("month_ends", st.integers(0, 36)),
     verb("close_month", months_back),
+    verb("bill_late"),
     verb("move", st.sampled_from(ZONES)),
 )
 
@@ -352,6 +353,11 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(periods.PeriodNotOver), transaction.atomic():
                 periods.close(self.id_of(who), month, now=self.now)
         self.organizations[who].refresh_from_db()
+
+    def bill_late(self, who: int) -> None:
+        """I12: of a month that was closed just now a call still comes, and it shows in which one it is billed."""
+        self.month_ends(who, 36)
+        self.record_and_settle(who, 60 * 60, [(0, 60_000, frozenset({"voice_a"}))])
 
     def move(self, who: int, zone: str) -> None:
         """The organization moves: from its next month on."""

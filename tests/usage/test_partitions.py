@@ -110,11 +110,14 @@ def test_i08_a_range_is_cut_where_a_settlement_ends(priced, acme, record, settle
 def test_indexes_of_a_month_that_is_over_are_compacted_once_and_keep_serving():
     organizations = load.organizations(200)
     rows.hold(organizations, 30_000)
+    with connection.cursor() as cursor:
+        # Else it is a matter of luck whether, and how far on the way, autovacuum has counted them.
+        cursor.execute("ANALYZE usage_call, usage_calldetail")
     name = f"usage_call_{load.MONTH:%Y%m}_pkey"
     over = load.ENDS_AT + partitions.QUIET
     assert partitions.compact(over - timedelta(seconds=1)) == []
     loose = size_of(name)
-    assert partitions.compact(over) == [name]
+    assert name in partitions.compact(over)
     assert size_of(name) < 0.8 * loose
     assert partitions.compact(over) == []
     assert sum(len(calls.page(each.pk, calls.Filters())[0]) for each in organizations[:5]) == 5 * 50
