@@ -1,10 +1,15 @@
 from django.apps import AppConfig
 from django.contrib.admin import apps as admin_apps
 
+from accounts import instant_loader
+
 
 class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = "Accounts"
+
+    def ready(self) -> None:
+        instant_loader.register()
 
 
 class StaffAdminConfig(admin_apps.AdminConfig):
