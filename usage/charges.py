@@ -140,6 +140,18 @@ _WAITING = """
     ) AS r
     LIMIT %(limit)s"""
 
+# The same ranges, of which only whose they are is asked: to read them all twice took a third of a settlement in Python.
+_TURN = """
+    SELECT r.organization_id, sum(r.last_id - r.first_id + 1)::bigint FROM (
+        SELECT r.organization_id, r.first_id, r.last_id, asked.place
+        FROM unnest(%(organizations)s::bigint[]) WITH ORDINALITY AS asked (id, place)
+        CROSS JOIN LATERAL (
+            SELECT organization_id, first_id, last_id FROM usage_callrange
+            WHERE organization_id = asked.id AND first_sequence IS NULL ORDER BY starts_at, first_id LIMIT %(limit)s
+        ) AS r
+        LIMIT %(limit)s
+    ) AS r GROUP BY r.place, r.organization_id ORDER BY r.place"""
+
 # Ranges are to be found by their key. Did this say IS NULL, statistics made while little waited would suggest the index
 # of what waits, all of which would be read for every range: thousands of ranges took seconds.
 _NUMBER = """
@@ -238,6 +250,15 @@ def waiting(organization_ids: Sequence[int], limit: int) -> dict[int, list[Waiti
             calls += each.calls
             found.setdefault(organization_id, []).append(each)
     return found
+
+
+def turn(organization_ids: Sequence[int], limit: int) -> list[int]:
+    """Return whose waiting ranges `waiting` would return."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TURN, {"organizations": columns.array(organization_ids), "limit": limit})
+        counted = cursor.fetchall()
+    before = itertools.accumulate((calls for _, calls in counted), initial=0)
+    return [organization_id for (organization_id, _), calls in zip(counted, before, strict=False) if calls < limit]
 
 
 def take(organization_ids: Sequence[int], limit: int) -> dict[int, list[WaitingRange]]:

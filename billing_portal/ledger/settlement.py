@@ -45,7 +45,8 @@ def settle_many(organization_ids: Iterable[int], *, now: datetime, limit: int = 
     In one transaction, a statement for all of them each: at most `limit` charges together. Who has no books or is
     frozen is left out. Nothing is returned when nothing waits.
     """
-    while turn := _whose_turn(organization_ids, limit=limit):
+    # Nobody need be locked whose charges are not among the first `limit`.
+    while turn := charges.turn(accounts.not_frozen(organization_ids), limit):
         with transaction.atomic():
             if settled := _settle(accounts.lock_many(turn), now=now, limit=limit):
                 return settled
@@ -95,11 +96,6 @@ def funding_within(settlement: Settlement, *, starts: int, micros: int) -> Fundi
             paid.append((grant, overlap))
         covered = ends
     return Funding(grants=paid, accrued_micros=micros - sum(part for _, part in paid))
-
-
-def _whose_turn(organization_ids: Iterable[int], *, limit: int) -> list[int]:
-    """Return whose waiting charges are the first `limit`: nobody else need be locked for them."""
-    return list(charges.waiting(accounts.not_frozen(organization_ids), limit))
 
 
 def _settle(locked: Sequence[Account], *, now: datetime, limit: int) -> Counter[int]:

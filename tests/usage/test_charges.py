@@ -110,3 +110,19 @@ def test_organizations_in_which_charges_wait_are_found(priced, acme, other, reco
     assert charges.organizations_waiting(10) == [acme.pk, other.pk]
     settle(acme)
     assert charges.organizations_waiting(10) == [other.pk]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
+def test_whose_turn_it_is_says_what_would_be_taken(priced, acme, other, record, limit):
+    record(call_object("a"), call_object("b"), call_object("c", organization="other"))
+    record(call_object("d"), call_object("e", organization="other"))
+    asked = [other.pk, acme.pk]
+    turn = charges.turn(asked, limit)
+    assert turn == list(charges.waiting(asked, limit))
+    assert turn == asked[: 1 if limit <= 2 else 2]
+
+
+def test_it_is_nobodys_turn_where_nothing_waits(priced, acme, record, settle):
+    record(call_object())
+    settle(acme)
+    assert charges.turn([acme.pk], 10) == []
