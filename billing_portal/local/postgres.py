@@ -227,7 +227,7 @@ class Postgres:
         # Should children of a killed server still write, PostgreSQL finds their memory without these files.
         for stale in (self.data / "postmaster.pid", self.sockets / f"{SOCKET_NAME}.lock"):
             stale.unlink(missing_ok=True)
-        settings = TUNING | shared_memory() | ({} if durable else FORGETFUL)
+        settings = TUNING | shared_memory() | chosen() | ({} if durable else FORGETFUL)
         options: list[str] = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [
             str(programs.directory / "postgres"),
@@ -305,3 +305,8 @@ def shared_memory() -> dict[str, str]:
     except OSError:
         return {}
     return {"dynamic_shared_memory_type": "mmap"} if room < 512 * 1024 * 1024 else {}
+
+
+def chosen() -> dict[str, str]:
+    """Return what the environment sets for a larger machine: PG_SETTINGS="shared_buffers=6GB max_wal_size=16GB"."""
+    return dict(word.split("=", 1) for word in os.environ.get("PG_SETTINGS", "").split())

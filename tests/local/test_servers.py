@@ -266,6 +266,13 @@ def test_without_any_postgres_it_says_what_to_install(directory, monkeypatch):
     ]
 
 
+def test_the_environment_may_give_a_larger_machine_its_settings(directory, monkeypatch):
+    monkeypatch.setenv("PG_SETTINGS", "shared_buffers=24MB max_wal_size=80MB")
+    with psycopg.connect(servers.ensure(directory, durable=False).database_url) as connection:
+        query = "SELECT current_setting('shared_buffers'), current_setting('max_wal_size'), current_setting('jit')"
+        assert connection.execute(query).fetchone() == ("24MB", "80MB", "off")
+
+
 def test_without_any_valkey_it_says_what_to_install(directory, monkeypatch):
     monkeypatch.setattr("billing_portal.local.valkey.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("billing_portal.local.valkey.shutil.which", lambda name: None)

@@ -2,6 +2,7 @@
 
 import argparse
 import multiprocessing
+import os
 import random
 import threading
 import time
@@ -33,7 +34,7 @@ _fork = multiprocessing.get_context("fork")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calls", type=int, default=3_000_000, help="of the month (default: %(default)s)")
     parser.add_argument("--organizations", type=int, default=2_000)
-    parser.add_argument("--settlers", type=int, default=1, help="workers that settle beside (default: %(default)s)")
+    parser.add_argument("--settlers", type=int, default=2, help="workers that settle beside (default: %(default)s)")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
@@ -45,16 +46,27 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     size, postmaster = _disk(), portal.postmaster()
     with portal.web() as (port, web), _Settlers(organizations, options.settlers) as settlers:
         peak = _Peak(web, postmaster, *settlers.pids)
+        busy = {"web": portal.cpu_of(web), "PostgreSQL": portal.cpu_of(postmaster), "the platform": time.process_time()}
         started = time.perf_counter()
         posted_seconds, recorded = load.post(
             port, _requests(options.calls, [each.reference for each in organizations]), secret=secret
         )
         yield Figure("calls recorded", recorded, "")
         yield Figure("calls/s posted and recorded, settlers beside", recorded / posted_seconds, "/s")
+        platform = time.process_time()
         settlers.finish()
         yield Figure("until all was settled", time.perf_counter() - started, "s")
         memory = peak.end()
-    difference = _difference(organizations, options.calls)
+        ended = os.times()
+        busy = {
+            "web": portal.cpu_of(web) - busy["web"],
+            "settlers": ended.children_user + ended.children_system,
+            "PostgreSQL": portal.cpu_of(postmaster) - busy["PostgreSQL"],
+            "the platform": platform - busy["the platform"],
+        }
+        for name, spent in busy.items():
+            yield Figure(f"  CPU a call, {name}", spent / options.calls * 1e6, "µs")
+    difference = _difference(organizations, options.calls, processes=options.settlers)
     seconds = time.perf_counter() - started
     yield Figure("posted, settled and proved", seconds, "s")
     paced = seconds / options.calls * _FULL / 60
@@ -172,19 +184,25 @@ class _Peak:
         return max(self._most, portal.memory_of(*self._roots))
 
 
-def _difference(organizations: Sequence[Organization], calls: int) -> int:
+def _difference(organizations: Sequence[Organization], calls: int, *, processes: int) -> int:
     """Return by how many micros, or calls, the calls, ranges, rollups, settlements, burns and balances differ."""
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE usage_call, usage_callrange, ledger_settlement, ledger_settlementline, ledger_entry")
     ids = [organization.pk for organization in organizations]
-    sums = rollup_checks.differing()
-    off = sum(abs(each.micros_of_calls - each.micros_of_ranges) for each in sums)
-    off += sum(abs(each.micros_settled - each.micros_of_rollups) for each in sums)
-    for organization_id in ids:
-        off += sum(abs(each.expected - each.found) for each in verification.verify(organization_id))
+    connections.close_all()  # a forked process must not share a connection
+    with _fork.Pool(processes) as provers:
+        in_ledgers = provers.imap_unordered(_difference_in_ledger, ids)
+        sums = rollup_checks.differing()
+        off = sum(abs(each.micros_of_calls - each.micros_of_ranges) for each in sums)
+        off += sum(abs(each.micros_settled - each.micros_of_rollups) for each in sums)
+        off += sum(in_ledgers)
     settled = Settlement.objects.filter(organization_id__in=ids, source=Settlement.Source.CALLS)
     numbered = sum(last - first + 1 for first, last in settled.values_list("first_sequence", "last_sequence"))
     return off + abs(calls - numbered)
+
+
+def _difference_in_ledger(organization_id: int) -> int:
+    return sum(abs(each.expected - each.found) for each in verification.verify(organization_id))
 
 
 def _disk() -> int:
