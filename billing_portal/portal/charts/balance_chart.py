@@ -41,7 +41,7 @@ class Day:
 
 
 @dataclass(frozen=True)
-class BalanceChart:
+class BalanceChart(frame.Plot):
     """All a template needs to draw the areas, their axes, their legend and their table."""
 
     currency: str
@@ -49,19 +49,6 @@ class BalanceChart:
     columns: tuple[Day, ...]
     areas: tuple[Area, ...]
     line: str
-    gridlines: tuple[frame.Gridline, ...]
-    plot_height: int
-    axis_width: int
-    summary: str
-
-    @property
-    def height(self) -> int:
-        """The plot and the line of labels below it."""
-        return self.plot_height + 26
-
-    @property
-    def label_y(self) -> int:
-        return self.plot_height + 18
 
     @property
     def is_empty(self) -> bool:

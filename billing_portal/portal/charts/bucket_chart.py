@@ -37,7 +37,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class BucketChart:
+class BucketChart(frame.Plot):
     """All a template needs to draw the curve, the pace, the range ahead, the axes and the table."""
 
     noun: str
@@ -49,19 +49,6 @@ class BucketChart:
     band: str
     columns: tuple[Span, ...]
     ticks: tuple[tuple[str, str, str], ...]
-    gridlines: tuple[frame.Gridline, ...]
-    plot_height: int
-    axis_width: int
-    summary: str
-
-    @property
-    def height(self) -> int:
-        """The plot and the line of labels below it."""
-        return self.plot_height + 26
-
-    @property
-    def label_y(self) -> int:
-        return self.plot_height + 18
 
 
 def of_term(

@@ -4,26 +4,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from usage.models import Component, OutcomeType
+
 _BAR_SHARE = Fraction(72, 100)  # of a column's slot,
 _WIDEST_BAR = Fraction(1, 18)  # but of few columns none becomes a block.
 
-# The types of outcomes in the order they are stacked, with the labels of usage.models.OutcomeType.
-OUTCOMES: tuple[tuple[str, str], ...] = (
-    ("resolution", "Resolutions"),
-    ("procedure_handoff", "Procedure handoffs"),
-    ("disqualification", "Disqualifications"),
-    ("qualification", "Qualifications"),
-)
-# The priced components in the order they are stacked, with the labels of usage.models.Component.
-COMPONENTS: tuple[tuple[str, str], ...] = (
-    ("platform", "Platform"),
-    ("voice", "Voice engine"),
-    ("llm", "Language model"),
-    ("telephony", "Telephony"),
-    ("add_on", "Add-ons"),
-    ("per_call", "Per-call items"),
-    ("token_surcharge", "Token surcharge"),
-)
+# In the order in which they are stacked.
+OUTCOMES: tuple[tuple[str, str], ...] = tuple(OutcomeType.choices)
+COMPONENTS: tuple[tuple[str, str], ...] = tuple(Component.choices)
 
 
 @dataclass(frozen=True)
@@ -73,6 +61,25 @@ class Series:
 class Gridline:
     y: float
     label: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What every chart draws its own into: lines across, the labels of both axes, and what the whole says."""
+
+    gridlines: tuple[Gridline, ...]
+    plot_height: int
+    axis_width: int
+    summary: str
+
+    @property
+    def height(self) -> int:
+        """The plot and the line of labels below it."""
+        return self.plot_height + 26
+
+    @property
+    def label_y(self) -> int:
+        return self.plot_height + 18
 
 
 def tick_step(highest: int, *, smallest: int, intervals: int = 4) -> int:

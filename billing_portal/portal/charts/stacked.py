@@ -14,6 +14,7 @@ from billing_portal.portal.charts.frame import (
     Gridline,
     Mark,
     Place,
+    Plot,
     Series,
     css_class,
     pixels,
@@ -54,30 +55,17 @@ class Column:
 
 
 @dataclass(frozen=True)
-class StackedChart:
+class StackedChart(Plot):
     """All a template needs to draw the columns, their axes, their legend and their table."""
 
     currency: str
     series: tuple[Series, ...]
     columns: tuple[Column, ...]
-    gridlines: tuple[Gridline, ...]
     micros: int
-    plot_height: int
-    axis_width: int
     days_per_column: int
-    summary: str
     before_micros: int | None = None
     text: str = ""
     before_text: str = ""
-
-    @property
-    def height(self) -> int:
-        """The plot and the line of labels below it."""
-        return self.plot_height + 26
-
-    @property
-    def label_y(self) -> int:
-        return self.plot_height + 18
 
     @property
     def is_empty(self) -> bool:
