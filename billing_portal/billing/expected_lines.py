@@ -23,15 +23,18 @@ class LineReconciliation:
 
     line: InvoiceLine | None
     kind: str
-    component: str
-    grant_kind: str
     label: str
-    calls: int
-    stripe_quantity: int | None
-    our_quantity: int | None
-    stripe_amount_minor: int
     our_amount_minor: int
+    component: str = ""
+    grant_kind: str = ""
+    calls: int = 0
+    stripe_quantity: int | None = None
+    our_quantity: int | None = None
     prices: Sequence[AtPrice] = ()
+
+    @property
+    def stripe_amount_minor(self) -> int:
+        return self.line.amount_minor if self.line else 0
 
     @property
     def amount_difference_minor(self) -> int:
@@ -134,12 +137,8 @@ def _interim_line(line: InvoiceLine | None, component: str, due: interims.Due | 
         line=line,
         kind=InvoiceLine.Kind.INTERIM,
         component=component,
-        grant_kind="",
         label=name(component),
-        calls=0,
-        stripe_quantity=None,
         our_quantity=due.micros if due else 0,
-        stripe_amount_minor=line.amount_minor if line else 0,
         our_amount_minor=due.amount_minor if due else 0,
     )
 
@@ -149,12 +148,7 @@ def _deduction_line(line: InvoiceLine | None, component: str, amount_minor: int)
         line=line,
         kind=InvoiceLine.Kind.DEDUCTION,
         component=component,
-        grant_kind="",
         label=deductions.label(component),
-        calls=0,
-        stripe_quantity=None,
-        our_quantity=None,
-        stripe_amount_minor=line.amount_minor if line else 0,
         our_amount_minor=-amount_minor,
     )
 
@@ -166,12 +160,10 @@ def _usage_line(
         line=line,
         kind=InvoiceLine.Kind.USAGE,
         component=component,
-        grant_kind="",
         label=name(component),
         calls=behind.count(component),
         stripe_quantity=line.quantity if line else None,
         our_quantity=micros,
-        stripe_amount_minor=line.amount_minor if line else 0,
         our_amount_minor=minor_units.from_micros(micros, currency),
         prices=behind.prices.get(component, ()),
     )
@@ -188,8 +180,6 @@ def _credit_line(
         label=credit_lines.label(grant_kind, component),
         calls=behind.count(component),
         stripe_quantity=line.quantity if line else None,
-        our_quantity=None,
-        stripe_amount_minor=line.amount_minor if line else 0,
         our_amount_minor=-amount_minor,
     )
 
@@ -213,26 +203,12 @@ def _other_line(line: InvoiceLine, our_amount_minor: int) -> LineReconciliation:
         line=line,
         kind=line.kind,
         component=line.component,
-        grant_kind="",
         label=line.description,
-        calls=0,
         stripe_quantity=line.quantity,
-        our_quantity=None,
-        stripe_amount_minor=line.amount_minor,
         our_amount_minor=our_amount_minor,
     )
 
 
 def _missing_debt(amount_minor: int) -> LineReconciliation:
-    return LineReconciliation(
-        line=None,
-        kind=InvoiceLine.Kind.DEBT,
-        component="",
-        grant_kind="",
-        label=str(InvoiceLine.Kind.DEBT.label),
-        calls=0,
-        stripe_quantity=None,
-        our_quantity=None,
-        stripe_amount_minor=0,
-        our_amount_minor=amount_minor,
-    )
+    kind = InvoiceLine.Kind.DEBT
+    return LineReconciliation(line=None, kind=kind, label=str(kind.label), our_amount_minor=amount_minor)
