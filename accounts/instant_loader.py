@@ -1,7 +1,8 @@
 """Times are read from the database by psycopg's compiled loader.
 
 Django reads them by a subclass of the plain Python one, to give them a zone of its choice: 2.5 µs each, where the
-compiled one, whose times are in the connection's zone anyway, takes 0.2. They were most of what settlement did in Python.
+compiled one, whose times are in the connection's zone anyway, takes 0.2. They were most of what settlement did in
+Python.
 """
 
 from datetime import UTC
