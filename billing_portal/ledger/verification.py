@@ -25,9 +25,9 @@ class Discrepancy:
         return f"{self.law}: {self.subject}: expected {self.expected}, found {self.found}"
 
 
-# What the calls of each settlement add up to. A range belongs to the last settlement that begins where it does or before:
-# one pass over both in the order of their numbers, where comparing each range with each settlement takes the square of
-# a year. All ids of a range are of one block of 10,000, which lets calls find their ranges by merging in the same way.
+# What the calls of each settlement add up to. A range belongs to the last settlement that begins where it does or
+# before: one pass over both in the order of their numbers, where comparing each range with each settlement takes the
+# square of a year. All ids of a range are of one block of 10,000, which lets calls find their ranges in the same way.
 _WITH = """
     WITH numbered AS (
         SELECT max(settlement) OVER (ORDER BY first_sequence) AS settlement, starts_at, ends_at, first_id, last_id
