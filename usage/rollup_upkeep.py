@@ -59,10 +59,14 @@ def _changes(ranges: str) -> str:
 
 
 # All ids of a range are of one block of the sequence of ids. So all calls of an organization find their ranges by hash,
-# where comparing each with all of them would take hours.
-_SETTLED = "(SELECT * FROM usage_callrange WHERE organization_id = ANY(%s) AND first_sequence IS NOT NULL)"
-_SETTLED_CALLS = _calls(_SETTLED) + " AND (c.id - 1) / 10000 = (r.first_id - 1) / 10000"
-_SETTLED_CHANGES = _changes(_SETTLED) + " AND (v.id - 1) / 10000 = (r.first_id - 1) / 10000"
+# where comparing each with all of them would take hours. Whose calls are meant is said of them too: PostgreSQL follows
+# an equality to the joined table, not an `ANY`, and would sort everybody's for one organization.
+_OF_ORGANIZATIONS = "organization_id = ANY(%(organizations)s)"
+_SETTLED = f"(SELECT * FROM usage_callrange WHERE {_OF_ORGANIZATIONS} AND first_sequence IS NOT NULL)"
+_SETTLED_CALLS = f"""{_calls(_SETTLED)} AND (c.id - 1) / 10000 = (r.first_id - 1) / 10000
+         AND c.{_OF_ORGANIZATIONS}"""
+_SETTLED_CHANGES = f"""{_changes(_SETTLED)} AND (v.id - 1) / 10000 = (r.first_id - 1) / 10000
+         AND v.{_OF_ORGANIZATIONS}"""
 _COUNT = "count(*) FILTER (WHERE c.revision = 1)"
 # `usage_sum` of bigints is one, 0 of nothing: PostgreSQL's own is a numeric, and takes twice as long.
 _MS = "usage_sum(c.duration_ms) FILTER (WHERE c.revision = 1)"
@@ -241,7 +245,7 @@ def correct(organization_ids: Sequence[int], first_ids: Sequence[int]) -> None:
         _correct(cursor, f"({_changes(_NAMED)})", [list(organization_ids), list(first_ids)])
 
 
-def _correct(cursor: CursorWrapper, changes: str, values: list[Any]) -> None:
+def _correct(cursor: CursorWrapper, changes: str, values: list[Any] | dict[str, Any]) -> None:
     places = _all_places()
     cursor.execute(_into_mixes(_cut_to_mix(_changed_mix_days(changes, places)), places), values)
     cursor.execute(_into_agents(_changed("date, agent_id", changes)), values)
@@ -249,7 +253,7 @@ def _correct(cursor: CursorWrapper, changes: str, values: list[Any]) -> None:
 
 
 def _tables() -> list[tuple[str, str, str]]:
-    """Return (table, columns, query of all its rows of some organizations, who are named twice in each)."""
+    """Return (table, columns, query of all its rows of `organizations`)."""
     calls, changes = f"({_SETTLED_CALLS})", f"({_SETTLED_CHANGES})"
     places = _all_places()
     both = f"{_mix_days(calls, places)} UNION ALL {_changed_mix_days(changes, places)}"
@@ -299,13 +303,13 @@ def rebuild(*organization_ids: int) -> None:
     The caller holds the organizations' locks, so that no settlement adds to them meanwhile. Many at once are added up
     in one pass over the calls.
     """
-    ids = list(organization_ids)
+    values = {"organizations": list(organization_ids)}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_ROOM)
         for table in ("usage_dailyusage", "usage_dailyagentusage", "usage_hourlyusage"):
-            cursor.execute(f"DELETE FROM {table} WHERE organization_id = ANY(%s)", [ids])
-        cursor.execute(_rebuild(_all_places()), [ids])
-        _correct(cursor, f"({_SETTLED_CHANGES})", [ids])
+            cursor.execute(f"DELETE FROM {table} WHERE {_OF_ORGANIZATIONS}", values)
+        cursor.execute(_rebuild(_all_places()), values)
+        _correct(cursor, f"({_SETTLED_CHANGES})", values)
 
 
 _DIFFERING = """
@@ -321,8 +325,9 @@ def verify(organization_id: int) -> list[str]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_ROOM)
         for table, columns, query in _tables():
-            kept = f"SELECT {columns} FROM {table} WHERE organization_id = %s"
-            asked: list[Any] = [[organization_id], [organization_id], organization_id]
-            cursor.execute(f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", asked)
+            kept = f"SELECT {columns} FROM {table} WHERE {_OF_ORGANIZATIONS}"
+            cursor.execute(
+                f"WITH anew AS ({query}), kept AS ({kept}) {_DIFFERING}", {"organizations": [organization_id]}
+            )
             found += [" ".join(str(value) for value in (table, *row)) for row in cursor.fetchall()]
     return found
