@@ -21,7 +21,7 @@ from usage.pricing import Payer, price
 from usage.rating import AmountOutOfRange, CallFacts
 from usage.storage import NewCall
 
-MAX_ITEMS = 1000
+MAX_ITEMS = 5_000
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ def record(
     scope: Organization | None = None,
     api_key_id: int | None = None,
 ) -> list[Answer]:
-    """Record up to 1,000 call objects and return an answer for each, in their order.
+    """Record up to `MAX_ITEMS` call objects and return an answer for each, in their order.
 
     Every item stands for itself: a wrong one is answered as such and keeps no other from being recorded. A known id
     with the same content is a duplicate, with other content a conflict; neither changes anything. Corrections are held

@@ -16,7 +16,7 @@ from usage.outcomes.conversations import Judged, Reference, Standing
 from usage.outcomes.event_items import EventItem, EventRejected
 from usage.outcomes.judging import Judgement
 
-MAX_ITEMS = 1000
+MAX_ITEMS = 5_000  # as `ingestion` takes calls: one request may hold events of either
 
 RECORDED, HELD, DUPLICATE, CONFLICT, REJECTED = "recorded", "held", "duplicate", "conflict", "rejected"
 
@@ -41,7 +41,7 @@ class TooManyEvents(ValueError):
 
 
 def record(items: Sequence[bytes | msgspec.Raw], *, now: datetime, scope: Organization | None = None) -> list[Answer]:
-    """Record up to 1,000 conversation events and return an answer for each, in their order.
+    """Record up to `MAX_ITEMS` conversation events and return an answer for each, in their order.
 
     Every item stands for itself. A known id with the same content is a duplicate, with other content a conflict. With
     `scope`, items need not name an organization and may name no other. What the events decide or undo is charged or

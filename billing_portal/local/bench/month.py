@@ -19,10 +19,10 @@ from accounts.models import Organization
 from billing_portal.ledger import accounts, credits, periods, settlement, verification
 from billing_portal.ledger.models import Grant, Settlement
 from billing_portal.local.bench import Figure, at_most, load, portal
-from usage import partitions, rollup_checks
+from usage import ingestion, partitions, rollup_checks
 
 _FULL, _MINUTES = 30_000_000, 25
-_BATCH = 1_000
+_PATTERNS = 1_000
 _DRAWN = 100_003  # a prime
 _SHARE = 100  # organizations settled together, as the worker does it
 _PAUSE_SECONDS = 30  # as settlement is asked for by those who record calls
@@ -34,6 +34,9 @@ _fork = multiprocessing.get_context("fork")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calls", type=int, default=3_000_000, help="of the month (default: %(default)s)")
     parser.add_argument("--organizations", type=int, default=2_000)
+    parser.add_argument(
+        "--batch", type=int, default=ingestion.MAX_ITEMS, help="calls that a request holds (default: %(default)s)"
+    )
     parser.add_argument("--settlers", type=int, default=2, help="workers that settle beside (default: %(default)s)")
 
 
@@ -49,7 +52,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         busy = {"web": portal.cpu_of(web), "PostgreSQL": portal.cpu_of(postmaster), "the platform": time.process_time()}
         started = time.perf_counter()
         posted_seconds, recorded = load.post(
-            port, _requests(options.calls, [each.reference for each in organizations]), secret=secret
+            port,
+            _requests(options.calls, [each.reference for each in organizations], size=options.batch),
+            secret=secret,
         )
         yield Figure("calls recorded", recorded, "")
         yield Figure("calls/s posted and recorded, settlers beside", recorded / posted_seconds, "/s")
@@ -89,18 +94,18 @@ def _open_books(organizations: Sequence[Organization]) -> None:
         )
 
 
-def _requests(count: int, references: Sequence[str]) -> Iterator[bytes]:
-    """Yield the month in requests of a thousand, each call like one of `load`'s, with an id and a time of its own."""
-    patterns = [_pattern(raw) for raw in load.calls(_BATCH, references[:1], seed=1)]
+def _requests(count: int, references: Sequence[str], *, size: int) -> Iterator[bytes]:
+    """Yield the month in requests of `size` calls, each call like one of `load`'s, with an id and a time of its own."""
+    patterns = [_pattern(raw) for raw in load.calls(_PATTERNS, references[:1], seed=1)]
     weights = list(accumulate(1 / (rank + 1) for rank in range(len(references))))
     names = [each.encode() for each in random.Random(1).choices(references, cum_weights=weights, k=_DRAWN)]  # noqa: S311
     step_ms = (load.ENDS_AT - load.MONTH - timedelta(hours=1)) / timedelta(milliseconds=1) / count
     first_ms = int(load.MONTH.timestamp() * 1000)
-    for first in range(0, count, _BATCH):
+    for first in range(0, count, size):
         items = []
-        for number in range(first, min(first + _BATCH, count)):
+        for number in range(first, min(first + size, count)):
             # Whose a call is and what it is like are drawn anew, by steps that share no divisor with what there is.
-            text, lasted_ms = patterns[number * 389 % _BATCH]
+            text, lasted_ms = patterns[number * 389 % _PATTERNS]
             at = first_ms + int(number * step_ms)
             items.append(text % (number, names[number * 7919 % _DRAWN], at, at + lasted_ms))
         yield b"[" + b",".join(items) + b"]"

@@ -64,8 +64,8 @@ def _cpu_of_recording(organizations: Sequence[Organization], calls: int) -> floa
     span = (load.ENDS_AT - load.MONTH) * calls / _FULL
     items = list(load.calls(calls, references, seed=time.time_ns(), span=span))
     before = portal.cpu_of(portal.postmaster())
-    for start in range(0, calls, ingestion.MAX_ITEMS):
-        ingestion.record(items[start : start + ingestion.MAX_ITEMS], now=load.ENDS_AT)
+    for start in range(0, calls, rows.BATCH):
+        ingestion.record(items[start : start + rows.BATCH], now=load.ENDS_AT)
     return (portal.cpu_of(portal.postmaster()) - before) / calls
 
 

@@ -36,7 +36,7 @@ def test_a_body_that_cannot_be_read_is_refused_whole(vendor, body):
 
 
 def test_too_many_events_are_refused(vendor):
-    problem(post(vendor, [{}] * 1001), 422, "too-many-items")
+    problem(post(vendor, [{}] * 5001), 422, "too-many-items")
 
 
 def test_cloud_events_of_a_conversation_are_the_same_events(vendor):

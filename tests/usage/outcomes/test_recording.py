@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.usage.outcomes.conftest import START, became, event
+from usage import ingestion
 from usage.models import Conversation, ConversationEvent, ConversationEventDetail, OutcomeCharge
 from usage.outcomes import charging, recording, rules
 
@@ -169,9 +170,10 @@ def test_rules_are_those_of_the_conversations_beginning(tell, now):
     assert list(OutcomeCharge.objects.order_by("id").values_list("price_micros", flat=True)) == [990_000, 1_490_000]
 
 
-def test_at_most_a_thousand_events_come_at_once(tell):
+def test_at_most_five_thousand_events_come_at_once_as_many_as_calls(tell):
+    assert recording.MAX_ITEMS == ingestion.MAX_ITEMS
     with pytest.raises(recording.TooManyEvents):
-        tell(*[b"{}"] * 1001)
+        tell(*[b"{}"] * 5001)
 
 
 # ── Any order, any split ──────────────────────────────────────────────────────────────────────────────────────────────
