@@ -300,8 +300,8 @@ def _rebuild(places: range) -> str:
 def rebuild(*organization_ids: int) -> None:
     """Throw the rollups of organizations away and add all their settled calls up anew, in the database.
 
-    The caller holds the organizations' locks, so that no settlement adds to them meanwhile. Many at once are added up
-    in one pass over the calls.
+    The caller holds the organizations' locks, so that no settlement adds to them meanwhile. Several are added up in one
+    pass over their calls; `ledger.rollup_rebuilds` makes shares of many.
     """
     values = {"organizations": list(organization_ids)}
     with transaction.atomic(), connection.cursor() as cursor:

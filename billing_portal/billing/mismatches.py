@@ -27,7 +27,7 @@ from billing_portal.billing import (
 )
 from billing_portal.billing.call_audit import Difference
 from billing_portal.billing.models import Invoice, InvoiceCheck, Mismatch, Purchase
-from usage import rollup_upkeep
+from billing_portal.ledger import rollup_rebuilds
 
 log = structlog.get_logger(__name__)
 
@@ -235,7 +235,7 @@ def _send_reports(invoice: Invoice, now: datetime) -> None:
 
 
 def _rebuild(invoice: Invoice, now: datetime) -> None:
-    rollup_upkeep.rebuild(invoice.organization_id)
+    rollup_rebuilds.rebuild([invoice.organization_id])
 
 
 _Cure = Callable[[Invoice, datetime], None]

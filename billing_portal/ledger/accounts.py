@@ -58,14 +58,16 @@ def lock(organization_id: int, *, even_frozen: bool = False) -> Account:
     return found
 
 
-def lock_many(organization_ids: Iterable[int]) -> list[Account]:
+def lock_many(organization_ids: Iterable[int], *, even_frozen: bool = False) -> list[Account]:
     """Take the locks of several organizations at once, as `lock` takes one; return those accounts, in order.
 
-    Who has no books or is frozen is left out. Everyone who takes many takes them in this order, so nobody waits in a
-    circle.
+    Who has no books is left out, and who is frozen, unless `even_frozen`. Everyone who takes many takes them in this
+    order, so nobody waits in a circle.
     """
     accounts = Account.objects.select_for_update(of=("self",)).select_related("organization")
-    wanted = accounts.filter(organization_id__in=list(organization_ids), frozen_at=None)
+    wanted = accounts.filter(organization_id__in=list(organization_ids))
+    if not even_frozen:
+        wanted = wanted.filter(frozen_at=None)
     return list(wanted.order_by("organization_id"))
 
 

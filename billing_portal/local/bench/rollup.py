@@ -92,6 +92,8 @@ def _cpu_of_settling(organizations: Sequence[Organization]) -> float:
 
 
 def _by_model(organization: Organization, *, is_full: bool) -> Iterator[Figure]:
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE usage_pricerate, usage_productmix")  # too small for autovacuum to care
     values = {"organization": organization.pk, "from": load.MONTH, "to": load.ENDS_AT}
     raw_ms, of_calls = _timed(_RAW, values)
     of_days = {"organization": organization.pk, "from": load.MONTH.date(), "to": load.ENDS_AT.date()}

@@ -13,14 +13,16 @@ from typing import Any
 from django.db import connection, transaction
 
 from accounts.models import Organization
+from billing_portal.ledger import rollup_rebuilds
 from billing_portal.local.bench import load
-from usage import ingestion, partitions, periods, rollup_upkeep
+from usage import ingestion, partitions, periods
 
 BATCH = 1_000
 _PATTERN = 1_000
 _AGENTS = 5
 _AT_ONCE = 500_000
 _SLOTS = 100_000
+_REBUILT_AT_ONCE = 2
 
 
 def hold(organizations: Sequence[Organization], calls: int, *, month: datetime = load.MONTH, detailed: int = 0) -> int:
@@ -47,8 +49,10 @@ def hold(organizations: Sequence[Organization], calls: int, *, month: datetime =
 
 
 def roll_up(organizations: Sequence[Organization]) -> None:
-    """Add up the rollups of all organizations."""
-    rollup_upkeep.rebuild(*(organization.pk for organization in organizations))
+    """Add up the rollups of all organizations, as `manage.py rebuild_usage` does."""
+    shares = rollup_rebuilds.shares([organization.pk for organization in organizations])
+    for _ in rollup_rebuilds.rebuild_all(shares, at_once=_REBUILT_AT_ONCE):
+        pass
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE usage_dailyusage, usage_dailyagentusage, usage_hourlyusage")
 
