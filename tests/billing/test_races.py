@@ -331,6 +331,7 @@ NOT_RACED = {
     "checks.check",
     "actions.ask",  # in tests/support
     "debts._write",  # one line an invoice and source, by a constraint; it moves nothing in the books
+    "rollup_rebuilds.rebuild",  # in tests.ledger.test_rollup_rebuilds, beside two who settle
     "outcome_settlement.settle",  # in tests.ledger.test_buckets, by eight threads
 }
 # Reading them notes what they race.

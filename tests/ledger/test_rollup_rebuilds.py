@@ -6,6 +6,7 @@ import time
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.db.models import Sum
 
 from billing_portal.ledger import accounts, rollup_rebuilds, settlement
 from usage import rollup_checks, rollup_upkeep
@@ -101,6 +102,37 @@ def test_i09_a_rebuild_waits_for_who_settles(settled):
         DailyUsage.objects.filter(organization=acme).update(micros=1)
     rebuilding.join()
     assert rollup_upkeep.verify(acme.pk) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_i09_rebuilding_beside_who_settles_neither_fails_nor_counts_twice(with_calls, now):
+    acme = with_calls("acme", 120)
+    start, failures = threading.Barrier(4), []
+
+    def repeat(what, times):
+        start.wait()
+        try:
+            for _ in range(times):
+                what()
+        except Exception as failure:  # shown by the test itself, which is in another thread
+            failures.append(failure)
+        finally:
+            connection.close()
+
+    def settle():
+        settlement.settle(acme.pk, now=now, limit=4)
+
+    def rebuild():
+        rollup_rebuilds.rebuild([acme.pk])
+
+    threads = [threading.Thread(target=repeat, args=pair) for pair in [(settle, 20)] * 2 + [(rebuild, 20)] * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert rollup_upkeep.verify(acme.pk) == []
+    assert DailyUsage.objects.aggregate(calls=Sum("calls")) == {"calls": 120}
 
 
 def _rebuild(organization_id):
