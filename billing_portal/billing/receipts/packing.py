@@ -1,6 +1,7 @@
 """The ZIP of a receipt: its files, its heads and signatures, and a last entry that stands for all bytes before it."""
 
 import hashlib
+import struct
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,8 @@ _BLOCK = 1024 * 1024
 SEAL = "seal.json"
 _TOLD_EVERY = 5_000
 # Everything that could differ from file to file without being content is fixed, so that nothing else fits.
-_STAMP = (1980, 1, 1, 0, 0, 0)
+_STAMP, _FIRST_DAY = (1980, 1, 1, 0, 0, 0), 33
+_ZIP64, _IN_SIZES = 45, 2**32 - 1  # the version that knows ZIP64, and where the sizes stand instead of here
 
 
 class ContentsChanged(Exception):
@@ -60,7 +62,7 @@ def _write(
     tell: Callable[[int], None],
 ) -> int:
     tree = merkle.Tree()
-    with archive.open(_info(name), "w", force_zip64=True) as out:
+    with archive.open(_Entry(name), "w", force_zip64=True) as out:
         for line in lines:
             tree.add(line)
             out.write(line + b"\n")
@@ -73,7 +75,7 @@ def _write(
 
 
 def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    with archive.open(_info(name), "w", force_zip64=True) as out:
+    with archive.open(_Entry(name), "w", force_zip64=True) as out:
         out.write(content)
 
 
@@ -91,12 +93,24 @@ def _close(path: Path) -> None:
         _put(archive, SEAL, canonical.encode({"bytes": ends, "sha256": digest.hexdigest()}))
 
 
-def _info(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _STAMP)
-    info.compress_type = zipfile.ZIP_STORED if name == SEAL else zipfile.ZIP_DEFLATED
-    info.create_system = 3
-    info.external_attr = 0o644 << 16
-    return info
+class _Entry(zipfile.ZipInfo):
+    """An entry whose header is the same bytes whichever Python writes it, as its verifier expects them.
+
+    Before 3.11.4 `zipfile` wrote sizes of less than 4 GB twice, and an older version, where ZIP64 was asked for
+    (https://github.com/python/cpython/issues/103861); Debian 12 has 3.11.2.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, _STAMP)
+        self.compress_type = zipfile.ZIP_STORED if name == SEAL else zipfile.ZIP_DEFLATED
+        self.create_system = 3
+        self.create_version = self.extract_version = _ZIP64
+        self.external_attr = 0o644 << 16
+
+    def FileHeader(self, zip64: bool | None = None) -> bytes:  # noqa: N802 - as it is called there
+        name, sizes = self.filename.encode(), struct.pack("<HHQQ", 1, 16, self.file_size, self.compress_size)
+        fixed = (_ZIP64, 0, self.compress_type, 0, _FIRST_DAY, self.CRC, _IN_SIZES, _IN_SIZES, len(name), len(sizes))
+        return struct.pack("<4s5H3I2H", b"PK\3\4", *fixed) + name + sizes
 
 
 def _signatures(receipt: Receipt, payments: Sequence[ReceiptPayment]) -> dict[str, Any]:

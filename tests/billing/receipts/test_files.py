@@ -1,6 +1,8 @@
 """A receipt as people and programs get it: the file in the background, its page, the API, the proof of one call."""
 
 import json
+import struct
+import zipfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +68,16 @@ def test_i12_a_file_is_made_once_says_what_is_known_and_never_what_was_not_signe
     third = write(jobs.ask(invoice, now=CLOSING))
     assert (third.state, "grants.jsonl is not what was signed" in third.failure) == ("failed", True)
     assert not jobs.path_of(third).exists()
+
+
+def test_a_file_is_the_same_whatever_headers_pythons_zipfile_writes(
+    invoice: Invoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As 3.11.2 writes them, which is Debian 12's: version 20, and the sizes in their old places too.
+    old = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 33, 0, 0, 0, 0, 0)
+    monkeypatch.setattr(zipfile.ZipInfo, "FileHeader", lambda *_: old)
+    file = write(jobs.ask(invoice, now=CLOSING))
+    assert verify(jobs.path_of(file)).verified
 
 
 def test_pages_and_the_api_give_the_receipt_and_the_proof_of_a_call(
