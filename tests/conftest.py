@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -59,6 +60,11 @@ def make_organization(db: None) -> Callable[..., Organization]:
         return organization
 
     return make
+
+
+def only_long(*values: Any) -> list[Any]:
+    """Return parameters that `make test` leaves to `make test-long`."""
+    return [pytest.param(value, marks=pytest.mark.long) for value in values]
 
 
 def join(organization: Organization, user: User, role: str) -> Membership:

@@ -65,6 +65,7 @@ def test_f27_f29_a_form_sent_from_eight_tabs_at_once_asks_for_one_purchase(
 
 
 @racing.of("purchases.credit")
+@racing.FEW_OR_ALL
 def test_f30_f31_i13_what_was_paid_is_credited_once_whoever_hears_of_it_first(
     customers: list[Organization], alice: User, now: datetime
 ) -> None:

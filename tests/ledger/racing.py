@@ -26,7 +26,7 @@ from usage import ingestion
 
 CONNECTIONS = 8
 TRIALS = 100
-# For verbs beside the main ones: few trials in `make test`, all of them in `make test-long`.
+# Few trials in `make test`, all of them in `make test-long`.
 FEW_OR_ALL = pytest.mark.parametrize("trials", [8, pytest.param(TRIALS, marks=pytest.mark.long)])
 ENOUGH_PERCENT = 90
 # Of few trials, chance may spare several.

@@ -119,6 +119,7 @@ def test_f13_f14_i01_an_expiry_killed_at_every_lock_write_and_commit(
     assert not Grant.objects.filter(kind=Grant.Kind.WELCOME, remaining_micros__gt=0).exists()
 
 
+@pytest.mark.long
 def test_f13_f14_an_alert_killed_at_every_lock_write_and_commit(
     victim: killing.Victim, organizations: list[Organization], now: datetime
 ) -> None:

@@ -92,6 +92,7 @@ def refusals(answers):
 
 
 @racing.of("credits.grant")
+@racing.FEW_OR_ALL
 def test_f01_i06_a_grant_is_given_once_a_reference(organizations, now):
     """Four references, two connections each."""
 
@@ -108,6 +109,7 @@ def test_f01_i06_a_grant_is_given_once_a_reference(organizations, now):
 
 
 @racing.of("reversals.reverse_grant")
+@racing.FEW_OR_ALL
 def test_f01_i01_what_is_left_of_a_grant_is_taken_back_once(organizations, now):
     """Two people want it back, and each sends it four times."""
     grants = give_all(organizations, now)
@@ -194,6 +196,7 @@ def test_i13_a_card_that_earned_anothers_welcome_credit_takes_it_back_once(organ
 
 
 @racing.of("settlement.settle")
+@racing.FEW_OR_ALL
 def test_i04_each_call_is_settled_once_and_nobody_goes_away_empty(organizations, now):
     racing.record_calls(organizations, each=8, now=now)
     give_all(organizations, now, micros=MICROS // 10)
@@ -262,6 +265,7 @@ def test_i12_no_charge_enters_a_month_that_was_closed(organizations, now):
 
 
 @racing.of("collections.collect")
+@racing.FEW_OR_ALL
 def test_f01_i13_a_payment_is_collected_once_a_reference(organizations, now):
     racing.use(organizations, 1, now=now)
     cent = 10_000
@@ -415,6 +419,7 @@ def test_i06_the_same_cap_set_eight_times_is_set_once(organizations, now):
 
 
 @racing.of("reservations.reserve")
+@racing.FEW_OR_ALL
 def test_i03_a_cap_is_not_overshot_and_what_fits_is_not_refused(organizations, now):
     """Three of eight fit."""
     with transaction.atomic():

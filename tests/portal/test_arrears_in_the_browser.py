@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from accounts.models import Organization
 from billing_portal.billing import interim_walk, month_end
 from billing_portal.billing.models import InterimInvoice, Invoice
+from tests import looks
 from tests.billing.conftest import limited, sandbox_process, stripe, subscribed  # noqa: F401 - fixtures
 from tests.billing.world import CLOSING, MIDMONTH, invoice_of, use
 from tests.conftest import join
@@ -42,8 +43,7 @@ def stopped(stripe, near) -> Organization:  # noqa: F811
     return near
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_pages_are_sound(chromium, live_server, alice, stripe, stopped, monkeypatch, width, theme):  # noqa: F811
     page, complaints = _open(chromium, live_server.url, alice, width=width, theme=theme)
     for name in ("overview", "credits", "invoices"):

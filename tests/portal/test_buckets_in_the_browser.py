@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from billing_portal.billing import bucket_offers, bucket_sales, purchase_payment, purchases
 from billing_portal.billing.models import BucketOffer, Purchase
 from billing_portal.ledger.models import Bucket, BucketEntry
+from tests import looks
 from tests.billing import world
 from tests.billing.test_buckets_bought import DOCUMENT, ask
 from tests.billing.world import MIDMONTH, Buyer
@@ -52,8 +53,7 @@ def test_a_bucket_is_bought_with_the_saved_card_and_its_renewal_ended(
     assert Bucket.objects.get().remaining_units == 1_000
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_pages_are_sound(
     open_page: Callable[..., Page], buyer: Callable[..., Buyer], width: int, theme: str
 ) -> None:

@@ -8,14 +8,14 @@ from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
 
+from tests import looks
 from tests.portal.test_changes import _october, dearer  # noqa: F401 - fixtures
 from tests.usage.conftest import priced, record  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_pages_are_sound(chromium, live_server, alice, dearer, width, theme):  # noqa: F811
     from axe_playwright_python.sync_playwright import Axe
 

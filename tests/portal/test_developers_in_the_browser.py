@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from accounts import api_keys, clock
 from accounts.models import ApiKey
+from tests import looks
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -59,8 +60,7 @@ def keys(acme, alice) -> ApiKey:
     return used
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_pages_are_sound(open_page, acme, keys, width, theme):
     from axe_playwright_python.sync_playwright import Axe
 

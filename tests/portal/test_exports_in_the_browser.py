@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from accounts.models import Organization
 from billing_portal.ledger import accounts, settlement
+from tests import looks
 from tests.billing import world
 from usage.calls import Filters
 from usage.exports import jobs
@@ -52,8 +53,7 @@ def opened(chromium: Browser, address: str, user, organization, *, width=1360, t
     return page
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_page_is_sound(chromium, live_server, alice, busy, width, theme):
     page = opened(chromium, live_server.url, alice, busy, width=width, theme=theme)
     complaints: list[str] = []

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from billing_portal.billing import purchase_payment, purchases, top_ups
 from billing_portal.billing.models import Purchase
+from tests import looks
 from tests.billing.world import MIDMONTH, Buyer
 from tests.stripe.conftest import RunningSandbox
 
@@ -95,8 +96,7 @@ def test_credit_is_bought_in_checkout(open_page: Callable[..., Page], buyer: Cal
     assert acme.credit_micros == 25_000_000
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_pages_are_sound(
     open_page: Callable[..., Page], buyer: Callable[..., Buyer], width: int, theme: str
 ) -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from accounts.models import Organization
 from billing_portal.billing import month_end
+from tests import looks
 from tests.billing.conftest import sandbox_process, stripe, subscribed, used  # noqa: F401 - fixtures
 from tests.billing.world import CLOSING, MIDMONTH, invoice_of
 from tests.conftest import join
@@ -44,8 +45,7 @@ def paid(used, alice, monkeypatch) -> Organization:  # noqa: F811
     return acme
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_page_is_sound(chromium, live_server, alice, paid, width, theme):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from accounts.models import Organization
 from billing_portal.ledger import accounts, settlement
 from billing_portal.portal import saved_views
+from tests import looks
 from tests.billing import world
 from tests.usage.conftest import call_object
 from usage import ingestion, metadata_usage
@@ -66,8 +67,7 @@ def opened(chromium: Browser, url: str, user, *, width=1360, theme="light") -> P
     return page
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_pages_are_sound(chromium, live_server, alice, busy, width, theme):
     page = opened(chromium, live_server.url, alice, width=width, theme=theme)
     for shown in (

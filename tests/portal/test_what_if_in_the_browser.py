@@ -7,6 +7,7 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import expect
 
+from tests import looks
 from tests.portal.test_changes_in_the_browser import opened
 from tests.portal.test_what_if import _october, used  # noqa: F401 - fixtures
 from tests.usage.conftest import priced, record  # noqa: F401 - fixtures
@@ -22,8 +23,7 @@ def waiting(used, alice, now) -> WhatIf:  # noqa: F811
     return jobs.ask(organization=used, by=alice, choice=Choice(llm="gpt_5"), most_months=3, now=now)
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_pages_are_sound(chromium, live_server, alice, waiting, now, width, theme):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from accounts.models import Organization
 from billing_portal.billing.models import Invoice
+from tests import looks
 from usage.models import Backfill, Call, HeldCall, ImportJob, PriceVersion
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -21,8 +22,7 @@ def as_staff(browser: Browser, desk: Client, url: str, *, width: int, theme: str
     return context
 
 
-@pytest.mark.parametrize("width", [1360, 400])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@looks.of_page
 def test_the_desk_is_sound(
     desk: Client, furnished: Organization, live_server, chromium: Browser, width: int, theme: str
 ) -> None:
