@@ -235,17 +235,18 @@ def fold(ranges: str, values: Mapping[str, Any], *, starts_at: datetime, ends_at
 
 
 _NAMED = """(
-    SELECT r.* FROM unnest(%s::bigint[], %s::bigint[]) AS named (o, i)
+    SELECT r.* FROM unnest(%(organizations)s::bigint[], %(first_ids)s::bigint[]) AS named (o, i)
     JOIN usage_callrange r ON r.organization_id = o AND r.first_id = i AND r.first_sequence IS NOT NULL)"""
 
 
 def correct(organization_ids: Sequence[int], first_ids: Sequence[int]) -> None:
     """Add what the revisions in ranges that were just settled change in counts, times and tokens."""
+    values = {"organizations": list(organization_ids), "first_ids": list(first_ids)}
     with connection.cursor() as cursor:
-        _correct(cursor, f"({_changes(_NAMED)})", [list(organization_ids), list(first_ids)])
+        _correct(cursor, f"({_changes(_NAMED)})", values)
 
 
-def _correct(cursor: CursorWrapper, changes: str, values: list[Any] | dict[str, Any]) -> None:
+def _correct(cursor: CursorWrapper, changes: str, values: Mapping[str, Any]) -> None:
     places = _all_places()
     cursor.execute(_into_mixes(_cut_to_mix(_changed_mix_days(changes, places)), places), values)
     cursor.execute(_into_agents(_changed("date, agent_id", changes)), values)
