@@ -11,21 +11,25 @@ from django.db import connection
 
 from accounts import queueing
 from accounts.models import Membership, Organization, User
-from billing_portal.local import servers
 from tests import migrated
 from usage import dimensions, partitions
 
+_DATABASE = {"db", "transactional_db", "live_server"}
 NOW = datetime(2026, 10, 15, 9, 30, tzinfo=UTC)
 PASSWORD = "correct horse battery"
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-django, which puts them at the end
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests without a database come first: one worker runs them while another one migrates."""
+    items.sort(key=lambda item: bool(item.get_closest_marker("django_db") or _DATABASE & {*item.fixturenames}))
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """Have a migrated copy stand where pytest-django, by `--reuse-db`, looks for the database of this worker."""
     creation = connection.creation
-    migrated.copy(
-        creation._get_test_db_name(), os.environ["DATABASE_URL"], servers.default_directory() / "migrated.lock"
-    )
+    migrated.copy(creation._get_test_db_name(), os.environ["DATABASE_URL"], migrated.default_lock())
 
 
 @pytest.fixture

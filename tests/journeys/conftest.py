@@ -15,6 +15,7 @@ import pytest
 
 from billing_portal.local import servers
 from billing_portal.local.processes import CHECKOUT, Processes, free_port
+from tests import migrated
 
 START_OF_TIME = "2026-10-20T08:00:00+00:00"
 
@@ -74,7 +75,7 @@ def portal() -> Iterator[Portal]:
             "sandbox", "manage.py", "sandbox", "--port", sandbox.rpartition(":")[2], "--clock", START_OF_TIME,
             "--webhook", f"{url}/stripe/webhooks/", "--webhook-secret", "whsec_sandbox",
         )  # fmt: skip
-        running.manage("migrate", "--verbosity", "0")
+        migrated.pour(embedded)
         processes.wait_for("sandbox", f"{sandbox}/_sandbox/clock")
         running.manage("load_prices", "usage/price_books/parley.toml")
         running.manage("advance_clock", "2026-10-21T09:00")

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.db import connections
 
-from billing_portal.local import daemons, postgres, servers
+from billing_portal.local import daemons, servers
 from billing_portal.local.postgres import Postgres
 from billing_portal.local.processes import CHECKOUT, Processes, free_port
-from tests import local_servers
+from tests import migrated
 from tests.usage.conftest import call_object
 from tests.usage.settler import ORGANIZATIONS
 
@@ -172,7 +171,7 @@ def on_servers(home: Path) -> Iterator[World]:
     }
     world = World(home, server, Processes(logs=home / "logs", environment=environment), free_port())
     try:
-        _lay_out(world)
+        migrated.pour(embedded)
         secret = home / "secret"
         world.run("-m", "tests.usage.settler", "set-up", str(secret))
         world.secret = secret.read_text()
@@ -187,23 +186,6 @@ def on_servers(home: Path) -> Iterator[World]:
         world.processes.stop()
         servers.remove(home)
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _lay_out(world: World) -> None:
-    """Give the world the tests' schema: a dump takes a tenth of the time of all migrations."""
-    if local_servers.started is None:
-        world.run("manage.py", "migrate", "--verbosity", "0")
-        return
-    owner = world.server.owner
-    programs = postgres.find(base=world.server.base, owner=owner, major=None).directory
-    name = connections["default"].settings_dict["NAME"]
-    source = local_servers.started.database_url.replace("/portal?", f"/{name}?")
-    schema = owner.run([programs / "pg_dump", "--schema-only", "--no-owner", source])
-    assert schema.returncode == 0, schema.stdout[-500:]
-    loaded = owner.run(
-        [programs / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", world.url], input=schema.stdout, stdin=None
-    )
-    assert loaded.returncode == 0, loaded.stdout[-500:]
 
 
 @dataclass(frozen=True)
