@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import CDPSession, Page, expect
 
 from accounts.models import User
+from tests import looks
 from tests.conftest import PASSWORD
 
 pytestmark = [
@@ -38,8 +38,7 @@ class Browser:
         self.devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
 
     def is_accessible(self) -> bool:
-        violations = Axe().run(self.page).response["violations"]
-        assert not violations, violations
+        looks.assert_accessible(self.page)
         return True
 
 

@@ -75,13 +75,11 @@ def _address(organization: Organization, invoice: Invoice) -> str:
 
 
 def _look(page: Page, name: str, address: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
 
     page.goto(address, wait_until="networkidle")
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-    found = Axe().run(page)
-    assert found.violations_count == 0, (name, found.generate_report())
+    looks.assert_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], name
 
 

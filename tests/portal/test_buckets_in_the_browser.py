@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from billing_portal.billing import bucket_offers, bucket_sales, purchase_payment, purchases
@@ -85,8 +84,7 @@ def test_the_pages_are_sound(
         page.wait_for_timeout(200)
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
-        found = Axe().run(page)
-        assert found.violations_count == 0, (name, found.generate_report())
+        looks.assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") == width, name
 
 

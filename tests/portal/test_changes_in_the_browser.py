@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @looks.of_page
 def test_the_pages_are_sound(chromium, live_server, alice, dearer, width, theme):  # noqa: F811
-    from axe_playwright_python.sync_playwright import Axe
 
     page, complaints = opened(chromium, live_server.url, alice, width=width, theme=theme)
     whole = reverse("changes", args=[dearer.public_id])
@@ -31,8 +30,7 @@ def test_the_pages_are_sound(chromium, live_server, alice, dearer, width, theme)
         page.goto(url)
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
-        found = Axe().run(page)
-        assert found.violations_count == 0, (name, found.generate_report())
+        looks.assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") == width, name
     assert complaints == []
 

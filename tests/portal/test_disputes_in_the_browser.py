@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from accounts import people
 from billing_portal.billing.disputes import cases
+from tests import looks
 from tests.billing.test_disputes import CALL, _no_settling_behind_the_back, opened, used  # noqa: F401 - fixtures
 from tests.portal.test_changes_in_the_browser import opened as opened_page
 from tests.support.conftest import desk  # noqa: F401 - fixture
@@ -32,7 +33,6 @@ def test_the_pages_are_sound(
     settings,
     tmp_path,
 ):
-    from axe_playwright_python.sync_playwright import Axe
 
     monkeypatch.setattr("accounts.clock.now", lambda: now)
     settings.COMPARISONS_DIR = tmp_path
@@ -58,8 +58,7 @@ def test_the_pages_are_sound(
     for name, url in pages.items():
         page.goto(url)
         look(page, f"{name}-{width}-{theme}")
-        found = Axe().run(page)
-        assert found.violations_count == 0, (name, found.generate_report())
+        looks.assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") == width, name
     assert complaints == []
     staff = as_staff(chromium, desk, live_server.url, width=width, theme=theme).new_page()

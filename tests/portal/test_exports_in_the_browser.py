@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
@@ -60,8 +59,7 @@ def test_the_page_is_sound(chromium, live_server, alice, busy, width, theme):
     page.on("console", lambda message: message.type in {"error", "warning"} and complaints.append(message.text))
     page.reload()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    looks.assert_accessible(page)
     assert complaints == []
     expect(page.get_by_role("radio", name="Parquet")).to_be_visible()
     if out := os.environ.get("SCREENSHOTS"):

@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser
@@ -13,6 +12,7 @@ from playwright.sync_api import Browser
 from accounts.models import Organization
 from billing_portal.ledger import accounts, alerts, authorization, limits, refusals, reservations, settlement
 from billing_portal.ledger.models import Account, Direction, MonthSpend
+from tests import looks
 from tests.billing import world
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -60,25 +60,25 @@ def limited(acme: Organization, alice, now) -> Organization:
     return acme
 
 
-def test_limits_and_alerts_are_sound(limited: Organization, alice, live_server, chromium: Browser) -> None:
+@looks.of_page
+def test_limits_and_alerts_are_sound(
+    limited: Organization, alice, live_server, chromium: Browser, width: int, theme: str
+) -> None:
     client = Client()
     client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
     url = live_server.url + reverse("limits", args=[limited.public_id])
-    for width in (1360, 400):
-        for theme in ("light", "dark"):
-            context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-            context.add_cookies(
-                [{"name": name, "value": each.value, "url": live_server.url} for name, each in client.cookies.items()]
-            )
-            page = context.new_page()
-            complaints: list[str] = []
-            page.on("pageerror", lambda error, seen=complaints: seen.append(str(error)))
-            page.on("console", lambda message, seen=complaints: message.type == "error" and seen.append(message.text))
-            page.goto(url, wait_until="networkidle")
-            if folder := os.environ.get("SCREENSHOTS"):
-                page.screenshot(path=Path(folder) / f"limits-{width}-{theme}.png", full_page=True)
-            assert complaints == []
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            found = Axe().run(page)
-            assert found.violations_count == 0, found.generate_report()
-            context.close()
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    context.add_cookies(
+        [{"name": name, "value": each.value, "url": live_server.url} for name, each in client.cookies.items()]
+    )
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.goto(url, wait_until="networkidle")
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"limits-{width}-{theme}.png", full_page=True)
+    assert complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    looks.assert_accessible(page)
+    context.close()

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
 
+from tests import looks
 from tests.portal.test_outcomes import talked as talked_fixture
 from tests.portal.test_usage_in_the_browser import opened
 
@@ -41,7 +41,6 @@ def test_one_finds_out_why_a_conversation_was_billed(live_server, chromium: Brow
 
 def _sound(page: Page, name: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    looks.assert_accessible(page)
     if out := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(out) / f"{name}.png", full_page=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
@@ -16,6 +15,7 @@ from accounts.models import Membership, Organization, User
 from billing_portal.billing import interim_walk
 from billing_portal.billing.models import Invoice
 from billing_portal.ledger.models import Transaction
+from tests import looks
 from tests.billing.conftest import limited, sandbox_process, stripe, subscribed  # noqa: F401 - fixtures
 from tests.billing.world import MIDMONTH, use
 from tests.conftest import join
@@ -75,8 +75,7 @@ def look(page: Page) -> None:
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(folder) / f"pay-by-form-{width}-{theme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        found = Axe().run(page, options={"iframes": False})
-        assert found.violations_count == 0, found.generate_report()
+        looks.assert_accessible(page, iframes=False)
 
 
 def test_f27_an_invoice_is_paid_on_the_page_with_a_new_card_once(page: Page, open_invoice: Invoice) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client, override_settings
 from django.urls import reverse
@@ -118,6 +117,5 @@ def test_the_pages_are_sound(
         page.wait_for_timeout(300)
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
-        found = Axe().run(page)
-        assert found.violations_count == 0, (name, found.generate_report())
+        looks.assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") == width, name

@@ -25,7 +25,6 @@ def waiting(used, alice, now) -> WhatIf:  # noqa: F811
 
 @looks.of_page
 def test_the_pages_are_sound(chromium, live_server, alice, waiting, now, width, theme):
-    from axe_playwright_python.sync_playwright import Axe
 
     choice = Choice(llm="gpt_4o_mini", voice="deepgram_tts")
     other = jobs.ask(organization=waiting.organization, by=alice, choice=choice, most_months=2, now=now)
@@ -40,8 +39,7 @@ def test_the_pages_are_sound(chromium, live_server, alice, waiting, now, width, 
         page.goto(url)
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
-        found = Axe().run(page)
-        assert found.violations_count == 0, (name, found.generate_report())
+        looks.assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") == width, name
     assert complaints == []
 

@@ -204,7 +204,7 @@ def look(live_server: Any, chromium: Browser) -> Callable[..., None]:
             complaints: list[str] = []
             listen(page, complaints)
             for name, url in pages.items():
-                answer = page.goto(url, wait_until="networkidle")
+                answer = page.goto(url)
                 assert answer is not None
                 assert (answer.status, complaints) == (200, []), name
                 if folder := os.environ.get("SCREENSHOTS"):

@@ -1,18 +1,13 @@
 """Every page of the sandbox passes axe, in the light and in the dark."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from tests import looks
 from tests.stripe.browser.test_challenge import reach_the_bank
 from tests.stripe.browser.test_payment_element import open_customer_session, open_shop, pay
 
 pytestmark = pytest.mark.browser
-
-
-def assert_accessible(page):
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -24,27 +19,27 @@ def scheme(request, page):
 def test_the_payment_element(page, shop, api, scheme):
     customer, secret = open_customer_session(api)
     frame = open_shop(page, shop, api.setup_intent(customer=customer["id"]), session=secret)
-    assert_accessible(page)
+    looks.assert_accessible(page)
     frame.get_by_role("tab", name="Card").click()
     pay(page)
     expect(frame.get_by_text("Your card number is incomplete.")).to_be_visible()
     frame.get_by_text("Test cards").click()
-    assert_accessible(page)
+    looks.assert_accessible(page)
     frame.get_by_role("tab", name="Link").click()
     frame.get_by_role("button", name="Pay with Link").click()
-    assert_accessible(page)
+    looks.assert_accessible(page)
 
 
 @pytest.mark.parametrize(("theme", "ground"), [("night", "rgb(23, 29, 41)"), ("stripe", "rgb(255, 255, 255)")])
 def test_a_theme_overrides_the_customers_scheme(page, shop, api, scheme, theme, ground):
     frame = open_shop(page, shop, api.setup_intent(), theme=theme)
     expect(frame.locator("body")).to_have_css("background-color", ground)
-    assert_accessible(page)
+    looks.assert_accessible(page)
 
 
 def test_the_challenge(page, shop, api, scheme):
     reach_the_bank(page, shop, api.payment_intent())
-    assert_accessible(page)
+    looks.assert_accessible(page)
 
 
 def addresses(api, origin):
@@ -88,7 +83,7 @@ def test_every_page_is_accessible_and_fits_a_phone(page, api, origin, scheme):
     page.set_viewport_size({"width": 400, "height": 800})
     for name, address in addresses(api, origin).items():
         page.goto(address)
-        assert_accessible(page)
+        looks.assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400, name
         expect(page.get_by_role("banner").get_by_text("Sandbox", exact=True)).to_be_visible()
     page.complaints.remove("Failed to load resource: the server responded with a status of 404 (Not Found)")
