@@ -32,7 +32,7 @@ def stripe(sandbox_process: RunningSandbox, transactional_db: None) -> Iterator[
     sandbox_process.reset()
     sandbox_process.faults(fail_next={}, timeout_next={}, decline_next={}, webhooks={})
     sandbox_process.advance_to(MIDMONTH.timestamp())
-    with override_settings(STRIPE_API_BASE=sandbox_process.url, STRIPE_TIMEOUT_SECONDS=3):
+    with override_settings(STRIPE_API_BASE=sandbox_process.url, STRIPE_TIMEOUT_SECONDS=2):
         yield sandbox_process
 
 

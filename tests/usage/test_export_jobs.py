@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
+from tests.conftest import only_long
 from tests.usage.conftest import call_object
 from usage.calls import Filters
 from usage.exports import formats, jobs
@@ -204,7 +205,7 @@ _MANY = """
     FROM (SELECT * FROM usage_call ORDER BY id LIMIT 1) AS c, generate_series(1, %s) AS n"""
 
 
-@pytest.mark.parametrize("name", ["csv", "jsonl", "parquet", "xlsx"])
+@pytest.mark.parametrize("name", ["csv", "parquet", *only_long("jsonl", "xlsx")])
 def test_memory_does_not_grow_with_the_rows(name, thirty, tmp_path):
     def peak(rows):
         with connection.cursor() as cursor:

@@ -17,7 +17,7 @@ from billing_portal.ledger import accounts
 from tests.conftest import NOW
 
 pytestmark = pytest.mark.django_db
-EXAMPLES, MANY_EXAMPLES = 25, 500
+EXAMPLES, MANY_EXAMPLES = 15, 500
 WRITES = {
     "record_calls",
     "record_conversation_events",
