@@ -11,7 +11,6 @@ from billing_portal.local import bench
 
 def main() -> None:
     subject = sys.argv[1]
-    django.setup()
     module = import_module(f"{bench.__name__}.{subject}")
     parser = argparse.ArgumentParser(prog=f"manage.py bench {subject}", description=module.__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -27,4 +26,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    django.setup()
     main()
