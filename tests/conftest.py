@@ -21,8 +21,12 @@ PASSWORD = "correct horse battery"
 
 @pytest.hookimpl(trylast=True)  # after pytest-django, which puts them at the end
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests without a database come first: one worker runs them while another one migrates."""
-    items.sort(key=lambda item: bool(item.get_closest_marker("django_db") or _DATABASE & {*item.fixturenames}))
+    """Let tests without a database come first: one worker runs them while another one migrates. Then journeys: long."""
+    items.sort(key=lambda item: 2 if _needs_database(item) else int("portal" in item.fixturenames))
+
+
+def _needs_database(item: pytest.Item) -> bool:
+    return bool(item.get_closest_marker("django_db") or _DATABASE & {*item.fixturenames})
 
 
 @pytest.fixture(scope="session")

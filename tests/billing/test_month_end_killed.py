@@ -16,6 +16,7 @@ from billing_portal.billing import month_end, reconciliation
 from billing_portal.billing.models import CreditLine, Invoice
 from billing_portal.ledger.models import Transaction
 from tests.billing.world import CLOSING, invoice_of
+from tests.conftest import only_long
 from tests.stripe.conftest import RunningSandbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,7 @@ def wait_until_taken(stripe: RunningSandbox, worker: "subprocess.Popen[bytes]") 
     time.sleep(0.3)
 
 
-@pytest.mark.parametrize("path", ["meter_events", "invoiceitems", "finalize", "/pay"])
+@pytest.mark.parametrize("path", ["meter_events", "/pay", *only_long("invoiceitems", "finalize")])
 def test_f14_killed_between_stripes_effect_and_our_commit(
     stripe: RunningSandbox, used: Callable[..., Organization], path: str
 ) -> None:
