@@ -21,8 +21,10 @@ PASSWORD = "correct horse battery"
 
 @pytest.hookimpl(trylast=True)  # after pytest-django, which puts them at the end
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests without a database come first: one worker runs them while another one migrates. Then journeys: long."""
+    """Let one worker migrate with the first test while others run those without a database, then journeys, then all."""
     items.sort(key=lambda item: 2 if _needs_database(item) else int("portal" in item.fixturenames))
+    first = next((number for number, item in enumerate(items) if _needs_database(item)), 0)
+    items[: first + 1] = [*items[first : first + 1], *items[:first]]
 
 
 def _needs_database(item: pytest.Item) -> bool:
