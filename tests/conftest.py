@@ -22,6 +22,8 @@ PASSWORD = "correct horse battery"
 @pytest.hookimpl(trylast=True)  # after pytest-django, which puts them at the end
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker migrate with the first test while others run those without a database, then journeys, then all."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
     items.sort(key=lambda item: 2 if _needs_database(item) else int("portal" in item.fixturenames))
     first = next((number for number, item in enumerate(items) if _needs_database(item)), 0)
     items[: first + 1] = [*items[first : first + 1], *items[:first]]
