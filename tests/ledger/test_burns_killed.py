@@ -69,8 +69,11 @@ def books(organization: Organization) -> dict[str, object]:
         Alert: ("gauge", "percent", "is_quiet", "used"),
         Letter: ("to",),
     }
+    orders = {SettlementLine: ("settlement", "component")}  # the others' keys say in which order they came to be
     return {
-        model.__name__: list(model.objects.filter(organization=organization).order_by("pk").values_list(*fields))
+        model.__name__: list(
+            model.objects.filter(organization=organization).order_by(*orders.get(model, ("pk",))).values_list(*fields)
+        )
         for model, fields in columns.items()
     }
 
