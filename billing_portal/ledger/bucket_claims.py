@@ -59,7 +59,11 @@ def follow(
         if (claimed, held) == (claim.claimed_units, claim.held_units):
             return None
         claim.claimed_units, claim.held_units, claim.reason, claim.changed_at = claimed, held, reason[:200], now
-        return _follow(account, claim, now=now)
+        change = _follow(account, claim, now=now)
+        if change.units < 0:
+            # Units of this payment that come back were used before those of later ones, whose claims find more then.
+            look_again(account, [bucket.pk], now=now)
+        return change
 
 
 def preview(*, bucket: Bucket, paid_micros: int, claimed_micros: int, now: datetime) -> Change:
@@ -74,7 +78,7 @@ def preview(*, bucket: Bucket, paid_micros: int, claimed_micros: int, now: datet
 
 
 def look_again(account: Account, bucket_ids: Collection[int], *, now: datetime) -> None:
-    """Follow the claims on buckets into which units came back: what stands for no payment does not stay there.
+    """Follow all claims on buckets into which units came back: what stands for no payment does not stay there.
 
     The caller holds the account's lock.
     """

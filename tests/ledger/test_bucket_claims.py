@@ -277,6 +277,19 @@ def test_units_that_were_used_are_not_left_in_any_bucket():
     assert [(found[each].used, found[each].left) for each in (1, 2, 3)] == [(4, {}), (2, {2: 1, 3: 2}), (0, {3: 1})]
 
 
+def test_f38_units_that_one_claim_gives_back_are_found_by_the_claim_on_a_later_payment(books, now):
+    first = bucket(books, 5)
+    use(books, "c_1", "c_2", "c_3", now=now)
+    larger = buckets.upgrade(books.pk, first.pk, units=5, price_micros=5 * 700_000, reference="u", now=now)
+    use(books, "c_4", now=now)
+    assert claim(first, 0, 1, now=now).units == 1
+    use(books, "c_5", now=now)  # of the later payment, as the first one's last unit is in doubt
+    assert claim(larger, 0, 5, now=now, paid=5 * 700_000).units == 4
+    assert claim(first, 0, 0, now=now).units == -1
+    assert stands(books, larger) == (0, 5, 0)
+    assert_lawful(books)
+
+
 STEPS = st.one_of(
     st.sampled_from(["use", "return", "upgrade", "expire"]),
     st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()),
