@@ -5,7 +5,6 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser
 
@@ -64,18 +63,8 @@ def eventful(acme: Organization, now) -> Organization:
 def test_the_credits_page_is_sound(
     eventful: Organization, alice, live_server, chromium: Browser, width: int, theme: str
 ) -> None:
-    client = Client()
-    client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
     url = live_server.url + reverse("credits", args=[eventful.public_id])
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    context.add_cookies(
-        [{"name": name, "value": each.value, "url": live_server.url} for name, each in client.cookies.items()]
-    )
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-    page.goto(url, wait_until="networkidle")
+    page = looks.opened(chromium, url, alice, width=width, theme=theme)
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"credits-{width}-{theme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -86,5 +75,4 @@ def test_the_credits_page_is_sound(
     page.get_by_role("link", name="September 2026").click()
     page.get_by_role("heading", name="Statement of September 2026").wait_for()
     assert "month=2026-09" in page.url
-    assert complaints == []
-    context.close()
+    assert page.complaints == []

@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser
 
@@ -64,21 +63,10 @@ def limited(acme: Organization, alice, now) -> Organization:
 def test_limits_and_alerts_are_sound(
     limited: Organization, alice, live_server, chromium: Browser, width: int, theme: str
 ) -> None:
-    client = Client()
-    client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
     url = live_server.url + reverse("limits", args=[limited.public_id])
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    context.add_cookies(
-        [{"name": name, "value": each.value, "url": live_server.url} for name, each in client.cookies.items()]
-    )
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-    page.goto(url, wait_until="networkidle")
+    page = looks.opened(chromium, url, alice, width=width, theme=theme)
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"limits-{width}-{theme}.png", full_page=True)
-    assert complaints == []
+    assert page.complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     looks.assert_accessible(page)
-    context.close()

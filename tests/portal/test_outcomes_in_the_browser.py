@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests import looks
 from tests.portal.test_outcomes import talked as talked_fixture
-from tests.portal.test_usage_in_the_browser import opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 talked = talked_fixture
@@ -24,7 +23,7 @@ def _october(monkeypatch, now):
 def test_one_finds_out_why_a_conversation_was_billed(live_server, chromium: Browser, talked, alice):
     home = live_server.url + reverse("outcomes", args=[talked.public_id])
     for width, theme in ((1360, "light"), (400, "dark")):
-        page = opened(chromium, f"{home}?days=month", alice, width=width, theme=theme)
+        page = looks.opened(chromium, f"{home}?days=month", alice, width=width, theme=theme)
         _sound(page, f"outcomes-{width}-{theme}")
         page.get_by_role("link", name="All conversations").click()
         expect(page.get_by_role("heading", name="Conversations", level=1)).to_be_visible()

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
 from accounts.models import Organization
 from billing_portal.ledger import accounts, settlement
@@ -53,22 +52,9 @@ def busy(acme, now, monkeypatch) -> Organization:
     return acme
 
 
-def opened(chromium: Browser, url: str, user, *, width=1360, theme="light") -> Page:
-    client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    home = "/".join(url.split("/")[:3])
-    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": home}])
-    page = context.new_page()
-    page.complaints = []
-    page.on("console", lambda message: message.type in {"error", "warning"} and page.complaints.append(message.text))
-    page.goto(url)
-    return page
-
-
 @looks.of_page
 def test_the_pages_are_sound(chromium, live_server, alice, busy, width, theme):
-    page = opened(chromium, live_server.url, alice, width=width, theme=theme)
+    page = looks.opened(chromium, live_server.url, alice, width=width, theme=theme)
     for shown in (
         "usage",
         "usage?by=model&days=month",
@@ -89,7 +75,7 @@ def test_the_pages_are_sound(chromium, live_server, alice, busy, width, theme):
 
 
 def test_a_breakdown_changes_in_place_and_stays_in_the_address(chromium, live_server, alice, busy):
-    page = opened(chromium, live_server.url + reverse("usage", args=[busy.public_id]), alice)
+    page = looks.opened(chromium, live_server.url + reverse("usage", args=[busy.public_id]), alice)
     page.get_by_label("Break down by").select_option("model")
     expect(page.get_by_role("heading", name="By language model")).to_be_visible()
     assert page.url.endswith("?days=30d&by=model")
@@ -102,7 +88,7 @@ def test_a_breakdown_changes_in_place_and_stays_in_the_address(chromium, live_se
 
 
 def test_new_calls_are_told_of_and_shown_when_one_wants(chromium, live_server, alice, busy, now):
-    page = opened(chromium, live_server.url + reverse("calls", args=[busy.public_id]), alice)
+    page = looks.opened(chromium, live_server.url + reverse("calls", args=[busy.public_id]), alice)
     first = page.locator("tbody tr").first
     before = first.bounding_box()
     with page.expect_response(lambda answer: answer.status == 304, timeout=30_000):
@@ -125,7 +111,7 @@ def test_new_calls_are_told_of_and_shown_when_one_wants(chromium, live_server, a
 
 
 def test_what_is_filtered_in_place_is_what_is_saved(chromium, live_server, alice, busy):
-    page = opened(chromium, live_server.url + reverse("calls", args=[busy.public_id]), alice)
+    page = looks.opened(chromium, live_server.url + reverse("calls", args=[busy.public_id]), alice)
     page.get_by_label("Status").select_option("error")
     expect(page.get_by_text("No call matches")).to_be_visible()
     page.get_by_role("button", name="Save view").click()
