@@ -2,8 +2,8 @@
 
 As with credit, nothing here counts events. One is told where the payment stands; what that comes to in units is
 compared with what was taken, and the difference is entered (F37, F38). Whole units only, rounded down on the sum of all
-that went back: so it never accumulates, and is in the customer's favor. A unit that comes back from an outcome that is
-reversed is looked at anew.
+that went back: so it never accumulates, and is in the customer's favor. A unit that comes back, from an outcome
+that is reversed or from another claim, is looked at anew.
 """
 
 from collections import Counter, defaultdict
